@@ -1,0 +1,1 @@
+//! The admin port: live page, metrics, health and readiness.

@@ -1,0 +1,1 @@
+//! Observe, decide, act, record: the loop around the pure core, its ports and its journal.

@@ -1,0 +1,1 @@
+//! What forewarm decides, and why: pure functions of observations and time.

@@ -1,0 +1,1 @@
+//! A GPU-free inference engine that speaks vLLM's API and metrics.

@@ -1,0 +1,1 @@
+//! Engine and GPU metrics in one normalised form.

@@ -1,0 +1,2 @@
+//! forewarm: GPU autoscaler for AI inference.
+fn main() {}

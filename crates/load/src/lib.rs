@@ -1,0 +1,1 @@
+//! Open-loop load and the account of every request.

@@ -1,0 +1,1 @@
+//! A fleet of engine processes on this machine.

@@ -1,0 +1,1 @@
+//! What is measured outside: engine metrics, Prometheus queries, each with its age.

@@ -1,0 +1,1 @@
+//! Virtual time: drives the same core over a modelled fleet.

@@ -1,0 +1,1 @@
+//! Requests and when they come: readers of real traces, seeded generators, windows and scaling.
