@@ -1,1 +1,3 @@
 //! Observe, decide, act, record: the loop around the pure core, its ports and its journal.
+
+pub mod ports;

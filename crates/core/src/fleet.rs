@@ -1,0 +1,85 @@
+//! Replicas as they were seen, and where each is in its life.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ReplicaId, time::seconds};
+
+/// Where a replica is in its life. Everything before `Ready` is coming capacity, and is billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Asked for; nothing exists yet.
+    Requested,
+    /// Hardware or a process is being obtained.
+    Provisioning,
+    /// The engine runs and loads its model.
+    Loading,
+    /// Serves requests.
+    Ready,
+    /// Gets no new requests, finishes those it has, then stops.
+    Draining,
+}
+
+impl Phase {
+    /// Every phase, in the order of life.
+    pub const ALL: [Phase; 5] =
+        [Phase::Requested, Phase::Provisioning, Phase::Loading, Phase::Ready, Phase::Draining];
+
+    /// The name in metrics, JSON and on the page.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Phase::Requested => "requested",
+            Phase::Provisioning => "provisioning",
+            Phase::Loading => "loading",
+            Phase::Ready => "ready",
+            Phase::Draining => "draining",
+        }
+    }
+
+    /// Whether the replica is being started: capacity that is on its way.
+    pub const fn is_coming(self) -> bool {
+        matches!(self, Phase::Requested | Phase::Provisioning | Phase::Loading)
+    }
+
+    /// Whether the replica counts towards the target: it serves or will serve.
+    pub const fn counts(self) -> bool {
+        !matches!(self, Phase::Draining)
+    }
+}
+
+/// One replica as it was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Replica {
+    /// Its name.
+    pub id: ReplicaId,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Time since it was requested.
+    #[serde(rename = "ageSeconds", with = "seconds", default)]
+    pub age: Duration,
+    /// Requests it is working on, when somebody knows: used to choose who goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
+}
+
+impl Replica {
+    /// A replica of this name in this phase, of age zero and unknown load.
+    pub fn new(id: impl Into<ReplicaId>, phase: Phase) -> Self {
+        Self { id: id.into(), phase, age: Duration::ZERO, in_flight: None }
+    }
+}
+
+/// A replica that ended before it was ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailedStart {
+    /// Its name.
+    pub id: ReplicaId,
+    /// The phase in which it ended.
+    pub phase: Phase,
+    /// What the fleet says about it, such as an exit status.
+    pub error: String,
+}
