@@ -2,7 +2,111 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ReplicaId;
+use crate::{Reason, ReplicaId, Replicas, ScalerId, Timestamp};
+
+/// What is to be, what to do now, and why.
+#[must_use = "a decision that is neither applied nor recorded is lost"]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// For whom.
+    pub scaler: ScalerId,
+    /// When.
+    #[serde(rename = "atMillis")]
+    pub at: Timestamp,
+    /// The target before.
+    pub from: Replicas,
+    /// The target from now on.
+    pub to: Replicas,
+    /// In the order the steps ran; each has the value after it.
+    pub steps: Vec<Step>,
+    /// What the fleet is to do now.
+    pub placement: Placement,
+    /// When to plan again even if nothing is observed.
+    #[serde(rename = "wakeAtMillis", default, skip_serializing_if = "Option::is_none")]
+    pub wake_at: Option<Timestamp>,
+    /// When the next replica is expected to be ready, if one is coming.
+    #[serde(rename = "readyAtMillis", default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Timestamp>,
+}
+
+impl Decision {
+    /// Whether anything is to be done or remembered: a new target, or work for the fleet.
+    pub fn acts(&self) -> bool {
+        self.from != self.to || !self.placement.is_empty()
+    }
+
+    /// The step that explains the number best: the last one that changed it, else the first.
+    pub fn main_step(&self) -> Option<&Step> {
+        let mut main = self.steps.first();
+        let mut before = None;
+        for step in &self.steps {
+            if before.is_some_and(|value| value != step.replicas) {
+                main = Some(step);
+            }
+            before = Some(step.replicas);
+        }
+        main
+    }
+
+    /// One line for a person: `2 → 5 replicas: 23 requests wait, …`.
+    pub fn summary(&self) -> String {
+        let why = self.main_step().map_or_else(String::new, |step| format!(": {}", step.reason));
+        if self.from == self.to {
+            format!("{} stay{why}", self.to)
+        } else {
+            format!("{} → {}{why}", self.from.0, self.to)
+        }
+    }
+}
+
+/// One step of the pipeline: what it did, and the value after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Which step.
+    pub stage: Stage,
+    /// The value after it.
+    pub replicas: Replicas,
+    /// What it did, and why.
+    #[serde(flatten)]
+    pub reason: Reason,
+}
+
+/// The steps of the pipeline, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// Each trigger's wish.
+    Propose,
+    /// One wish out of several.
+    Combine,
+    /// What the forecast adds.
+    PreWarm,
+    /// Windows.
+    Stabilise,
+    /// Speed limits.
+    RateLimit,
+    /// Bounds, guards, pause.
+    Guard,
+    /// Which replicas.
+    Allocate,
+}
+
+impl Stage {
+    /// The name in JSON and on the page.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Stage::Propose => "propose",
+            Stage::Combine => "combine",
+            Stage::PreWarm => "preWarm",
+            Stage::Stabilise => "stabilise",
+            Stage::RateLimit => "rateLimit",
+            Stage::Guard => "guard",
+            Stage::Allocate => "allocate",
+        }
+    }
+}
 
 /// What a fleet is to do. Leaves it no choices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

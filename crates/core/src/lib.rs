@@ -1,19 +1,36 @@
 //! What forewarm decides, and why.
 //!
 //! Everything here is a pure function of observations and time: no I/O, no clock, no async, no global
-//! state.
+//! state. The live controller and the simulator call the same [`plan`] and so decide alike.
+//!
+//! Start reading at [`plan`]: a [`ScalerSpec`] and an [`Observation`] go in, a [`Decision`] with the
+//! reason of every step comes out; memory between calls is the explicit, serialisable [`ScalerState`].
 
+mod cold_start;
 mod decision;
 mod fleet;
+pub mod forecast;
 mod id;
 mod observation;
+mod pipeline;
 pub mod pool;
+mod reason;
+mod scaler;
+mod state;
 mod time;
 mod units;
 
-pub use decision::Placement;
+pub use cold_start::ColdStarts;
+pub use decision::{Decision, Placement, Stage, Step};
 pub use fleet::{FailedStart, Phase, Replica};
 pub use id::{ReplicaId, ScalerId, SignalName};
 pub use observation::{Evidence, Missing, Observation, Reading, Signal};
+pub use pipeline::{plan, prewarm};
+pub use reason::Reason;
+pub use scaler::{
+    Behavior, Bounds, ColdStartSpec, Environment, InvalidBounds, Mode, Pause, Policy, PreWarm, QueueDepth,
+    RateLimit, RateUnit, ScalerSpec, ScalingRules, SelectPolicy,
+};
+pub use state::{STATE_VERSION, ScalerState};
 pub use time::Timestamp;
 pub use units::{InvalidUnit, Replicas, Requests};

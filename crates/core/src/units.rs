@@ -31,6 +31,11 @@ impl Requests {
         }
     }
 
+    /// The larger of two.
+    pub fn max(self, other: Requests) -> Requests {
+        Requests(self.0.max(other.0))
+    }
+
     /// The number itself.
     pub const fn get(self) -> f64 {
         self.0

@@ -1,0 +1,131 @@
+//! Step 7: which replicas. Coming replicas count as capacity; who goes is chosen by the work it has.
+
+use std::{cmp::Reverse, time::Duration};
+
+use crate::{
+    Mode, Phase, Placement, Reason, Replica, ScalerState, Stage, Timestamp, pipeline::Draft,
+    state::StartFailures,
+};
+
+/// The first wait after a failed start: kubelet's CrashLoopBackOff starts at 10 s…
+const FIRST_BACKOFF: Duration = Duration::from_secs(10);
+/// …and doubles up to 5 minutes.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+
+/// Works out what the fleet is to do, and when the next replica should be ready.
+pub(super) fn allocate(draft: &mut Draft<'_>, state: &ScalerState) -> (Placement, Option<Timestamp>) {
+    let mut placement = Placement::default();
+    for failed in &draft.observation.failed_starts {
+        let (replica, phase, error) = (failed.id.clone(), failed.phase, failed.error.clone());
+        draft.step(Stage::Allocate, Reason::StartFailed { replica, phase, error });
+    }
+    if draft.spec.mode == Mode::Shadow {
+        draft.step(Stage::Allocate, Reason::ShadowMode);
+        return (placement, next_ready(draft, state, 0));
+    }
+    stop_drained(draft, state, &mut placement);
+    let serving = give_up_late_starts(draft, &mut placement);
+    let wanted = draft.replicas as usize;
+    if serving.len() < wanted {
+        start(draft, state, &mut placement, u32::try_from(wanted - serving.len()).unwrap_or(u32::MAX));
+    } else if serving.len() > wanted {
+        let surplus = serving.len() - wanted;
+        take_away(draft, &mut placement, serving, surplus);
+    }
+    let ready_at = next_ready(draft, state, placement.start);
+    (placement, ready_at)
+}
+
+/// Drained replicas stop; one that cannot finish is stopped after the deadline.
+fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement) {
+    let observation = draft.observation;
+    for replica in observation.replicas.iter().filter(|replica| replica.phase == Phase::Draining) {
+        let since = state.draining.get(&replica.id).copied().unwrap_or(draft.now);
+        let drained_for = draft.now.since(since);
+        let reason = if replica.in_flight == Some(0) {
+            Reason::Drained { replica: replica.id.clone() }
+        } else if drained_for >= draft.spec.drain_deadline {
+            let drained_seconds = drained_for.as_secs_f64();
+            Reason::DrainDeadline { replica: replica.id.clone(), drained_seconds }
+        } else {
+            draft.wake(since + draft.spec.drain_deadline);
+            continue;
+        };
+        placement.stop.push(replica.id.clone());
+        draft.step(Stage::Allocate, reason);
+    }
+}
+
+/// The replicas that count, less the starts that take too long.
+fn give_up_late_starts<'a>(draft: &mut Draft<'a>, placement: &mut Placement) -> Vec<&'a Replica> {
+    let deadline = draft.spec.cold_start.deadline;
+    let mut serving = Vec::new();
+    for replica in draft.observation.replicas.iter().filter(|replica| replica.phase.counts()) {
+        if replica.phase.is_coming() && replica.age >= deadline {
+            placement.stop.push(replica.id.clone());
+            let age_seconds = replica.age.as_secs_f64();
+            draft.step(Stage::Allocate, Reason::StartExpired { replica: replica.id.clone(), age_seconds });
+        } else {
+            if replica.phase.is_coming() {
+                draft.wake(draft.now + deadline.saturating_sub(replica.age));
+            }
+            serving.push(replica);
+        }
+    }
+    serving
+}
+
+fn start(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement, count: u32) {
+    if let Some(failures) = state.start_failures {
+        let until = failures.last_at + backoff(failures);
+        if draft.now < until {
+            draft.wake(until);
+            draft.step(Stage::Allocate, Reason::StartBackoff { failures: failures.count, until });
+            return;
+        }
+    }
+    placement.start = count;
+    let coming = draft.observation.count_where(Phase::is_coming);
+    let cold_start_seconds = state.cold_starts.expected(&draft.spec.cold_start).as_secs_f64();
+    draft.step(Stage::Allocate, Reason::Starting { count, coming, cold_start_seconds });
+}
+
+fn backoff(failures: StartFailures) -> Duration {
+    let doublings = failures.count.saturating_sub(1).min(5);
+    (FIRST_BACKOFF * 2_u32.pow(doublings)).min(LONGEST_BACKOFF)
+}
+
+/// Takes replicas away: those that are starting first (nobody waits for what they do), the youngest
+/// first; then those with the least work, the youngest first.
+fn take_away(draft: &mut Draft<'_>, placement: &mut Placement, mut serving: Vec<&Replica>, surplus: usize) {
+    serving.sort_by_key(|replica| {
+        let ready = replica.phase == Phase::Ready;
+        let work = if ready { replica.in_flight.unwrap_or(u32::MAX) } else { 0 };
+        (ready, work, replica.age, Reverse(replica.id.clone()))
+    });
+    for replica in serving.into_iter().take(surplus) {
+        let id = replica.id.clone();
+        if replica.phase == Phase::Ready {
+            placement.drain.push(id.clone());
+            draft.step(Stage::Allocate, Reason::Draining { replica: id, in_flight: replica.in_flight });
+        } else {
+            placement.stop.push(id.clone());
+            draft.step(Stage::Allocate, Reason::StartCancelled { replica: id });
+        }
+    }
+}
+
+/// When the next replica should be ready: what a client that has to wait is told.
+fn next_ready(draft: &Draft<'_>, state: &ScalerState, starting: u32) -> Option<Timestamp> {
+    let expected = state.cold_starts.expected(&draft.spec.cold_start);
+    let coming = draft
+        .observation
+        .replicas
+        .iter()
+        .filter(|replica| replica.phase.is_coming() && replica.age < draft.spec.cold_start.deadline)
+        // A start that is late may be ready any moment: "now" is the best that can be said.
+        .map(|replica| draft.now + expected.saturating_sub(replica.age))
+        .min();
+    let new = (starting > 0).then(|| draft.now + expected);
+    coming.into_iter().chain(new).min()
+}

@@ -1,0 +1,42 @@
+//! Step 6: bounds, the production guard against zero, the fuse and the pause. The last word.
+
+use crate::{
+    Reason, ScalerState, Stage,
+    pipeline::{Draft, rate_limit::FUSE_PERIOD},
+};
+
+/// Applies the bounds and guards, weakest first, so that a pause overrides everything.
+pub(super) fn guard(draft: &mut Draft<'_>, state: &ScalerState) {
+    let bounds = draft.spec.replicas;
+    if draft.replicas < bounds.min.0 {
+        draft.set(Stage::Guard, bounds.min.0, Reason::RaisedToMin { min: bounds.min });
+    }
+    if draft.replicas > bounds.max.0 {
+        draft.set(Stage::Guard, bounds.max.0, Reason::LoweredToMax { max: bounds.max });
+    }
+    if draft.replicas == 0 && !draft.spec.may_reach_zero() {
+        draft.set(Stage::Guard, 1, Reason::ZeroGuard);
+    }
+    fuse(draft, state);
+    if let Some(pause) = draft.spec.pause
+        && draft.now < pause.until
+    {
+        draft.wake(pause.until);
+        draft.set(Stage::Guard, pause.replicas.0, Reason::Paused { until: pause.until });
+    }
+}
+
+/// Stops a loop that changes its mind on every event.
+fn fuse(draft: &mut Draft<'_>, state: &ScalerState) {
+    let since = draft.now - FUSE_PERIOD;
+    let max_changes_per_minute = draft.spec.max_changes_per_minute;
+    let mut recent = state.changes.iter().filter(|change| change.at > since);
+    let oldest = recent.next();
+    let count = oldest.map_or(0, |_| 1 + recent.count());
+    if draft.replicas != draft.current && count >= max_changes_per_minute as usize {
+        if let Some(oldest) = oldest {
+            draft.wake(oldest.at + FUSE_PERIOD);
+        }
+        draft.set(Stage::Guard, draft.current, Reason::TooManyChanges { max_changes_per_minute });
+    }
+}

@@ -1,0 +1,135 @@
+//! The steps from an observation to a decision, one file each, in the order they run.
+
+mod allocate;
+mod combine;
+mod guard;
+pub mod prewarm;
+mod propose;
+mod rate_limit;
+mod stabilise;
+
+use crate::{
+    Decision, Mode, Observation, Phase, Placement, Reason, Replicas, ScalerSpec, ScalerState, Stage, Step,
+    Timestamp,
+};
+
+/// Plans: what should be, given what was asked for, what is remembered and what was seen.
+///
+/// Deterministic: the same arguments give the same decision and the same new state. Planning again on
+/// the same observation changes nothing.
+pub fn plan(spec: &ScalerSpec, state: &mut ScalerState, observation: &Observation) -> Decision {
+    let mut draft = Draft::new(spec, state, observation);
+    if let Some(error) = &observation.fleet_error {
+        draft.step(Stage::Propose, Reason::HeldOnUnseenFleet { error: error.clone() });
+        return draft.finish(state, Placement::default(), None);
+    }
+    learn_from_starts(spec, state, observation);
+    let proposals = propose::propose(&mut draft, state);
+    combine::combine(&mut draft, &proposals);
+    prewarm::pre_warm(&mut draft, state, &proposals);
+    stabilise::stabilise(&mut draft, state);
+    rate_limit::rate_limit(&mut draft, state);
+    guard::guard(&mut draft, state);
+    let (placement, ready_at) = allocate::allocate(&mut draft, state);
+    draft.finish(state, placement, ready_at)
+}
+
+/// A decision in the making.
+struct Draft<'a> {
+    spec: &'a ScalerSpec,
+    observation: &'a Observation,
+    now: Timestamp,
+    /// The target before.
+    current: u32,
+    /// The target as the steps so far have it.
+    replicas: u32,
+    steps: Vec<Step>,
+    wake_at: Option<Timestamp>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(spec: &'a ScalerSpec, state: &ScalerState, observation: &'a Observation) -> Self {
+        let seen = observation.count_where(Phase::counts);
+        let current = match (spec.mode, state.target) {
+            // What somebody else decided is what a shadow compares with.
+            (Mode::Shadow, _) | (Mode::Act, None) => seen,
+            (Mode::Act, Some(target)) => target.0,
+        };
+        Self {
+            spec,
+            observation,
+            now: observation.at,
+            current,
+            replicas: current,
+            steps: Vec::new(),
+            wake_at: None,
+        }
+    }
+
+    /// Records what a step did.
+    fn step(&mut self, stage: Stage, reason: Reason) {
+        self.steps.push(Step { stage, replicas: Replicas(self.replicas), reason });
+    }
+
+    /// Records a step that sets the value.
+    fn set(&mut self, stage: Stage, replicas: u32, reason: Reason) {
+        self.replicas = replicas;
+        self.step(stage, reason);
+    }
+
+    /// Asks to be called again at `at` at the latest.
+    fn wake(&mut self, at: Timestamp) {
+        if at > self.now {
+            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        }
+    }
+
+    fn finish(self, state: &mut ScalerState, placement: Placement, ready_at: Option<Timestamp>) -> Decision {
+        let from = Replicas(self.current);
+        let to = Replicas(self.replicas);
+        if self.observation.fleet_error.is_none() {
+            state.target = Some(to);
+            rate_limit::remember(self.spec, state, self.now, from, to);
+        }
+        Decision {
+            scaler: self.spec.scaler.clone(),
+            at: self.now,
+            from,
+            to,
+            steps: self.steps,
+            placement,
+            wake_at: self.wake_at,
+            ready_at,
+        }
+    }
+}
+
+/// Learns how long starts take from replicas that were seen before and after they became ready, and
+/// counts starts that failed in a row.
+fn learn_from_starts(spec: &ScalerSpec, state: &mut ScalerState, observation: &Observation) {
+    let now = observation.at;
+    for failed in &observation.failed_starts {
+        state.starting.remove(&failed.id);
+        let count = state.start_failures.map_or(0, |failures| failures.count);
+        state.start_failures =
+            Some(crate::state::StartFailures { count: count.saturating_add(1), last_at: now });
+    }
+    for replica in &observation.replicas {
+        if replica.phase.is_coming() {
+            state.starting.entry(replica.id.clone()).or_insert(now - replica.age);
+        } else if let Some(requested_at) = state.starting.remove(&replica.id)
+            && replica.phase == Phase::Ready
+        {
+            state.cold_starts.observe(now.since(requested_at).min(spec.cold_start.deadline));
+            state.start_failures = None;
+        }
+        if replica.phase == Phase::Draining {
+            state.draining.entry(replica.id.clone()).or_insert(now);
+        } else {
+            state.draining.remove(&replica.id);
+        }
+    }
+    let seen = |id: &crate::ReplicaId| observation.replicas.iter().any(|replica| &replica.id == id);
+    state.starting.retain(|id, _| seen(id));
+    state.draining.retain(|id, _| seen(id));
+}

@@ -1,0 +1,146 @@
+//! Step 1: each trigger's wish, with its arithmetic.
+
+use crate::{
+    Evidence, Missing, Policy, QueueDepth, Reason, Requests, ScalerState, SignalName, Stage, pipeline::Draft,
+};
+
+/// Waiting at the gateway.
+const QUEUED: &str = "queued";
+/// Waiting in the engines.
+const WAITING: &str = "waiting";
+/// Requests at replicas, as the gateway counts them.
+const IN_FLIGHT: &str = "in_flight";
+/// Requests in the engines' batches, as the engines count them.
+const RUNNING: &str = "running";
+/// Requests that ever arrived.
+const ARRIVALS: &str = "arrivals_total";
+
+/// What the triggers said.
+pub(super) struct Proposals {
+    /// The largest wish, `None` when no trigger could say anything.
+    pub(super) largest: Option<u32>,
+    /// How many triggers had a wish.
+    pub(super) wishes: usize,
+    /// Why nothing may be taken away, if so.
+    pub(super) hold: Option<Reason>,
+    /// The queue, where it is known at least in part.
+    pub(super) queue: Option<Requests>,
+}
+
+/// Collects the wishes of the policy's triggers.
+pub(super) fn propose(draft: &mut Draft<'_>, state: &mut ScalerState) -> Proposals {
+    let mut proposals = Proposals { largest: None, wishes: 0, hold: None, queue: None };
+    match &draft.spec.policy {
+        Policy::QueueDepth(policy) => queue_depth(draft, &mut proposals, policy),
+    }
+    in_flight(draft, &mut proposals);
+    arrivals(draft, &mut proposals, state);
+    proposals
+}
+
+impl Proposals {
+    fn wish(&mut self, draft: &mut Draft<'_>, replicas: u32, reason: Reason) {
+        self.wishes += 1;
+        self.largest = Some(self.largest.map_or(replicas, |largest| largest.max(replicas)));
+        draft.set(Stage::Propose, replicas, reason);
+    }
+}
+
+/// `ceil(waiting / per_replica)`: HPA's AverageValue rule, with replicas being started counted in the
+/// target it is compared with.
+fn queue_depth(draft: &mut Draft<'_>, proposals: &mut Proposals, policy: &QueueDepth) {
+    let Some((waiting, at_least)) = sum(draft, proposals, &[QUEUED, WAITING]) else { return };
+    proposals.queue = Some(waiting);
+    if let Some(wish) = waiting.replicas_at(policy.per_replica) {
+        let reason = Reason::QueueDepth { waiting, per_replica: policy.per_replica, at_least };
+        proposals.wish(draft, wish.0, reason);
+    }
+}
+
+/// Requests that are being worked on keep the replicas they need: an empty queue does not mean an idle
+/// fleet, and whoever stays must be able to carry them (the survivors test).
+fn in_flight(draft: &mut Draft<'_>, proposals: &mut Proposals) {
+    let mut busiest: Option<Requests> = None;
+    for name in [IN_FLIGHT, RUNNING] {
+        if let Some(evidence) = draft.observation.evidence(name, draft.spec.max_signal_age)
+            && let Some((count, _)) = proposals.weigh(name, evidence)
+        {
+            busiest = Some(busiest.map_or(count, |most| Requests::max(most, count)));
+        }
+    }
+    let max_concurrency = draft.spec.max_concurrency.max(1);
+    if let Some(in_flight) = busiest
+        && let Some(wish) = Requests::new(f64::from(max_concurrency))
+            .ok()
+            .and_then(|concurrency| in_flight.replicas_at(concurrency))
+    {
+        proposals.wish(draft, wish.0, Reason::InFlight { in_flight, max_concurrency });
+    }
+}
+
+/// A target that got a request since last time is not idle, even when the request came and went
+/// between two observations.
+fn arrivals(draft: &mut Draft<'_>, proposals: &mut Proposals, state: &mut ScalerState) {
+    let Some(evidence) = draft.observation.evidence(ARRIVALS, draft.spec.max_signal_age) else { return };
+    let Some((total, _)) = proposals.weigh(ARRIVALS, evidence) else { return };
+    let before = state.arrivals_total.replace(total.get());
+    // A counter that went backwards restarted with its process: what came since then has arrived.
+    let arrived =
+        before.map_or(0.0, |before| if total.get() < before { total.get() } else { total.get() - before });
+    if arrived > 0.0
+        && let Ok(arrived) = Requests::new(arrived)
+    {
+        proposals.wish(draft, 1, Reason::Arrivals { arrived });
+    }
+}
+
+impl Proposals {
+    /// The number a signal proves, and whether it is only a lower bound; what is not known holds.
+    fn weigh(&mut self, name: &str, evidence: Evidence) -> Option<(Requests, bool)> {
+        let signal = SignalName::from(name);
+        let (value, at_least) = match evidence {
+            Evidence::Known(value) => (value, false),
+            Evidence::AtLeast(value) => {
+                self.hold.get_or_insert(Reason::HeldOnPartial { signal: signal.clone() });
+                (value, true)
+            }
+            Evidence::Unknown(why) => {
+                self.hold.get_or_insert(Reason::HeldOnMissing { signal, why });
+                return None;
+            }
+        };
+        match Requests::new(value) {
+            Ok(requests) => Some((requests, at_least)),
+            Err(invalid) => {
+                let why = Missing::Failed(invalid.to_string());
+                self.hold.get_or_insert(Reason::HeldOnMissing { signal, why });
+                None
+            }
+        }
+    }
+}
+
+/// The sum of the named signals that are observed at all; a part that is not known makes it a lower bound.
+fn sum(draft: &Draft<'_>, proposals: &mut Proposals, names: &[&str]) -> Option<(Requests, bool)> {
+    let mut total = 0.0;
+    let mut known = 0;
+    let mut at_least = false;
+    let mut asked = 0;
+    for &name in names {
+        let Some(evidence) = draft.observation.evidence(name, draft.spec.max_signal_age) else { continue };
+        asked += 1;
+        match proposals.weigh(name, evidence) {
+            Some((requests, lower_bound)) => {
+                total += requests.get();
+                known += 1;
+                at_least |= lower_bound;
+            }
+            None => at_least = true,
+        }
+    }
+    if asked == 0 {
+        let signal = SignalName::from(names.last().copied().unwrap_or_default());
+        proposals.hold.get_or_insert(Reason::HeldOnMissing { signal, why: Missing::Absent });
+    }
+    if known == 0 { None } else { Requests::new(total).ok().map(|total| (total, at_least)) }
+}

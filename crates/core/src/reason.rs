@@ -1,0 +1,285 @@
+//! Why a number is what it is: a closed set, readable by people (`Display`) and machines (`label`, JSON).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Missing, Phase, ReplicaId, Replicas, Requests, SignalName, Timestamp};
+
+/// Why a step gave the value it gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum Reason {
+    /// Requests wait, and one replica is worth `per_replica` of them.
+    QueueDepth {
+        /// Waiting at the gateway and in the engines.
+        waiting: Requests,
+        /// The target.
+        per_replica: Requests,
+        /// Whether part of the fleet did not report, so that more may wait.
+        at_least: bool,
+    },
+    /// Requests are being worked on, and need this many replicas to go on.
+    InFlight {
+        /// Being worked on.
+        in_flight: Requests,
+        /// How many one replica works on at a time.
+        max_concurrency: u32,
+    },
+    /// Requests arrived since the observation before, so the target is not idle.
+    Arrivals {
+        /// How many.
+        arrived: Requests,
+    },
+    /// The largest wish counts.
+    LargestWish,
+    /// Something is not known, so nothing is taken away.
+    HeldOnMissing {
+        /// The signal.
+        signal: SignalName,
+        /// Why it is not known.
+        why: Missing,
+    },
+    /// Part of the fleet did not report, so nothing is taken away.
+    HeldOnPartial {
+        /// The signal.
+        signal: SignalName,
+    },
+    /// The fleet could not be seen, so it is left alone.
+    HeldOnUnseenFleet {
+        /// In the fleet's words.
+        error: String,
+    },
+    /// The queue is at the pre-warming threshold.
+    PreWarmQueue {
+        /// The queue now.
+        queue: Requests,
+        /// What counts as full.
+        max_queue: Requests,
+        /// The share that starts replicas.
+        threshold: f64,
+    },
+    /// The forecast reaches the pre-warming threshold after the lead time.
+    PreWarmForecast {
+        /// The queue expected after the lead time.
+        forecast: Requests,
+        /// The lead time.
+        lead_seconds: f64,
+        /// What counts as full.
+        max_queue: Requests,
+        /// The share that starts replicas.
+        threshold: f64,
+    },
+    /// Pre-warming could not be judged.
+    PreWarmUnavailable {
+        /// Why.
+        why: String,
+    },
+    /// A window holds the number against a lower or higher wish.
+    Stabilised {
+        /// The wish.
+        wish: Replicas,
+        /// The window.
+        window_seconds: f64,
+    },
+    /// A speed limit cuts the change.
+    RateLimited {
+        /// What was asked for.
+        wish: Replicas,
+        /// The limit, in the manifest's words.
+        limit: String,
+    },
+    /// This many are kept at all times.
+    RaisedToMin {
+        /// The lower bound.
+        min: Replicas,
+    },
+    /// More are not allowed.
+    LoweredToMax {
+        /// The upper bound.
+        max: Replicas,
+    },
+    /// Production does not go to zero by accident.
+    ZeroGuard,
+    /// Too many changes in the last minute.
+    TooManyChanges {
+        /// The fuse.
+        max_changes_per_minute: u32,
+    },
+    /// Somebody holds the number by hand.
+    Paused {
+        /// Until then.
+        #[serde(rename = "untilMillis")]
+        until: Timestamp,
+    },
+    /// Nothing is acted on in this mode.
+    ShadowMode,
+    /// Replicas are started.
+    Starting {
+        /// How many.
+        count: u32,
+        /// How many are on their way already.
+        coming: u32,
+        /// How long a start takes, as learned or expected.
+        cold_start_seconds: f64,
+    },
+    /// Starts failed lately, so the next one waits.
+    StartBackoff {
+        /// Failures in a row.
+        failures: u32,
+        /// Until then.
+        #[serde(rename = "untilMillis")]
+        until: Timestamp,
+    },
+    /// A start failed.
+    StartFailed {
+        /// The replica.
+        replica: ReplicaId,
+        /// The phase in which it ended.
+        phase: Phase,
+        /// In the fleet's words.
+        error: String,
+    },
+    /// A start takes too long and is given up.
+    StartExpired {
+        /// The replica.
+        replica: ReplicaId,
+        /// How long it took.
+        age_seconds: f64,
+    },
+    /// This replica goes.
+    Draining {
+        /// The replica.
+        replica: ReplicaId,
+        /// What it works on, if known.
+        in_flight: Option<u32>,
+    },
+    /// This replica was still starting and is not needed.
+    StartCancelled {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// This replica has finished its requests and stops.
+    Drained {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// This replica did not finish its requests in time and is stopped all the same.
+    DrainDeadline {
+        /// The replica.
+        replica: ReplicaId,
+        /// How long it drained.
+        drained_seconds: f64,
+    },
+}
+
+impl Reason {
+    /// The name in metrics, conditions and tests.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Reason::QueueDepth { .. } => "queue_depth",
+            Reason::InFlight { .. } => "in_flight",
+            Reason::Arrivals { .. } => "arrivals",
+            Reason::LargestWish => "largest_wish",
+            Reason::HeldOnMissing { .. } => "held_on_missing",
+            Reason::HeldOnPartial { .. } => "held_on_partial",
+            Reason::HeldOnUnseenFleet { .. } => "held_on_unseen_fleet",
+            Reason::PreWarmQueue { .. } => "pre_warm_queue",
+            Reason::PreWarmForecast { .. } => "pre_warm_forecast",
+            Reason::PreWarmUnavailable { .. } => "pre_warm_unavailable",
+            Reason::Stabilised { .. } => "stabilised",
+            Reason::RateLimited { .. } => "rate_limited",
+            Reason::RaisedToMin { .. } => "raised_to_min",
+            Reason::LoweredToMax { .. } => "lowered_to_max",
+            Reason::ZeroGuard => "zero_guard",
+            Reason::TooManyChanges { .. } => "too_many_changes",
+            Reason::Paused { .. } => "paused",
+            Reason::ShadowMode => "shadow_mode",
+            Reason::Starting { .. } => "starting",
+            Reason::StartBackoff { .. } => "start_backoff",
+            Reason::StartFailed { .. } => "start_failed",
+            Reason::StartExpired { .. } => "start_expired",
+            Reason::Draining { .. } => "draining",
+            Reason::StartCancelled { .. } => "start_cancelled",
+            Reason::Drained { .. } => "drained",
+            Reason::DrainDeadline { .. } => "drain_deadline",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::QueueDepth { waiting, per_replica, at_least } => {
+                let at_least = if *at_least { "at least " } else { "" };
+                write!(f, "{at_least}{waiting} requests wait, a replica is worth {per_replica} of them")
+            }
+            Reason::InFlight { in_flight, max_concurrency } => {
+                write!(
+                    f,
+                    "{in_flight} requests are being worked on, a replica takes {max_concurrency} at a time"
+                )
+            }
+            Reason::Arrivals { arrived } => write!(f, "{arrived} requests arrived, so it is not idle"),
+            Reason::LargestWish => f.write_str("the largest wish counts"),
+            Reason::HeldOnMissing { signal, why } => {
+                write!(f, "nothing is taken away while `{signal}` is unknown: {why}")
+            }
+            Reason::HeldOnPartial { signal } => {
+                write!(f, "nothing is taken away while only a part of the fleet reports `{signal}`")
+            }
+            Reason::HeldOnUnseenFleet { error } => write!(f, "the fleet cannot be seen: {error}"),
+            Reason::PreWarmQueue { queue, max_queue, threshold } => write!(
+                f,
+                "pre-warming: the queue of {queue} is at or above {:.0} % of its maximum {max_queue}",
+                threshold * 100.0
+            ),
+            Reason::PreWarmForecast { forecast, lead_seconds, max_queue, threshold } => write!(
+                f,
+                "pre-warming: {forecast} requests are expected to wait in {lead_seconds:.0} s, at or above \
+                 {:.0} % of the maximum {max_queue}",
+                threshold * 100.0
+            ),
+            Reason::PreWarmUnavailable { why } => write!(f, "no pre-warming: {why}"),
+            Reason::Stabilised { wish, window_seconds } => {
+                write!(f, "a wish for {wish} waits out the stabilization window of {window_seconds:.0} s")
+            }
+            Reason::RateLimited { wish, limit } => write!(f, "a wish for {wish} is limited to {limit}"),
+            Reason::RaisedToMin { min } => write!(f, "{min} are kept at all times"),
+            Reason::LoweredToMax { max } => write!(f, "more than {max} are not allowed"),
+            Reason::ZeroGuard => {
+                f.write_str("production keeps a replica: `allowScaleToZero: true` would let it go")
+            }
+            Reason::TooManyChanges { max_changes_per_minute } => {
+                write!(f, "{max_changes_per_minute} changes in the last minute are enough")
+            }
+            Reason::Paused { until } => write!(f, "held by hand until {until}"),
+            Reason::ShadowMode => f.write_str("shadow mode: recorded, not acted on"),
+            Reason::Starting { count, coming, cold_start_seconds } => write!(
+                f,
+                "{} to start, {coming} on the way; a start takes about {cold_start_seconds:.0} s",
+                Replicas(*count)
+            ),
+            Reason::StartBackoff { failures, until } => {
+                write!(f, "{failures} starts failed in a row, the next one waits until {until}")
+            }
+            Reason::StartFailed { replica, phase, error } => {
+                write!(f, "`{replica}` failed while {}: {error}", phase.label())
+            }
+            Reason::StartExpired { replica, age_seconds } => {
+                write!(f, "`{replica}` is not ready after {age_seconds:.0} s and is replaced")
+            }
+            Reason::Draining { replica, in_flight: Some(count) } => {
+                write!(f, "`{replica}` drains: it has the least work ({count} requests)")
+            }
+            Reason::Draining { replica, in_flight: None } => write!(f, "`{replica}` drains"),
+            Reason::StartCancelled { replica } => {
+                write!(f, "`{replica}` is still starting and not needed any more")
+            }
+            Reason::Drained { replica } => write!(f, "`{replica}` has finished its requests and stops"),
+            Reason::DrainDeadline { replica, drained_seconds } => {
+                write!(f, "`{replica}` still works after {drained_seconds:.0} s of draining and is stopped")
+            }
+        }
+    }
+}
