@@ -1,3 +1,17 @@
 //! Observe, decide, act, record: the loop around the pure core, its ports and its journal.
+//!
+//! Start reading at [`Controller::run`]. No rule about scaling lives here: what to do is decided by
+//! [`forewarm_core::plan`], what was decided is in the [`Store`] before anything acts on it.
 
+pub mod clock;
+mod controller;
+pub mod journal;
+mod observe;
 pub mod ports;
+mod replay;
+mod store;
+
+pub use clock::Clock;
+pub use controller::{Command, CommandError, Controller, Snapshot};
+pub use replay::{Mismatch, Replayed, replay};
+pub use store::{Store, StoreError};

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use forewarm_core::{FailedStart, Phase, Placement, ReplicaId, Signal, pool::PoolPlan, pool::PoolReport};
+use forewarm_core::{
+    FailedStart, Phase, Placement, ReplicaId, Signal, SignalName, pool::PoolPlan, pool::PoolReport,
+};
 use futures_util::future::BoxFuture;
 
 /// Something that starts, drains and stops replicas: local processes, a Kubernetes target, a cloud group.
@@ -92,3 +94,15 @@ pub trait Gateway: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot reach the gateway: {0}")]
 pub struct GatewayError(pub String);
+
+/// Signals that are read outside the loop and kept with their age.
+pub trait SignalSet: Send + Sync + 'static {
+    /// Every signal of the set as last read, its age up to date.
+    fn latest(&self) -> Vec<(SignalName, Signal)>;
+
+    /// Tells the set which replicas there are.
+    fn replicas(&self, replicas: &[FleetReplica]);
+
+    /// Returns when a signal changed since the last `latest`.
+    fn changed(&self) -> BoxFuture<'_, ()>;
+}

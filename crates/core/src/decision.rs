@@ -36,27 +36,32 @@ impl Decision {
         self.from != self.to || !self.placement.is_empty()
     }
 
-    /// The step that explains the number best: the last one that changed it, else the first.
-    pub fn main_step(&self) -> Option<&Step> {
-        let mut main = self.steps.first();
-        let mut before = None;
-        for step in &self.steps {
-            if before.is_some_and(|value| value != step.replicas) {
-                main = Some(step);
-            }
-            before = Some(step.replicas);
-        }
-        main
+    /// The trigger that asked for the most: where the number comes from.
+    pub fn cause(&self) -> Option<&Step> {
+        let asks = |step: &&Step| matches!(step.stage, Stage::Propose | Stage::PreWarm);
+        let mut steps = self.steps.iter().filter(asks);
+        let first = steps.next().or(self.steps.first())?;
+        Some(steps.fold(first, |most, step| if step.replicas > most.replicas { step } else { most }))
     }
 
-    /// One line for a person: `2 → 5 replicas: 23 requests wait, …`.
+    /// The last step that changed the number, when it is not the cause: what holds it or limits it.
+    pub fn limit(&self) -> Option<&Step> {
+        let cause = self.cause()?;
+        let changes = self.steps.windows(2).filter(|pair| pair[0].replicas != pair[1].replicas);
+        let last = &changes.last()?[1];
+        (last.stage > Stage::Combine && last != cause).then_some(last)
+    }
+
+    /// One line for a person: `1 → 3 replicas: 33 requests wait, …; a wish for 7 replicas is limited to …`.
     pub fn summary(&self) -> String {
-        let why = self.main_step().map_or_else(String::new, |step| format!(": {}", step.reason));
-        if self.from == self.to {
-            format!("{} stay{why}", self.to)
+        let number = if self.from == self.to {
+            format!("{} stay", self.to)
         } else {
-            format!("{} → {}{why}", self.from.0, self.to)
-        }
+            format!("{} → {}", self.from.0, self.to)
+        };
+        let reasons: Vec<String> =
+            [self.cause(), self.limit()].into_iter().flatten().map(|step| step.reason.to_string()).collect();
+        if reasons.is_empty() { number } else { format!("{number}: {}", reasons.join("; ")) }
     }
 }
 

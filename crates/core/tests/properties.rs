@@ -1,0 +1,141 @@
+//! What holds for every input.
+
+use std::time::Duration;
+
+use forewarm_core::{
+    Bounds, Environment, Missing, Observation, Phase, Policy, PreWarm, QueueDepth, RateLimit, RateUnit,
+    Replica, Replicas, Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan,
+};
+use proptest::prelude::*;
+
+fn phase() -> impl Strategy<Value = Phase> {
+    prop::sample::select(Phase::ALL.to_vec())
+}
+
+fn signal() -> impl Strategy<Value = Signal> {
+    prop_oneof![
+        4 => (0.0..500.0_f64, 0_u64..120).prop_map(|(value, age)| Signal {
+            age: Duration::from_secs(age),
+            ..Signal::value(value)
+        }),
+        1 => Just(Signal::missing(Missing::Absent)),
+        1 => any::<f64>().prop_map(Signal::value),
+    ]
+}
+
+fn observation() -> impl Strategy<Value = Observation> {
+    let replica = ("[a-f]", phase(), 0_u64..4000, prop::option::of(0_u32..20)).prop_map(
+        |(id, phase, age, in_flight)| Replica {
+            age: Duration::from_secs(age),
+            in_flight,
+            ..Replica::new(id, phase)
+        },
+    );
+    let names =
+        prop::sample::subsequence(vec!["queued", "waiting", "in_flight", "running", "arrivals_total"], 0..=5);
+    (prop::collection::vec(replica, 0..6), names, prop::collection::vec(signal(), 5)).prop_map(
+        |(mut replicas, names, signals)| {
+            replicas.sort_by(|a, b| a.id.cmp(&b.id));
+            replicas.dedup_by(|a, b| a.id == b.id);
+            let signals = names.into_iter().map(Into::into).zip(signals).collect();
+            Observation { replicas, signals, ..Observation::default() }
+        },
+    )
+}
+
+prop_compose! {
+    fn spec()(
+        min in 0_u32..4,
+        span in 0_u32..6,
+        per_replica in 1.0..20.0_f64,
+        window in 0_u64..400,
+        limit in prop::option::of((any::<bool>(), 1_u32..200, 1_u64..200)),
+        pre_warm in prop::option::of((0.1..1.0_f64, 0_u64..400)),
+        production in any::<bool>(),
+    ) -> ScalerSpec {
+        let pre_warm = pre_warm.map(|(threshold, lead)| PreWarm {
+            threshold,
+            lead_time: Duration::from_secs(lead),
+            max_queue: Requests::new(100.0).unwrap(),
+        });
+        let policy = Policy::QueueDepth(QueueDepth { per_replica: Requests::new(per_replica).unwrap(), pre_warm });
+        let mut spec = ScalerSpec::new("s", Bounds::new(min, (min + span).max(1)).unwrap(), policy);
+        spec.environment = if production { Environment::Production } else { Environment::Dev };
+        spec.behavior.scale_down.stabilization_window = Duration::from_secs(window);
+        spec.behavior.scale_up.policies = limit
+            .map(|(percent, value, period)| RateLimit {
+                unit: if percent { RateUnit::Percent } else { RateUnit::Pods },
+                value,
+                period: Duration::from_secs(period),
+            })
+            .into_iter()
+            .collect();
+        spec
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_decision_keeps_the_rules(spec in spec(), observations in prop::collection::vec((observation(), 0_u64..200), 1..30)) {
+        let mut state = ScalerState::default();
+        let mut now = 0;
+        for (mut observation, gap) in observations {
+            now += gap;
+            observation.at = Timestamp::from_seconds(now as f64);
+            let decision = plan(&spec, &mut state, &observation);
+
+            prop_assert!(decision.to <= spec.replicas.max);
+            prop_assert!(decision.to >= spec.replicas.min);
+            prop_assert!(decision.to > Replicas(0) || spec.may_reach_zero());
+            prop_assert!(!decision.steps.is_empty(), "doing nothing has a reason too");
+            if decision.acts() {
+                prop_assert!(!decision.summary().is_empty());
+            }
+            prop_assert!(decision.wake_at.is_none_or(|at| at > decision.at));
+            let placement = &decision.placement;
+            prop_assert!(placement.start == 0 || placement.drain.is_empty(), "starts and drains at once");
+            for id in &placement.drain {
+                let replica = observation.replicas.iter().find(|replica| &replica.id == id);
+                prop_assert_eq!(replica.map(|replica| replica.phase), Some(Phase::Ready));
+            }
+
+            // The memory survives a restart to the last bit.
+            let stored = serde_json::to_string(&state).unwrap();
+            prop_assert_eq!(serde_json::from_str::<ScalerState>(&stored).unwrap(), state.clone());
+            let stored = serde_json::to_string(&decision).unwrap();
+            prop_assert_eq!(serde_json::from_str::<forewarm_core::Decision>(&stored).unwrap(), decision);
+        }
+    }
+
+    #[test]
+    fn planning_twice_on_what_did_happen_changes_nothing(spec in spec(), observation in observation()) {
+        // Pre-warming asks for one more than there is, until it comes: the fleet has to follow.
+        prop_assume!(matches!(&spec.policy, Policy::QueueDepth(policy) if policy.pre_warm.is_none()));
+        // A rate limit looks at the clock, so a second look at the same moment may not move either way.
+        let mut state = ScalerState::default();
+        let first = plan(&spec, &mut state, &observation);
+        let second = plan(&spec, &mut state, &observation);
+        prop_assert_eq!(second.to, first.to);
+        prop_assert_eq!(second.from, first.to);
+    }
+
+    #[test]
+    fn more_waiting_requests_never_mean_fewer_replicas(spec in spec(), low in 0.0..300.0_f64, more in 0.0..300.0_f64, ready in 0_usize..6) {
+        let decide = |waiting: f64| {
+            let replicas = (0..ready).map(|index| Replica::new(format!("r{index}"), Phase::Ready)).collect();
+            let signals = [("waiting".into(), Signal::value(waiting))].into();
+            let observation = Observation { replicas, signals, ..Observation::default() };
+            plan(&spec, &mut ScalerState::default(), &observation).to
+        };
+        prop_assert!(decide(low) <= decide(low + more));
+    }
+
+    #[test]
+    fn an_observation_reads_back_as_it_was_written(observation in observation()) {
+        prop_assume!(observation.signals.values().all(|signal| signal.evidence(Duration::MAX) != signal.evidence(Duration::ZERO) || serde_json::to_string(signal).is_ok_and(|text| !text.contains("null"))));
+        let line = serde_json::to_string(&observation).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Observation>(&line).unwrap(), observation);
+    }
+}
