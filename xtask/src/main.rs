@@ -1,2 +1,31 @@
-//! The project's own commands.
-fn main() {}
+//! The project's own commands: tests by tier, architecture checks, benchmarks.
+
+mod architecture;
+mod cargo;
+mod tiers;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the tests, tier by tier, and counts what passed, failed and was skipped.
+    Test(tiers::TestArgs),
+    /// Checks the invariants of ARCHITECTURE.md.
+    Architecture,
+}
+
+fn main() -> Result<()> {
+    match Args::parse().command {
+        Command::Test(args) => tiers::test(&args),
+        Command::Architecture => architecture::check(),
+    }
+}

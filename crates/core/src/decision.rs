@@ -47,8 +47,7 @@ impl Decision {
     /// The last step that changed the number, when it is not the cause: what holds it or limits it.
     pub fn limit(&self) -> Option<&Step> {
         let cause = self.cause()?;
-        let changes = self.steps.windows(2).filter(|pair| pair[0].replicas != pair[1].replicas);
-        let last = &changes.last()?[1];
+        let last = &self.steps.windows(2).rfind(|pair| pair[0].replicas != pair[1].replicas)?[1];
         (last.stage > Stage::Combine && last != cause).then_some(last)
     }
 

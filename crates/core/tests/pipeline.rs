@@ -1,4 +1,5 @@
 //! What the pipeline decides, and the reasons it gives.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use forewarm_core::{
 };
 
 fn requests(count: f64) -> Requests {
-    Requests::new(count).unwrap()
+    Requests::new(count).expect("a number of requests")
 }
 
 fn rule() -> PreWarm {

@@ -1,4 +1,5 @@
 //! What holds for every input.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
 use std::time::Duration;
 

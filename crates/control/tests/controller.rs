@@ -1,0 +1,267 @@
+//! The loop against fakes, in virtual time, and against what a crash leaves behind.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use forewarm_control::{
+    Clock, Command, Controller, Snapshot, Store, StoreError,
+    journal::Record,
+    ports::{Fleet, Gateway},
+    replay,
+};
+use forewarm_core::{
+    Bounds, Decision, Environment, Pause, Phase, Policy, QueueDepth, Replicas, Requests, ScalerSpec,
+    pool::QueueLimits,
+};
+use forewarm_testkit::{FakeFleet, FakeGateway};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+const QUEUE: QueueLimits = QueueLimits {
+    max_requests: 100,
+    max_bytes: 1 << 20,
+    timeout: Duration::from_secs(60),
+    cold_start_timeout: Duration::from_secs(900),
+};
+
+fn spec() -> ScalerSpec {
+    let policy = Policy::QueueDepth(QueueDepth { per_replica: Requests::new(5.0).unwrap(), pre_warm: None });
+    ScalerSpec {
+        environment: Environment::Dev,
+        ..ScalerSpec::new("llama3", Bounds::new(0, 8).unwrap(), policy)
+    }
+}
+
+/// A running controller and what a test needs of it.
+struct Running {
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    decisions: broadcast::Receiver<Arc<Decision>>,
+    commands: mpsc::Sender<Command>,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), StoreError>>,
+}
+
+impl Running {
+    fn start(directory: &Path, spec: ScalerSpec, fleet: &Arc<FakeFleet>, gateway: &Arc<FakeGateway>) -> Self {
+        let (snapshots, snapshots_rx) = watch::channel(None);
+        let (decisions, decisions_rx) = broadcast::channel(64);
+        let (commands, commands_rx) = mpsc::channel(4);
+        let shutdown = CancellationToken::new();
+        let controller = Controller {
+            spec,
+            models: vec!["llama3".to_owned()],
+            queue: QUEUE,
+            fleet: Arc::clone(fleet) as Arc<dyn Fleet>,
+            gateway: Some(Arc::clone(gateway) as Arc<dyn Gateway>),
+            signals: Vec::new(),
+            store: Arc::new(Store::open(directory).unwrap()),
+            clock: Clock::start(1.0),
+            snapshots,
+            decisions,
+        };
+        let task = tokio::spawn(controller.run(commands_rx, shutdown.clone()));
+        Self { snapshots: snapshots_rx, decisions: decisions_rx, commands, shutdown, task }
+    }
+
+    /// Waits until a snapshot satisfies the predicate.
+    async fn until(&mut self, predicate: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+        let found =
+            self.snapshots.wait_for(|snapshot| snapshot.as_ref().is_some_and(|snapshot| predicate(snapshot)));
+        Arc::clone(found.await.unwrap().as_ref().unwrap())
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// Ends it between two awaits, as `kill -9` does.
+    async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_on_an_idle_fleet_is_acted_on_at_once_and_served_when_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::default()), Arc::new(FakeGateway::default()));
+    let mut running = Running::start(directory.path(), spec(), &fleet, &gateway);
+    running.until(|snapshot| snapshot.decision.to == Replicas(0)).await;
+    let quiet = tokio::time::Instant::now();
+    gateway.set_report(|report| (report.queued, report.arrived_total) = (12, 12));
+    let decision = running.decisions.recv().await.unwrap();
+    assert_eq!((decision.from, decision.to, decision.placement.start), (Replicas(0), Replicas(3), 3));
+    // In virtual time: at once, or after the gap that gathers a storm; not at the next tick of 15 s.
+    assert!(quiet.elapsed() <= Duration::from_millis(20), "{:?}", quiet.elapsed());
+    assert_eq!(gateway.plans().last().unwrap().ready_in_seconds, Some(240.0));
+    assert!(gateway.plans().last().unwrap().endpoints.is_empty());
+    fleet.set_phase("r-0", Phase::Ready);
+    running.until(|snapshot| snapshot.observation.count(Phase::Ready) == 1).await;
+    assert_eq!(gateway.plans().last().unwrap().endpoints[0].address, "r-0.test:8000");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn scale_down_drains_at_the_gateway_before_the_fleet_stops_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::ready(2)), Arc::new(FakeGateway::default()));
+    gateway.set_report(|report| {
+        report.in_flight = [("r-0".into(), 1), ("r-1".into(), 3)].into();
+    });
+    let mut running = Running::start(directory.path(), spec(), &fleet, &gateway);
+    let drained = running.decisions.recv().await.unwrap();
+    assert_eq!(drained.placement.drain, ["r-0".into()], "the one with the least work");
+    running.until(|snapshot| snapshot.observation.count(Phase::Draining) == 1).await;
+    let endpoints = gateway.plans().last().unwrap().endpoints.clone();
+    assert_eq!(endpoints.iter().map(|endpoint| endpoint.draining).collect::<Vec<_>>(), [true, false]);
+    assert!(fleet.applied().iter().all(|placement| placement.stop.is_empty()), "a stream is still running");
+    gateway.set_report(|report| report.in_flight = [("r-0".into(), 0), ("r-1".into(), 3)].into());
+    let stopped = running.decisions.recv().await.unwrap();
+    assert_eq!(stopped.placement.stop, ["r-0".into()]);
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_gateway_or_fleet_holds_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::ready(4)), Arc::new(FakeGateway::default()));
+    gateway.set_unreachable(true);
+    let mut running = Running::start(directory.path(), spec(), &fleet, &gateway);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let held = running.until(|_| true).await;
+    assert_eq!(held.decision.to, Replicas(4));
+    assert_eq!(held.decision.steps[0].reason.label(), "held_on_missing");
+    gateway.set_unreachable(false);
+    fleet.set_unreachable(true);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let held = running.until(|snapshot| snapshot.observation.fleet_error.is_some()).await;
+    assert_eq!(held.decision.to, Replicas(4));
+    assert!(fleet.applied().is_empty());
+    assert!(gateway.plans().iter().all(|plan| plan.endpoints.len() == 4), "the last plan stays");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_is_killed_forgets_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::default()), Arc::new(FakeGateway::default()));
+    gateway.set_report(|report| report.queued = 9);
+    let mut first = Running::start(directory.path(), spec(), &fleet, &gateway);
+    drop(first.decisions.recv().await.unwrap());
+    first.kill().await;
+    // The queue is gone, but the wish of a moment ago is still in the window.
+    gateway.set_report(|report| report.queued = 0);
+    let mut second = Running::start(directory.path(), spec(), &fleet, &gateway);
+    let snapshot = second.until(|_| true).await;
+    assert_eq!((snapshot.decision.from, snapshot.decision.to), (Replicas(2), Replicas(2)));
+    assert!(snapshot.decision.steps.iter().any(|step| step.reason.label() == "stabilised"));
+    second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_was_written_but_not_acted_on_is_acted_on_after_the_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::default()), Arc::new(FakeGateway::default()));
+    gateway.set_report(|report| report.queued = 9);
+    let mut first = Running::start(directory.path(), spec(), &fleet, &gateway);
+    drop(first.decisions.recv().await.unwrap());
+    first.kill().await;
+    // The crash came between the journal and the fleet: nothing was started.
+    let nothing_started = Arc::new(FakeFleet::default());
+    let mut second = Running::start(directory.path(), spec(), &nothing_started, &gateway);
+    let decision = second.decisions.recv().await.unwrap();
+    assert_eq!((decision.from, decision.to, decision.placement.start), (Replicas(2), Replicas(2), 2));
+    second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_checked_obeyed_and_outlives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::ready(1)), Arc::new(FakeGateway::default()));
+    let mut running = Running::start(directory.path(), spec(), &fleet, &gateway);
+    let now = running.until(|_| true).await.observation.at;
+    let pause = |replicas| Pause { replicas: Replicas(replicas), until: now + Duration::from_secs(600) };
+    let ask = async |running: &Running, pause: Pause| {
+        let (reply, answer) = oneshot::channel();
+        running.commands.send(Command::Pause(pause, reply)).await.unwrap();
+        answer.await.unwrap()
+    };
+    let refused = ask(&running, pause(9)).await.unwrap_err();
+    assert_eq!(refused.to_string(), "`replicas` is 9: at most 8 are allowed by `spec.replicas.max`");
+    ask(&running, pause(3)).await.unwrap();
+    running.until(|snapshot| snapshot.decision.to == Replicas(3)).await;
+    running.kill().await;
+    let mut again = Running::start(directory.path(), spec(), &fleet, &gateway);
+    let held = again.until(|_| true).await;
+    assert_eq!((held.decision.from, held.decision.to), (Replicas(3), Replicas(3)));
+    assert_eq!(held.decision.limit().map(|step| step.reason.label()), Some("paused"));
+    again.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_journal_replays_to_the_same_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::ready(1)), Arc::new(FakeGateway::default()));
+    let mut running = Running::start(directory.path(), spec(), &fleet, &gateway);
+    for step in 0_u64..300 {
+        gateway.set_report(|report| {
+            report.queued = (step * 7) % 31;
+            report.arrived_total += 3;
+            report.in_flight = [("r-0".into(), (step % 8) as u32)].into();
+        });
+        if step % 40 == 20 {
+            let coming = fleet.phases().into_iter().find(|(_, phase)| phase.is_coming());
+            coming.iter().for_each(|(id, _)| fleet.set_phase(id.as_str(), Phase::Ready));
+        }
+        tokio::time::sleep(Duration::from_millis(1_237 * (step % 9))).await;
+    }
+    running.until(|_| true).await;
+    running.stop().await;
+    let store = Store::open(directory.path()).unwrap();
+    let records = store.journal(&"llama3".into()).unwrap();
+    assert!(matches!(records[0], Record::Checkpoint { .. }));
+    let replayed = replay(&records);
+    assert!(replayed.decisions > 200, "{}", replayed.decisions);
+    assert!(replayed.mismatches.is_empty(), "{:#?}", replayed.mismatches[0]);
+}
+
+#[tokio::test]
+async fn the_journal_is_bounded_and_still_replays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let (spec, mut state) = (spec(), forewarm_core::ScalerState::default());
+    store.checkpoint(&spec, &state).unwrap();
+    for second in 0..3_500_i64 {
+        let observation = forewarm_core::Observation {
+            at: forewarm_core::Timestamp::from_millis(second * 1_000),
+            signals: [("queued".into(), forewarm_core::Signal::value((second % 40) as f64))].into(),
+            ..Default::default()
+        };
+        let mut decision = forewarm_core::plan(&spec, &mut state, &observation);
+        // Only the number matters here; without a placement the test does not wait for the disk.
+        decision.placement = Default::default();
+        if decision.from == decision.to {
+            store.decided(&spec, &state, &observation, &decision).unwrap();
+        }
+    }
+    let records = store.journal(&"llama3".into()).unwrap();
+    let checkpoints = records.iter().filter(|record| matches!(record, Record::Checkpoint { .. })).count();
+    assert!(checkpoints >= 3, "a replay need not start at the very beginning");
+}
+
+#[test]
+fn state_that_cannot_be_used_is_named_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("state.redb");
+    std::fs::write(&file, b"this is no database").unwrap();
+    let error = Store::open(directory.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"this is no database");
+
+    let directory = tempfile::tempdir().unwrap();
+    let held = Store::open(directory.path()).unwrap();
+    assert!(matches!(Store::open(directory.path()).unwrap_err(), StoreError::InUse(_)));
+    drop(held);
+    Store::open(directory.path()).unwrap();
+}

@@ -1,0 +1,196 @@
+//! Tests by tier. A tier whose prerequisite is missing is skipped with the reason, and counted as such.
+
+use std::{collections::BTreeMap, io::Write};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    architecture,
+    cargo::{cargo, root, run},
+};
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Only these tiers; default: all.
+    #[arg(long, value_enum)]
+    tier: Vec<Tier>,
+    /// Fail where a tier would be skipped.
+    #[arg(long)]
+    require_all: bool,
+}
+
+/// What is tested together.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Tier {
+    /// Formatting, clippy, documentation, the invariants of ARCHITECTURE.md.
+    Lint,
+    /// Every crate but the ones below.
+    Unit,
+    /// What the real HPA, KPA and KEDA decided, step by step.
+    Conformance,
+    /// The front door, over real sockets.
+    Gateway,
+    /// The binary as a user runs it: real processes, real load.
+    Product,
+}
+
+impl Tier {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// What came of a tier.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// Runs the tiers and prints their counts.
+pub(crate) fn test(args: &TestArgs) -> Result<()> {
+    let tiers = if args.tier.is_empty() { Tier::value_variants().to_vec() } else { args.tier.clone() };
+    let mut results = BTreeMap::new();
+    for tier in tiers {
+        writeln!(std::io::stdout(), "\n=== {} ===", tier.name())?;
+        let mut counts = run_tier(tier)?;
+        if args.require_all {
+            counts.failed += std::mem::take(&mut counts.skipped);
+        }
+        results.insert(tier, counts);
+    }
+    let mut total = Counts::default();
+    writeln!(std::io::stdout(), "\n{:<12} {:>7} {:>7} {:>8}", "tier", "passed", "failed", "skipped")?;
+    for (tier, counts) in &results {
+        let Counts { passed, failed, skipped } = counts;
+        writeln!(std::io::stdout(), "{:<12} {passed:>7} {failed:>7} {skipped:>8}", tier.name())?;
+        total.add(*counts);
+    }
+    writeln!(
+        std::io::stdout(),
+        "\n{} passed, {} failed, {} skipped",
+        total.passed,
+        total.failed,
+        total.skipped
+    )?;
+    if total.failed > 0 {
+        bail!("{} failed", total.failed);
+    }
+    Ok(())
+}
+
+fn run_tier(tier: Tier) -> Result<Counts> {
+    match tier {
+        Tier::Lint => lint(),
+        Tier::Unit => tests(&[
+            "test",
+            "--workspace",
+            "--exclude",
+            "forewarm",
+            "--exclude",
+            "forewarm-gateway",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--no-fail-fast",
+            "--",
+            "--skip",
+            "conformance-is-a-tier-of-its-own",
+        ]),
+        Tier::Conformance => tests(&["test", "--release", "-p", "forewarm-core", "--test", "conformance"]),
+        Tier::Gateway => tests(&["test", "-p", "forewarm-gateway", "--no-fail-fast"]),
+        Tier::Product => tests(&["test", "-p", "forewarm", "--no-fail-fast"]),
+    }
+}
+
+/// Each check counts as one.
+fn lint() -> Result<Counts> {
+    let mut counts = Counts::default();
+    let checks: [(&str, &[&str]); 3] = [
+        ("formatting", &["fmt", "--all", "--check"]),
+        ("clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+        ("documentation", &["doc", "--workspace", "--no-deps", "--quiet"]),
+    ];
+    for (name, args) in checks {
+        let mut command = cargo(args);
+        command.env("RUSTDOCFLAGS", "-D warnings");
+        let ok = run(&mut command)?.1;
+        report(&mut counts, name, ok)?;
+    }
+    let architecture = architecture::check();
+    if let Err(error) = &architecture {
+        writeln!(std::io::stdout(), "{error:#}")?;
+    }
+    report(&mut counts, "architecture", architecture.is_ok())?;
+    Ok(counts)
+}
+
+fn report(counts: &mut Counts, name: &str, ok: bool) -> Result<()> {
+    writeln!(std::io::stdout(), "{name}: {}", if ok { "ok" } else { "FAILED" })?;
+    if ok {
+        counts.passed += 1;
+    } else {
+        counts.failed += 1;
+    }
+    Ok(())
+}
+
+/// Runs cargo and adds up what the test binaries say at their end.
+fn tests(args: &[&str]) -> Result<Counts> {
+    let mut command = cargo(args);
+    command.env("FOREWARM_SHARED", shared());
+    let (lines, ok) = run(&mut command)?;
+    let mut counts = Counts::default();
+    lines.iter().filter_map(|line| closing_line(line)).for_each(|binary| counts.add(binary));
+    // A test says why it cannot run here; it must not look as if it had passed.
+    let skipped = lines.iter().filter(|line| line.trim_start().starts_with("skipped: ")).count() as u64;
+    counts.skipped += skipped;
+    counts.passed = counts.passed.saturating_sub(skipped);
+    if !ok && counts.failed == 0 {
+        // It did not even build, or a binary died without a word.
+        counts.failed = 1;
+    }
+    if counts.passed + counts.failed + counts.skipped == 0 {
+        bail!("cargo {} ran no test", args.join(" "));
+    }
+    Ok(counts)
+}
+
+/// Where recorded traces and vectors lie, if they are there.
+fn shared() -> std::path::PathBuf {
+    std::env::var_os("FOREWARM_SHARED").map_or_else(|| root().join("../shared"), Into::into)
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …` and `3 passed, 0 failed, 1 skipped`.
+fn closing_line(line: &str) -> Option<Counts> {
+    let summary = match line.split_once("test result: ") {
+        Some((_, rest)) => rest.split_once(". ")?.1,
+        None => line,
+    };
+    let mut counts = Counts::default();
+    let mut words = 0;
+    for part in summary.split([';', ',']) {
+        let (number, word) = part.trim().split_once(' ')?;
+        let number = number.parse().ok();
+        match (number, word) {
+            (Some(number), "passed") => counts.passed = number,
+            (Some(number), "failed") => counts.failed = number,
+            (Some(number), "ignored" | "skipped") => counts.skipped = number,
+            (Some(_), _) if words > 0 => {}
+            _ if words >= 2 => break,
+            _ => return None,
+        }
+        words += 1;
+    }
+    (words >= 2).then_some(counts)
+}
