@@ -101,11 +101,7 @@ pub(crate) fn check() -> Result<()> {
     layers(&ours, &mut breaches);
     purity(&ours, &mut breaches);
     lints(&ours, &mut breaches)?;
-    for package in &metadata.packages {
-        if let Some((name, why)) = BANNED.iter().find(|(name, _)| *name == package.name) {
-            breaches.push(format!("`{name}` is in the dependency tree: {why}"));
-        }
-    }
+    bans(&mut breaches)?;
     files(&root().join("crates"), &mut breaches)?;
     files(&root().join("xtask"), &mut breaches)?;
     if breaches.is_empty() {
@@ -113,6 +109,21 @@ pub(crate) fn check() -> Result<()> {
         return Ok(());
     }
     bail!("{} breaches of ARCHITECTURE.md:\n  {}", breaches.len(), breaches.join("\n  "))
+}
+
+/// `cargo tree` rather than the metadata, which also lists what no feature turns on.
+fn bans(breaches: &mut Vec<String>) -> Result<()> {
+    let tree = ["tree", "--workspace", "--target", "all", "--prefix", "none", "--format", "{p}", "--locked"];
+    let output = cargo(&tree).output().context("cannot run cargo tree")?;
+    if !output.status.success() {
+        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    for (name, why) in BANNED.iter().filter(|(name, _)| names.contains(name)) {
+        breaches.push(format!("`{name}` is in the dependency tree: {why}"));
+    }
+    Ok(())
 }
 
 /// Dependencies between our crates, tests apart: they may use what they like.

@@ -4,7 +4,8 @@ mod architecture;
 mod cargo;
 mod tiers;
 
-use anyhow::Result;
+use std::{io::Write, process::ExitCode};
+
 use clap::{Parser, Subcommand};
 
 /// The project's own commands.
@@ -23,9 +24,17 @@ enum Command {
     Architecture,
 }
 
-fn main() -> Result<()> {
-    match Args::parse().command {
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
         Command::Test(args) => tiers::test(&args),
         Command::Architecture => architecture::check(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do when even the error cannot be written.
+            drop(writeln!(std::io::stderr(), "error: {:#}", error));
+            ExitCode::FAILURE
+        }
     }
 }
