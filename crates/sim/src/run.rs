@@ -45,7 +45,7 @@ const SECONDS_PER_OUTPUT_TOKEN: f64 = 0.03;
 
 /// Runs the requests, which must be in the order of their arrival, to the end of the last one.
 pub fn simulate(world: &Simulation, requests: &[Request]) -> Report {
-    Run::new(world).to_the_end(requests)
+    Run::new(world).to_end_of(requests)
 }
 
 /// What happens next. The order of the variants breaks ties: capacity first, then the controller's look.
@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn to_the_end(mut self, requests: &[Request]) -> Report {
+    fn play(mut self, requests: &[Request]) -> Report {
         let mut arrivals = requests.iter().copied().peekable();
         self.schedule(Timestamp::default(), Event::Evaluate);
         let mut now = Timestamp::default();
