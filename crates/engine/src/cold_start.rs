@@ -178,7 +178,7 @@ pub struct ColdStartDraw {
 impl ColdStart {
     /// Returns a typical start on a fresh node, 430 s in the mean: node 35 s, image 320 s, weights and engine 75 s, as
     /// in a published scale-from-zero measurement; each log-normal with p99 at 2.3 × the median, the spread of
-    /// measured production model loads. `docs/engine-profiles.md` names the sources.
+    /// measured production model loads. `PROFILES.md` names the sources.
     #[must_use]
     pub fn typical() -> Self {
         let shape =

@@ -1,6 +1,6 @@
 //! How fast the imitated engine is: timing models as data, and the named presets.
 //!
-//! Presets come from published measurements of real GPUs; `docs/engine-profiles.md` gives each one's source and fit.
+//! Presets come from published measurements of real GPUs; `PROFILES.md` gives each one's source and fit.
 
 use std::fmt;
 use std::str::FromStr;

@@ -60,6 +60,10 @@ impl Exposition {
     }
 
     fn created<'a>(&mut self, name: &str, help: &str, labels: impl Iterator<Item = Labels<'a>>) {
+        let mut labels = labels.peekable();
+        if labels.peek().is_none() {
+            return;
+        }
         self.head(&format!("{name}_created"), help, "gauge");
         let created = self.created;
         for labels in labels {

@@ -1,13 +1,9 @@
 //! The engine over real connections: API shapes, admission, disconnects, cold starts and both ways to stop.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail tests")]
-
-mod support;
-
+use crate::support::{Client, fast, frozen, get, metric, on_free_port, request, start, wait_for_metric};
 use forewarm_engine::cold_start::{ColdStart, ColdStartStage, SecondsDistribution, Stage};
 use forewarm_engine::{Engine, EngineConfig, EngineError, LoadingBehaviour};
 use serde_json::{Value, json};
-use support::{Client, fast, frozen, get, metric, on_free_port, request, start, wait_for_metric};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
