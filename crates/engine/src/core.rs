@@ -361,3 +361,47 @@ impl Drop for Ticket {
         self.core.leave(self);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: NewRequest = NewRequest { prompt_tokens: 5_000, output_tokens: 10 };
+
+    fn submit(core: &Arc<EngineCore>) -> Result<Ticket, Refusal> {
+        core.submit(SIZE, FinishReason::Length, true)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_killed_engine_refuses_and_its_requests_never_end() {
+        let core = EngineCore::new(&EngineConfig::default());
+        let ticket = submit(&core).unwrap();
+        core.kill();
+        assert_eq!(submit(&core).err(), Some(Refusal::Dead));
+        core.drive().await;
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(
+            core.metrics_page()
+                .contains("vllm:num_requests_running{engine=\"0\",model_name=\"forewarm\"} 1.0")
+        );
+        let reached = std::future::poll_fn(|cx| std::task::Poll::Ready(ticket.poll(cx))).await;
+        assert_eq!(reached, Reached { tokens: 0, finished: false });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_draining_engine_refuses_and_finishes_what_it_has() {
+        let core = EngineCore::new(&EngineConfig { speed: 2.0, ..EngineConfig::default() });
+        let ticket = submit(&core).unwrap();
+        core.start_draining();
+        assert_eq!(submit(&core).err(), Some(Refusal::Draining));
+        let since = Instant::now();
+        tokio::select! {
+            () = core.drive() => {}
+            () = core.wait_until_idle() => {}
+        }
+        ticket.finished().await;
+        // 1 s of prefill and 0.3 s of decode at twice the speed, and the timer's resolution.
+        let wall = since.elapsed();
+        assert!((650..=652).contains(&wall.as_millis()), "{wall:?}");
+    }
+}

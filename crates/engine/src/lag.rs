@@ -74,3 +74,27 @@ fn bucket(lag: Duration) -> usize {
     let tenths = lag.as_micros().div_ceil(100).max(1);
     (tenths.next_power_of_two().trailing_zeros() as usize).min(BUCKETS - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_lag_is_remembered_for_a_while_and_then_forgotten() {
+        let start = Instant::now();
+        let mut meter = LagMeter::new(start);
+        for _ in 0..990 {
+            meter.record(start, Duration::from_millis(1));
+        }
+        for _ in 0..10 {
+            meter.record(start, Duration::from_millis(500));
+        }
+        assert_eq!(meter.worst(start), Duration::from_millis(500));
+        assert_eq!(meter.p99(start), Duration::from_micros(1600), "1 ms, rounded up to a bucket");
+        let later = start + Duration::from_secs(6);
+        assert_eq!(meter.worst(later), Duration::from_millis(500));
+        let much_later = start + Duration::from_secs(60);
+        assert_eq!(meter.worst(much_later), Duration::ZERO);
+        assert_eq!(meter.p99(much_later), Duration::ZERO);
+    }
+}

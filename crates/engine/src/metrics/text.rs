@@ -109,7 +109,7 @@ pub(super) fn escape(value: &str) -> String {
     value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }
 
-/// A number as Python's Prometheus client writes it: always with a point, and in exponent form from seven digits on.
+/// A number as Python's Prometheus client writes it: with a point, or in exponent form from seven digits on.
 fn number(value: f64) -> String {
     let plain = format!("{value:?}");
     let Some(point) = plain.find('.').filter(|point| *point > 6 && value > 0.0 && !plain.contains('e'))
@@ -118,6 +118,31 @@ fn number(value: f64) -> String {
     };
     let digits = format!("{}{}", &plain[1..point], &plain[point + 1..]);
     let digits = digits.trim_end_matches('0');
-    let fraction = if digits.is_empty() { "0" } else { digits };
-    format!("{}.{fraction}e+{:02}", &plain[..1], point - 1)
+    let separator = if digits.is_empty() { "" } else { "." };
+    format!("{}{separator}{digits}e+{:02}", &plain[..1], point - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_look_as_pythons_client_writes_them() {
+        for (value, text) in [
+            (0.0, "0.0"),
+            (7.0, "7.0"),
+            (14532.0, "14532.0"),
+            (999_999.0, "999999.0"),
+            (1_000_000.0, "1e+06"),
+            (1_073_741_824.0, "1.073741824e+09"),
+            (0.001_709_401_709_401_703_3, "0.0017094017094017033"),
+        ] {
+            assert_eq!(number(value), text);
+        }
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        assert_eq!(escape("a\"b\\c\nd"), r#"a\"b\\c\nd"#);
+    }
 }
