@@ -29,3 +29,19 @@ pub(crate) fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+/// A runtime with this many worker threads; one means the current thread alone.
+///
+/// # Errors
+/// When the system gives no threads.
+pub(crate) fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if workers == 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    if workers > 1 {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all().build()
+}

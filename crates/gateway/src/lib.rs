@@ -1,1 +1,25 @@
 //! The OpenAI-compatible front door: holds, routes and streams requests, and tells the controller.
+//!
+//! Start reading at [`Gateway`]. Which request goes where is decided by [`pool::Pool`], which has no
+//! clock and no sockets; everything else moves bytes. The gateway knows no rule about scaling: it serves
+//! its last plan for as long as nobody gives it another.
+
+mod account;
+mod answer;
+mod config;
+mod control_api;
+mod forward;
+pub mod pool;
+mod registry;
+mod relay;
+mod remote;
+mod route;
+mod scaler;
+mod server;
+mod upstream;
+mod wait;
+
+pub use config::{BindError, GatewayConfig};
+pub use registry::{GatewayHandle, UnknownScaler};
+pub use remote::{RemoteError, RemoteGateway};
+pub use server::Gateway;

@@ -45,7 +45,7 @@ const SECONDS_PER_OUTPUT_TOKEN: f64 = 0.03;
 
 /// Runs the requests, which must be in the order of their arrival, to the end of the last one.
 pub fn simulate(world: &Simulation, requests: &[Request]) -> Report {
-    Run::new(world).to_end_of(requests)
+    Run::new(world).play(requests)
 }
 
 /// What happens next. The order of the variants breaks ties: capacity first, then the controller's look.

@@ -1,0 +1,108 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{commands, exit::Failure};
+
+/// Keeps the right number of GPU replicas of an inference engine running for the load it gets.
+///
+/// GPUs are dear, and a new replica takes minutes to load its model. forewarm decides on waiting
+/// requests, holds them at its gateway while replicas start, starts replicas before the load comes, and
+/// says why it did each thing.
+#[derive(Parser)]
+#[command(
+    name = "forewarm",
+    version,
+    arg_required_else_help = true,
+    after_help = "First steps:\n  \
+        forewarm demo                      everything on this machine, with a live page\n  \
+        forewarm run -f forewarm.yaml      your own fleet\n  \
+        forewarm COMMAND --help            more about a command, with examples"
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log to standard error: `error`, `warn`, `info`, `debug`, or a filter such as
+    /// `forewarm_gateway=debug`.
+    #[arg(long, global = true, env = "FOREWARM_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows everything on this machine: load, gateway, replicas, decisions, a live page.
+    Demo(commands::demo::DemoArgs),
+    /// Keeps a real fleet at the right size, with a gateway in front.
+    Run(commands::run::RunArgs),
+    /// The OpenAI-compatible front door alone.
+    Gateway(commands::gateway::GatewayArgs),
+    /// A GPU-free engine with vLLM's API, metrics, timing and cold start.
+    Engine(commands::engine::EngineArgs),
+    /// Engine and GPU metrics for Prometheus.
+    Exporter(commands::exporter::ExporterArgs),
+    /// Sends requests as a trace has them, and accounts for every one.
+    Load(commands::load::LoadArgs),
+    /// Decides again what a live journal recorded, and compares byte for byte.
+    Replay(commands::replay::ReplayArgs),
+    /// Holds a number of replicas, whatever the policy says, until it expires.
+    Pause(commands::pause::PauseArgs),
+    /// Lets the policy decide again.
+    Resume(commands::pause::ResumeArgs),
+    /// Prints a completion script for a shell.
+    Completion(commands::completion::CompletionArgs),
+}
+
+/// Parses the command line, runs the command, and turns its end into an exit code.
+pub(crate) fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(failure) = start_log(&args.log, args.log_format) {
+        return failure.exit();
+    }
+    let result = match args.command {
+        Command::Demo(args) => commands::demo::demo(args),
+        Command::Run(args) => commands::run::run(args),
+        Command::Gateway(args) => commands::gateway::gateway(args),
+        Command::Engine(args) => commands::engine::engine(args),
+        Command::Exporter(args) => commands::exporter::exporter(args),
+        Command::Load(args) => commands::load::load(args),
+        Command::Replay(args) => commands::replay::replay(&args),
+        Command::Pause(args) => commands::pause::pause(args),
+        Command::Resume(args) => commands::pause::resume(args),
+        Command::Completion(args) => {
+            commands::completion::completion(&args, <Args as clap::CommandFactory>::command());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.exit(),
+    }
+}
+
+/// Logs go to standard error: standard output belongs to results.
+fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::usage(anyhow::anyhow!("`--log {filter}` is no filter ({error}); try `info` or `forewarm_gateway=debug`"))
+    })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! One file a command: its arguments, its help, what it does.
+
+pub(crate) mod completion;
+pub(crate) mod demo;
+pub(crate) mod engine;
+pub(crate) mod exporter;
+pub(crate) mod gateway;
+pub(crate) mod load;
+pub(crate) mod pause;
+pub(crate) mod replay;
+pub(crate) mod run;
+pub(crate) mod values;

@@ -1,0 +1,74 @@
+//! `forewarm replay`.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use forewarm_control::{Store, journal::Record, replay as replay_records};
+
+use crate::exit::{Failure, say};
+
+/// Decides again what a live journal recorded, and compares byte for byte.
+///
+/// Stop the controller first: one process at a time may hold the state file. Exits with 1 when a decision
+/// comes out differently.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    forewarm replay --state-dir .forewarm\n  \
+    forewarm replay --state-dir .forewarm --explain | tail -40")]
+pub(crate) struct ReplayArgs {
+    /// The controller's state directory.
+    #[arg(long, value_name = "DIR", default_value = ".forewarm")]
+    state_dir: PathBuf,
+    /// Only this scaler.
+    #[arg(long, value_name = "NAME")]
+    scaler: Option<String>,
+    /// Print every decision that changed or did something, with its reasons.
+    #[arg(long)]
+    explain: bool,
+}
+
+pub(crate) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
+    if !args.state_dir.join("state.redb").exists() {
+        let place = args.state_dir.display();
+        return Err(Failure::usage(anyhow::anyhow!("`--state-dir {place}` has no state.redb: no controller ran there")));
+    }
+    let store = Store::open(&args.state_dir)?;
+    let scalers = store.scalers()?;
+    let mut mismatches = 0;
+    for scaler in scalers.iter().filter(|name| args.scaler.as_deref().is_none_or(|wanted| wanted == name.as_str())) {
+        let records = store.journal(scaler).with_context(|| format!("cannot read the journal of `{scaler}`"))?;
+        if args.explain {
+            explain(&records);
+        }
+        let replayed = replay_records(&records);
+        say(format!("{scaler}: {} decisions replayed, {} differ", replayed.decisions, replayed.mismatches.len()));
+        for mismatch in replayed.mismatches.iter().take(3) {
+            say(format!("  record {}\n    recorded {}\n    replayed {}", mismatch.index, mismatch.recorded, mismatch.replayed));
+        }
+        mismatches += replayed.mismatches.len();
+    }
+    if mismatches > 0 {
+        Err(anyhow::anyhow!("{mismatches} decisions came out differently").into())
+    } else if let Some(wanted) = args.scaler.as_deref().filter(|name| scalers.iter().all(|found| found.as_str() != *name)) {
+        let known: Vec<&str> = scalers.iter().map(|name| name.as_str()).collect();
+        Err(Failure::usage(anyhow::anyhow!("`--scaler {wanted}` is not in this state; there are: {}", known.join(", "))))
+    } else {
+        Ok(())
+    }
+}
+
+fn explain(records: &[Record]) {
+    for record in records {
+        match record {
+            Record::Decision { decision, .. } if decision.acts() => {
+                say(format!("{}  {}", decision.at, decision.summary()));
+                for step in &decision.steps {
+                    say(format!("  {:>9} {:>3}  {}", step.stage.label(), step.replicas.0, step.reason));
+                }
+            }
+            Record::Outcome { error: Some(error) } => say(format!("  could not be done: {error}")),
+            Record::Checkpoint { .. } | Record::Decision { .. } | Record::Outcome { error: None } => {}
+        }
+    }
+}

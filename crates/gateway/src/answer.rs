@@ -1,0 +1,73 @@
+//! The gateway's own answers, in OpenAI's error shape.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use serde_json::json;
+
+use crate::account::Cause;
+
+/// What the gateway sends.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
+/// Why a body could not be sent to its end; breaks the connection, so that the client knows.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Tells a load tool that the request had been given a place before it failed.
+pub(crate) const ACCEPTED: &str = "x-forewarm-accepted";
+
+/// A body that is all there.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A JSON answer.
+pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(full(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An error in OpenAI's shape.
+pub(crate) fn error(status: StatusCode, kind: &str, code: &str, message: &str) -> Response<Body> {
+    json(status, &json!({"error": {"message": message, "type": kind, "param": null, "code": code}}))
+}
+
+/// An honest refusal: the request was not given a place, and may come again after `retry_after`.
+pub(crate) fn refusal(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    retry_after: Duration,
+) -> Response<Body> {
+    let kind =
+        if status == StatusCode::TOO_MANY_REQUESTS { "rate_limit_error" } else { "service_unavailable" };
+    let mut response = error(status, kind, code, message);
+    let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+/// An honest failure of a request that had been given a place.
+pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
+    let status = match cause {
+        Cause::Deadline => StatusCode::GATEWAY_TIMEOUT,
+        Cause::GatewayStopping => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::ReplicaDiedMidStream | Cause::UpstreamError | Cause::ClientLeft => StatusCode::BAD_GATEWAY,
+    };
+    let mut response = error(status, "upstream_error", cause.code(), message);
+    response.headers_mut().insert(ACCEPTED, HeaderValue::from_static("true"));
+    response
+}
+
+/// The event that ends a stream whose replica died.
+pub(crate) fn error_event() -> Bytes {
+    let code = Cause::ReplicaDiedMidStream.code();
+    let message = "the replica that worked on this request died; what came before this event is incomplete";
+    Bytes::from(format!(
+        "data: {}\n\n",
+        json!({"error": {"message": message, "type": "upstream_error", "param": null, "code": code}})
+    ))
+}

@@ -1,0 +1,219 @@
+//! Listens, reads requests, and hands them on.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    answer::{self, Body, error, refusal},
+    config::{BindError, GatewayConfig},
+    control_api,
+    forward::Forward,
+    registry::GatewayHandle,
+    route,
+};
+
+/// Headers a request may have.
+const MAX_HEADERS: usize = 100;
+/// Bytes of headers a connection may buffer.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Wait after the system could not accept a connection, such as when it is out of file descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// A gateway that listens and does not serve yet.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Arc<GatewayConfig>,
+    listener: TcpListener,
+    control: Option<TcpListener>,
+    handle: GatewayHandle,
+}
+
+impl Gateway {
+    /// Takes the ports.
+    ///
+    /// # Errors
+    /// When a port cannot be had; the error names it.
+    pub async fn bind(config: GatewayConfig) -> Result<Self, BindError> {
+        let listener = bind(config.listen).await?;
+        let control = match config.control {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let handle = GatewayHandle::new(config.speed);
+        Ok(Self { config: Arc::new(config), listener, control, handle })
+    }
+
+    /// Where a controller in this process gives its plans.
+    pub fn handle(&self) -> GatewayHandle {
+        self.handle.clone()
+    }
+
+    /// Where clients connect.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Where controllers connect.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn control_addr(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.control.as_ref().map(TcpListener::local_addr).transpose()
+    }
+
+    /// Serves until cancelled; then takes nothing new and lets what is there finish, for as long as the
+    /// configuration says.
+    pub async fn run(self, shutdown: CancellationToken) {
+        if let Some(control) = self.control {
+            tokio::spawn(control_api::serve(control, self.handle.clone(), shutdown.clone()));
+        }
+        let connections = Arc::new(Semaphore::new(self.config.max_connections));
+        let graceful = GracefulShutdown::new();
+        loop {
+            let (stream, peer, permit) = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = accept(&self.listener, &connections) => accepted,
+            };
+            let (config, handle) = (Arc::clone(&self.config), self.handle.clone());
+            let service = service_fn(move |request| {
+                let (config, handle) = (Arc::clone(&config), handle.clone());
+                async move { Ok::<_, std::convert::Infallible>(serve(&config, &handle, request, peer.ip()).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.config.read_timeout)
+                .max_headers(MAX_HEADERS)
+                .max_buf_size(MAX_HEADER_BYTES)
+                .serve_connection(TokioIo::new(stream), service);
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                let _permit = permit;
+                if let Err(error) = connection.await {
+                    tracing::trace!(%error, "a client's connection ended");
+                }
+            });
+        }
+        drop(self.listener);
+        if tokio::time::timeout(self.config.shutdown_timeout, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests were still in flight when the gateway had to stop");
+        }
+    }
+}
+
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+}
+
+/// The next connection, once there is room for it.
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+    // The semaphore is never closed.
+    let permit = Arc::clone(connections).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Without it a streamed token may wait for the acknowledgement of the one before.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::trace!(%error, "a connection was gone before it was served");
+                    continue;
+                }
+                return (stream, peer, permit);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    config: &GatewayConfig,
+    handle: &GatewayHandle,
+    request: Request<Incoming>,
+    client: IpAddr,
+) -> Response<Body> {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/health" | "/healthz" | "/ping") => return Response::new(answer::full(Bytes::new())),
+        (&Method::GET, "/v1/models") => return models(handle),
+        (_, path) if !path.starts_with("/v1/") => {
+            let message = format!("there is no {path} here; the OpenAI API is under /v1/");
+            return error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", &message);
+        }
+        _ => {}
+    }
+    let (parts, body) = request.into_parts();
+    let body = match read(config, body).await {
+        Ok(body) => body,
+        Err(response) => return *response,
+    };
+    let model = route::model(&body);
+    let Some(scaler) = handle.by_model(model.as_deref()) else {
+        return unknown_model(handle, model.as_deref());
+    };
+    Forward::new(&scaler, parts, body, client).run(&scaler).await
+}
+
+async fn read(config: &GatewayConfig, body: Incoming) -> Result<Bytes, Box<Response<Body>>> {
+    let invalid =
+        |status, code, message: &str| Box::new(error(status, "invalid_request_error", code, message));
+    let limited = Limited::new(body, config.max_body_bytes);
+    match tokio::time::timeout(config.read_timeout, limited.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(failed)) if failed.is::<LengthLimitError>() => {
+            let message = format!("the body is longer than the {} bytes allowed", config.max_body_bytes);
+            Err(invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &message))
+        }
+        Ok(Err(failed)) => Err(invalid(StatusCode::BAD_REQUEST, "body_unreadable", &failed.to_string())),
+        Err(_) => {
+            let message = format!("the body did not arrive within {:.0?}", config.read_timeout);
+            Err(invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow", &message))
+        }
+    }
+}
+
+fn models(handle: &GatewayHandle) -> Response<Body> {
+    let data: Vec<_> = handle
+        .all()
+        .iter()
+        .flat_map(|scaler| scaler.models())
+        .map(|model| json!({"id": model, "object": "model", "created": 0, "owned_by": "forewarm"}))
+        .collect();
+    answer::json(StatusCode::OK, &json!({"object": "list", "data": data}))
+}
+
+fn unknown_model(handle: &GatewayHandle, model: Option<&str>) -> Response<Body> {
+    if handle.all().is_empty() {
+        let message = "the gateway has no plan yet: its controller is starting";
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "starting", message, Duration::from_secs(1));
+    }
+    let known: Vec<String> = handle.all().iter().flat_map(|scaler| scaler.models()).collect();
+    let message = match model {
+        Some(model) => format!("the model `{model}` does not exist; there are: {}", known.join(", ")),
+        None => format!("`model` is missing; there are: {}", known.join(", ")),
+    };
+    error(StatusCode::NOT_FOUND, "invalid_request_error", "model_not_found", &message)
+}
