@@ -1,1 +1,41 @@
 //! Requests and when they come: readers of real traces, seeded generators, windows and scaling.
+//!
+//! No async and no network: [`WorkloadSource`] says what to read or make, the result is a [`Workload`].
+
+mod read;
+mod shape;
+mod source;
+mod transform;
+
+use std::time::Duration;
+
+pub use read::{ReadError, RowProblem, read_trace};
+pub use shape::{DEMO_LENGTH, demo};
+pub use source::{SourceError, WorkloadSource};
+
+/// One request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// When it arrives, from the start of the workload.
+    pub arrival: Duration,
+    /// Tokens of its prompt.
+    pub input_tokens: u32,
+    /// Tokens to generate.
+    pub output_tokens: u32,
+}
+
+/// Requests in the order of their arrival.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// The requests, sorted by arrival.
+    pub requests: Vec<Request>,
+    /// What is to be known about how they came to be: rows out of order, rows left out.
+    pub notes: Vec<String>,
+}
+
+impl Workload {
+    /// Time from the start to the last arrival.
+    pub fn length(&self) -> Duration {
+        self.requests.last().map_or(Duration::ZERO, |request| request.arrival)
+    }
+}

@@ -1,0 +1,40 @@
+//! Windows and volume.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{Request, Workload};
+
+/// Copies of a request come this long before or after it at most.
+const JITTER: Duration = Duration::from_secs(30);
+
+impl Workload {
+    /// The part from `start` on, of this length; arrivals count from `start`.
+    #[must_use]
+    pub fn window(mut self, start: Duration, length: Duration) -> Self {
+        self.requests.retain(|request| request.arrival >= start && request.arrival - start < length);
+        for request in &mut self.requests {
+            request.arrival -= start;
+        }
+        self
+    }
+
+    /// `copies` requests for each one: all but the first jittered by up to 30 s either way, seeded.
+    #[must_use]
+    pub fn scaled(self, copies: u32, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut requests = Vec::with_capacity(self.requests.len().saturating_mul(copies as usize));
+        for request in self.requests {
+            for copy in 0..copies {
+                let jitter = if copy == 0 { 0.0 } else { rng.random_range(-1.0..1.0) * JITTER.as_secs_f64() };
+                let arrival = (request.arrival.as_secs_f64() + jitter).max(0.0);
+                let arrival = if copy == 0 { request.arrival } else { Duration::from_secs_f64(arrival) };
+                requests.push(Request { arrival, ..request });
+            }
+        }
+        requests.sort_by_key(|request| request.arrival);
+        Self { requests, notes: self.notes }
+    }
+}
