@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("forewarm-gateway", &["forewarm-core"]),
     ("forewarm-admin", &["forewarm-core"]),
     ("forewarm-control", &["forewarm-core"]),
-    ("forewarm-load", &["forewarm-core", "forewarm-workload"]),
+    ("forewarm-load", &["forewarm-workload"]),
     ("forewarm-signals", &["forewarm-core", "forewarm-control"]),
     ("forewarm-processes", &["forewarm-core", "forewarm-control"]),
     ("forewarm-testkit", &["forewarm-core", "forewarm-control"]),

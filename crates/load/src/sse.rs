@@ -1,0 +1,120 @@
+//! Scans a stream of server-sent events without building them: what matters is when they come, how many,
+//! and how it ends.
+
+/// Bytes kept of an event: enough for an error's JSON.
+const MAX_KEPT: usize = 2_048;
+
+/// What has been seen of a stream so far.
+#[derive(Debug, Default)]
+pub(crate) struct Scanner {
+    line: Vec<u8>,
+    /// Events with generated text, `[DONE]` and errors apart.
+    pub(crate) events: u32,
+    /// Whether `[DONE]` came.
+    pub(crate) done: bool,
+    /// The error that came, as its `code`.
+    pub(crate) error: Option<String>,
+}
+
+impl Scanner {
+    /// Takes in the next bytes, however they are cut; returns how many events with text were among them.
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> u32 {
+        let before = self.events;
+        while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+            let (head, rest) = bytes.split_at(end);
+            if self.line.is_empty() {
+                self.see(head);
+            } else {
+                self.keep(head);
+                let line = std::mem::take(&mut self.line);
+                self.see(&line);
+                self.line = line;
+                self.line.clear();
+            }
+            bytes = &rest[1..];
+        }
+        self.keep(bytes);
+        self.events - before
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = MAX_KEPT - self.line.len();
+        self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn see(&mut self, line: &[u8]) {
+        let Some(data) = line.strip_prefix(b"data:") else { return };
+        let data = data.trim_ascii();
+        if data == b"[DONE]" {
+            self.done = true;
+        } else if data.starts_with(b"{\"error\"") {
+            self.error = Some(error_code(data));
+        } else if has_text(data) {
+            self.events += 1;
+        }
+    }
+}
+
+/// The `code` of an error in OpenAI's shape, empty when it has none.
+pub(crate) fn error_code(json: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Outer {
+        error: Inner,
+    }
+    #[derive(serde::Deserialize)]
+    struct Inner {
+        #[serde(default)]
+        code: serde_json::Value,
+    }
+    serde_json::from_slice::<Outer>(json)
+        .map(|outer| outer.error.code.as_str().unwrap_or_default().to_owned())
+        .unwrap_or_default()
+}
+
+/// Whether a chunk carries generated text: not the first one with the role alone, nor the one with usage.
+fn has_text(data: &[u8]) -> bool {
+    [b"\"content\":\"".as_slice(), b"\"text\":\""].iter().any(|key| {
+        let found = data.windows(key.len()).position(|window| window == *key);
+        found.is_some_and(|at| data.get(at + key.len()).is_some_and(|&next| next != b'"'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STREAM: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n\
+        : a comment\n\n\
+        data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n\n\
+        data: {\"choices\":[{\"text\":\" world\"}]}\r\n\r\n\
+        data: {\"choices\":[],\"usage\":{\"completion_tokens\":2}}\n\n\
+        data: [DONE]\n\n";
+
+    proptest! {
+        #[test]
+        fn a_stream_is_read_however_it_is_cut(cuts in prop::collection::vec(1_usize..60, 0..40)) {
+            let mut scanner = Scanner::default();
+            let mut rest = STREAM.as_bytes();
+            let mut counted = 0;
+            for cut in cuts {
+                let (now, later) = rest.split_at(cut.min(rest.len()));
+                counted += scanner.push(now);
+                rest = later;
+            }
+            counted += scanner.push(rest);
+            prop_assert_eq!((counted, scanner.events, scanner.done, scanner.error), (2, 2, true, None));
+        }
+    }
+
+    #[test]
+    fn an_error_event_is_read_and_a_long_line_is_bounded() {
+        let mut scanner = Scanner::default();
+        scanner.push(b"data: {\"error\":{\"message\":\"x\",\"code\":\"replica_died_mid_stream\"}}\n\n");
+        assert_eq!(scanner.error.as_deref(), Some("replica_died_mid_stream"));
+        let mut scanner = Scanner::default();
+        scanner.push(&[b'x'; 100_000]);
+        assert_eq!(scanner.line.len(), MAX_KEPT);
+    }
+}
