@@ -1,1 +1,19 @@
 //! Manifests as people write them: read, check, lint and convert.
+//!
+//! No file is opened here and nothing is printed: texts go in, checked values, findings and texts come
+//! out. Start reading at [`read_scalers`].
+
+mod cursor;
+mod observations;
+mod problem;
+pub mod quantity;
+mod scaler;
+mod suggest;
+pub mod yaml;
+
+pub use observations::{ObservationError, read_observations};
+pub use problem::{Problem, Problems};
+pub use scaler::{
+    API_VERSION, CheckedScaler, EngineKind, EngineSpec, KIND, KubernetesTarget, NamedSignal, Objective,
+    Processes, SignalSource, Target, read_scalers,
+};

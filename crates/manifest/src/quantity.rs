@@ -1,0 +1,192 @@
+//! Amounts as manifests write them: Go durations, byte sizes, Kubernetes quantities.
+
+use std::time::Duration;
+
+/// Text that is not the amount it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not {wanted}")]
+pub struct InvalidQuantity {
+    /// What it should be, with an example.
+    pub wanted: &'static str,
+}
+
+const DURATION: InvalidQuantity = InvalidQuantity { wanted: "a duration such as `240s`, `5m` or `1h30m`" };
+const BYTES: InvalidQuantity = InvalidQuantity { wanted: "a size in bytes such as `256Mi` or `1G`" };
+const QUANTITY: InvalidQuantity = InvalidQuantity { wanted: "a quantity such as `5`, `500m` or `1Ki`" };
+
+/// A Go duration (`time.ParseDuration`, without a sign): numbers with a unit of `ns us ms s m h`, or `0`.
+///
+/// # Errors
+/// When the text is none, or more than a `Duration` holds.
+pub fn duration(text: &str) -> Result<Duration, InvalidQuantity> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    if rest.is_empty() {
+        return Err(DURATION);
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(DURATION)?;
+        let (number, behind) = rest.split_at(digits);
+        let unit_end = behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(unit_end);
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(DURATION),
+        };
+        let number: f64 = number.parse().map_err(|_| DURATION)?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| DURATION)?;
+        total = total.checked_add(part).ok_or(DURATION)?;
+        rest = behind;
+    }
+    Ok(total)
+}
+
+/// A duration in the form that [`duration`] reads: `1h30m`, `240s`, `1.5s`.
+pub fn write_duration(span: Duration) -> String {
+    let whole = span.as_secs();
+    if span.subsec_nanos() != 0 {
+        return format!("{}s", span.as_secs_f64());
+    }
+    let (hours, minutes, seconds) = (whole / 3600, whole % 3600 / 60, whole % 60);
+    // People write `240s` and `90s`, but not `5400s`.
+    if whole < 300 || (hours == 0 && seconds != 0) {
+        return format!("{whole}s");
+    }
+    let parts = [(hours, 'h'), (minutes, 'm'), (seconds, 's')];
+    parts.iter().filter(|(count, _)| *count != 0).map(|(count, unit)| format!("{count}{unit}")).collect()
+}
+
+/// A size in bytes: a whole number, or a number with `k M G T` (powers of 1000) or `Ki Mi Gi Ti` (of 1024).
+///
+/// # Errors
+/// When the text is none, or more than a `u64` holds.
+pub fn bytes(text: &str) -> Result<u64, InvalidQuantity> {
+    let value = quantity(text).map_err(|_| BYTES)?;
+    if value < 0.0 || value.fract() != 0.0 || value > u64::MAX as f64 {
+        return Err(BYTES);
+    }
+    Ok(value as u64)
+}
+
+/// A size in the form that [`bytes`] reads: `256Mi`.
+pub fn write_bytes(size: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+    for (unit, name) in UNITS {
+        if size != 0 && size.is_multiple_of(unit) {
+            return format!("{}{name}", size / unit);
+        }
+    }
+    size.to_string()
+}
+
+/// A Kubernetes quantity (`resource.Quantity`) as a number: `5`, `5000m`, `1Ki`, `1e3`.
+///
+/// # Errors
+/// When the text is none.
+pub fn quantity(text: &str) -> Result<f64, InvalidQuantity> {
+    const SUFFIXES: [(&str, f64); 15] = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+    ];
+    let (number, factor) = SUFFIXES
+        .iter()
+        .find_map(|(suffix, factor)| text.strip_suffix(suffix).map(|number| (number, *factor)))
+        .unwrap_or((text, 1.0));
+    // `inf`, `nan` and an empty mantissa are numbers to Rust or nobody, but no quantities.
+    if !number.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))
+        || number.contains(|c: char| c.is_ascii_alphabetic() && !matches!(c, 'e' | 'E'))
+    {
+        return Err(QUANTITY);
+    }
+    let number: f64 = number.parse().map_err(|_| QUANTITY)?;
+    let value = number * factor;
+    if value.is_finite() { Ok(value) } else { Err(QUANTITY) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        let cases: [(&str, Option<f64>); 14] = [
+            ("240s", Some(240.0)),
+            ("5m", Some(300.0)),
+            ("1h30m", Some(5400.0)),
+            ("1.5h", Some(5400.0)),
+            ("300ms", Some(0.3)),
+            ("0", Some(0.0)),
+            ("1m0.5s", Some(60.5)),
+            ("", None),
+            ("5", None),
+            ("5 m", None),
+            ("-5m", None),
+            ("5d", None),
+            ("m", None),
+            ("99999999999999999999999h", None),
+        ];
+        for (text, seconds) in cases {
+            let got = duration(text).ok().map(|span| span.as_secs_f64());
+            assert_eq!(got, seconds, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_quantities_take_every_suffix() {
+        let cases: [(&str, Option<f64>); 12] = [
+            ("5", Some(5.0)),
+            ("5000m", Some(5.0)),
+            ("1Ki", Some(1024.0)),
+            ("1k", Some(1000.0)),
+            ("1e3", Some(1000.0)),
+            ("0.5", Some(0.5)),
+            ("2E", Some(2e18)),
+            ("", None),
+            ("Ki", None),
+            ("inf", None),
+            ("1x", None),
+            ("ten", None),
+        ];
+        for (text, value) in cases {
+            assert_eq!(quantity(text).ok(), value, "{text:?}");
+        }
+        assert_eq!(bytes("256Mi"), Ok(268_435_456));
+        assert_eq!(bytes("1.5Ki"), Ok(1536));
+        assert!(bytes("0.5").is_err());
+        assert!(bytes("-1").is_err());
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for seconds in [0, 1, 59, 60, 61, 240, 299, 300, 301, 900, 3599, 3600, 3661, 5400, 86_400] {
+            let span = Duration::from_secs(seconds);
+            assert_eq!(duration(&write_duration(span)), Ok(span), "{}", write_duration(span));
+        }
+        let span = Duration::from_millis(1500);
+        assert_eq!(duration(&write_duration(span)), Ok(span));
+        for size in [0, 1, 1023, 1024, 268_435_456, 1 << 40] {
+            assert_eq!(bytes(&write_bytes(size)), Ok(size));
+        }
+    }
+}

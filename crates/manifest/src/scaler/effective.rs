@@ -1,0 +1,297 @@
+//! The manifest of a checked scaler with every default written out.
+
+use std::{collections::BTreeMap, path::Path};
+
+use forewarm_core::{Behavior, Environment, Mode, Policy, QueueDepth, RateUnit, ScalingRules, SelectPolicy};
+use serde::Serialize;
+
+use super::{API_VERSION, CheckedScaler, KIND, SignalSource, Target};
+use crate::quantity::{write_bytes, write_duration};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Manifest<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata<'a>,
+    spec: Spec<'a>,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec<'a> {
+    target: TargetLine<'a>,
+    engine: Engine<'a>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    models: &'a [String],
+    environment: &'static str,
+    replicas: Bounds,
+    allow_scale_to_zero: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objective: Option<Objective>,
+    cold_start: ColdStart,
+    policy: PolicyLine,
+    behavior: BehaviorLine,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    signals: Vec<SignalLine<'a>>,
+    queue: Queue,
+    max_signal_age: String,
+    drain_deadline: String,
+    max_changes_per_minute: u32,
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause: Option<Pause>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum TargetLine<'a> {
+    #[serde(rename_all = "camelCase")]
+    Processes {
+        command: &'a [String],
+        port: u16,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        env: &'a BTreeMap<String, String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        working_dir: Option<&'a Path>,
+        termination_grace_period: String,
+    },
+    #[serde(rename_all = "camelCase")]
+    Kubernetes { api_version: &'a str, kind: &'a str, name: &'a str },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Engine<'a> {
+    kind: &'static str,
+    metrics_path: &'a str,
+    health_path: &'a str,
+    max_concurrency: u32,
+}
+
+#[derive(Serialize)]
+struct Bounds {
+    min: u32,
+    max: u32,
+}
+
+#[derive(Serialize)]
+struct Objective {
+    ttft: String,
+    percent: f64,
+}
+
+#[derive(Serialize)]
+struct ColdStart {
+    expected: String,
+    deadline: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum PolicyLine {
+    #[serde(rename_all = "camelCase")]
+    QueueDepth {
+        per_replica: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pre_warm: Option<PreWarm>,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PreWarm {
+    threshold: f64,
+    lead_time: String,
+    max_queue: f64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BehaviorLine {
+    scale_up: Rules,
+    scale_down: Rules,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rules {
+    stabilization_window_seconds: u64,
+    select_policy: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    policies: Vec<RateLimit>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RateLimit {
+    r#type: &'static str,
+    value: u32,
+    period_seconds: u64,
+}
+
+#[derive(Serialize)]
+struct SignalLine<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    source: SourceLine<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum SourceLine<'a> {
+    Engine {
+        metric: &'a str,
+    },
+    #[serde(rename_all = "camelCase")]
+    Prometheus {
+        server_address: &'a str,
+        query: &'a str,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Queue {
+    max_requests: u32,
+    max_bytes: String,
+    timeout: String,
+    cold_start_timeout: String,
+}
+
+#[derive(Serialize)]
+struct Pause {
+    replicas: u32,
+    until: String,
+}
+
+impl<'a> Manifest<'a> {
+    pub(super) fn of(scaler: &'a CheckedScaler) -> Self {
+        let CheckedScaler { namespace, spec, target, engine, models, queue, signals, objective } = scaler;
+        let metadata = Metadata { name: spec.scaler.as_str(), namespace: namespace.as_deref() };
+        let spec = Spec {
+            target: target_line(target),
+            engine: Engine {
+                kind: engine.kind.label(),
+                metrics_path: &engine.metrics_path,
+                health_path: &engine.health_path,
+                max_concurrency: engine.max_concurrency,
+            },
+            models,
+            environment: match spec.environment {
+                Environment::Production => "production",
+                Environment::Staging => "staging",
+                Environment::Dev => "dev",
+                Environment::Batch => "batch",
+            },
+            replicas: Bounds { min: spec.replicas.min.0, max: spec.replicas.max.0 },
+            allow_scale_to_zero: spec.allow_scale_to_zero,
+            objective: objective.map(|objective| Objective {
+                ttft: write_duration(objective.ttft),
+                percent: objective.percent,
+            }),
+            cold_start: ColdStart {
+                expected: write_duration(spec.cold_start.expected),
+                deadline: write_duration(spec.cold_start.deadline),
+            },
+            policy: policy_line(&spec.policy),
+            behavior: behavior_line(&spec.behavior),
+            signals: signals
+                .iter()
+                .map(|signal| SignalLine { name: &signal.name, source: source_line(&signal.source) })
+                .collect(),
+            queue: Queue {
+                max_requests: queue.max_requests,
+                max_bytes: write_bytes(queue.max_bytes),
+                timeout: write_duration(queue.timeout),
+                cold_start_timeout: write_duration(queue.cold_start_timeout),
+            },
+            max_signal_age: write_duration(spec.max_signal_age),
+            drain_deadline: write_duration(spec.drain_deadline),
+            max_changes_per_minute: spec.max_changes_per_minute,
+            mode: match spec.mode {
+                Mode::Act => "Act",
+                Mode::Shadow => "Shadow",
+            },
+            pause: spec.pause.map(|pause| Pause {
+                replicas: pause.replicas.0,
+                until: jiff::Timestamp::from_millisecond(pause.until.as_millis())
+                    .map_or_else(|_| pause.until.to_string(), |until| until.to_string()),
+            }),
+        };
+        Self { api_version: API_VERSION, kind: KIND, metadata, spec }
+    }
+}
+
+fn target_line(target: &Target) -> TargetLine<'_> {
+    match target {
+        Target::Processes(processes) => TargetLine::Processes {
+            command: &processes.command,
+            port: processes.port,
+            env: &processes.env,
+            working_dir: processes.working_dir.as_deref(),
+            termination_grace_period: write_duration(processes.termination_grace_period),
+        },
+        Target::Kubernetes(target) => TargetLine::Kubernetes {
+            api_version: &target.api_version,
+            kind: &target.kind,
+            name: &target.name,
+        },
+    }
+}
+
+fn policy_line(policy: &Policy) -> PolicyLine {
+    match policy {
+        Policy::QueueDepth(QueueDepth { per_replica, pre_warm }) => PolicyLine::QueueDepth {
+            per_replica: per_replica.get(),
+            pre_warm: pre_warm.map(|pre_warm| PreWarm {
+                threshold: pre_warm.threshold,
+                lead_time: write_duration(pre_warm.lead_time),
+                max_queue: pre_warm.max_queue.get(),
+            }),
+        },
+    }
+}
+
+fn behavior_line(behavior: &Behavior) -> BehaviorLine {
+    BehaviorLine { scale_up: rules(&behavior.scale_up), scale_down: rules(&behavior.scale_down) }
+}
+
+fn rules(rules: &ScalingRules) -> Rules {
+    Rules {
+        stabilization_window_seconds: rules.stabilization_window.as_secs(),
+        select_policy: match rules.select_policy {
+            SelectPolicy::Max => "Max",
+            SelectPolicy::Min => "Min",
+            SelectPolicy::Disabled => "Disabled",
+        },
+        policies: rules
+            .policies
+            .iter()
+            .map(|limit| RateLimit {
+                r#type: match limit.unit {
+                    RateUnit::Pods => "Pods",
+                    RateUnit::Percent => "Percent",
+                },
+                value: limit.value,
+                period_seconds: limit.period.as_secs(),
+            })
+            .collect(),
+    }
+}
+
+fn source_line(source: &SignalSource) -> SourceLine<'_> {
+    match source {
+        SignalSource::Engine { metric } => SourceLine::Engine { metric },
+        SignalSource::Prometheus { server_address, query } => {
+            SourceLine::Prometheus { server_address, query }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Which engine serves, where it answers, and how much it is given at a time.
+
+use crate::cursor::Cursor;
+
+/// An inference engine that forewarm knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineKind {
+    /// vLLM, or something that speaks its API and metrics, such as `forewarm engine`.
+    #[default]
+    Vllm,
+    /// SGLang.
+    Sglang,
+    /// Text Generation Inference.
+    Tgi,
+    /// Triton Inference Server.
+    Triton,
+    /// llama.cpp's `llama-server`.
+    LlamaCpp,
+}
+
+impl EngineKind {
+    /// Every kind with the word for it in manifests.
+    pub const ALL: [(&'static str, EngineKind); 5] = [
+        ("vllm", EngineKind::Vllm),
+        ("sglang", EngineKind::Sglang),
+        ("tgi", EngineKind::Tgi),
+        ("triton", EngineKind::Triton),
+        ("llamacpp", EngineKind::LlamaCpp),
+    ];
+
+    /// The word for it in manifests.
+    pub fn label(self) -> &'static str {
+        match self {
+            EngineKind::Vllm => "vllm",
+            EngineKind::Sglang => "sglang",
+            EngineKind::Tgi => "tgi",
+            EngineKind::Triton => "triton",
+            EngineKind::LlamaCpp => "llamacpp",
+        }
+    }
+
+    /// Requests at a time that `maxConcurrency: auto` means: what the engine itself runs at a time by
+    /// default. One more would wait inside the engine, where no replica that becomes ready can take it.
+    ///
+    /// - vLLM, SGLang: 256, vLLM's `--max-num-seqs` for its API server on GPUs below 70 GiB
+    ///   (`EngineArgs.get_batch_defaults`); SGLang derives its limit from the memory left and is at
+    ///   least as large there.
+    /// - TGI: 128, its `--max-concurrent-requests`.
+    /// - Triton: 8, [`forewarm_core::ScalerSpec::new`]'s default: its limit is the model configuration's.
+    /// - llama.cpp: 1, `--parallel` of `llama-server` as documented.
+    pub fn auto_concurrency(self) -> u32 {
+        match self {
+            EngineKind::Vllm | EngineKind::Sglang => 256,
+            EngineKind::Tgi => 128,
+            EngineKind::Triton => 8,
+            EngineKind::LlamaCpp => 1,
+        }
+    }
+
+    /// Where it says that it serves.
+    pub fn default_health_path(self) -> &'static str {
+        match self {
+            EngineKind::Vllm | EngineKind::Sglang | EngineKind::Tgi | EngineKind::LlamaCpp => "/health",
+            EngineKind::Triton => "/v2/health/ready",
+        }
+    }
+}
+
+/// What serves the requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineSpec {
+    /// Which engine.
+    pub kind: EngineKind,
+    /// Path of its metrics.
+    pub metrics_path: String,
+    /// Path that answers 200 once it serves.
+    pub health_path: String,
+    /// Requests that one replica is given at a time.
+    pub max_concurrency: u32,
+}
+
+impl EngineSpec {
+    /// Path of the metrics of every engine that is known.
+    pub const DEFAULT_METRICS_PATH: &str = "/metrics";
+    /// Far above any engine's batch; what is above it is a slip of the hand.
+    pub const MAX_CONCURRENCY: u32 = 65_536;
+
+    pub(super) fn of_kind(kind: EngineKind) -> Self {
+        Self {
+            kind,
+            metrics_path: Self::DEFAULT_METRICS_PATH.into(),
+            health_path: kind.default_health_path().into(),
+            max_concurrency: kind.auto_concurrency(),
+        }
+    }
+
+    pub(super) fn read(at: Option<&Cursor<'_>>) -> Self {
+        let Some(fields) = at.and_then(Cursor::fields) else { return Self::of_kind(EngineKind::default()) };
+        let kind = fields.get("kind").and_then(|kind| kind.one_of(&EngineKind::ALL));
+        let mut engine = Self::of_kind(kind.unwrap_or_default());
+        if let Some(path) = fields.get("metricsPath").and_then(|path| url_path(&path)) {
+            engine.metrics_path = path;
+        }
+        if let Some(path) = fields.get("healthPath").and_then(|path| url_path(&path)) {
+            engine.health_path = path;
+        }
+        if let Some(concurrency) = fields.get("maxConcurrency")
+            && concurrency.node.text() != Some("auto")
+        {
+            match concurrency.node.integer().and_then(|n| u32::try_from(n).ok()) {
+                Some(n @ 1..=Self::MAX_CONCURRENCY) => engine.max_concurrency = n,
+                Some(_) | None => {
+                    concurrency
+                        .wanted(format!("auto, or a whole number from 1 to {}", Self::MAX_CONCURRENCY));
+                }
+            }
+        }
+        fields.finish();
+        engine
+    }
+}
+
+fn url_path(at: &Cursor<'_>) -> Option<String> {
+    let path = at.text()?;
+    if path.starts_with('/') {
+        return Some(path);
+    }
+    at.wanted("a path that begins with `/`");
+    None
+}

@@ -1,0 +1,139 @@
+//! `InferenceScaler`, the manifest of forewarm's own: from the file to a checked scaler.
+//!
+//! Every value of [`CheckedScaler`] obeys every rule, and a file that breaks some is refused with all of
+//! them at once. Whether a target can be served, and whether a pause has passed, is for the caller.
+
+mod effective;
+mod engine;
+mod policy;
+mod read;
+mod target;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use forewarm_core::{ScalerSpec, pool::QueueLimits};
+
+pub use engine::{EngineKind, EngineSpec};
+pub use read::read_scalers;
+
+/// The `apiVersion` of this schema.
+pub const API_VERSION: &str = "forewarm.dev/v1alpha1";
+/// The `kind` of this schema.
+pub const KIND: &str = "InferenceScaler";
+
+/// An `InferenceScaler` that obeys every rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckedScaler {
+    /// `metadata.namespace`, for targets that have one.
+    pub namespace: Option<String>,
+    /// What deciding needs.
+    pub spec: ScalerSpec,
+    /// What is scaled.
+    pub target: Target,
+    /// What serves the requests.
+    pub engine: EngineSpec,
+    /// Values of a request's `model` that come here; empty: every model.
+    pub models: Vec<String>,
+    /// The waiting room at the gateway.
+    pub queue: QueueLimits,
+    /// What is read, by name.
+    pub signals: Vec<NamedSignal>,
+    /// What is promised to users, when anything is.
+    pub objective: Option<Objective>,
+}
+
+impl CheckedScaler {
+    /// Requests that may wait at the gateway: some 10 minutes of a replica's work at 8 requests/s, and at
+    /// a few KiB each a small part of [`CheckedScaler::DEFAULT_QUEUE_BYTES`].
+    pub const DEFAULT_QUEUE_REQUESTS: u32 = 5000;
+    /// Bytes of their bodies: little beside the memory of a machine that holds a GPU.
+    pub const DEFAULT_QUEUE_BYTES: u64 = 256 * 1024 * 1024;
+    /// Longest wait while capacity is ready: what long-running clients (15 minutes) still sit through.
+    pub const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+    /// Time between SIGTERM and SIGKILL of a process: what Kubernetes gives a pod.
+    pub const DEFAULT_TERMINATION_GRACE: Duration = Duration::from_secs(30);
+
+    /// The manifest with every default written out. Reading it gives this scaler again.
+    ///
+    /// # Errors
+    /// When a value cannot be written as YAML, which no value that was read from YAML can cause.
+    pub fn to_yaml(&self) -> Result<String, crate::yaml::WriteError> {
+        crate::yaml::write(&effective::Manifest::of(self))
+    }
+}
+
+/// What is scaled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Processes on this machine.
+    Processes(Processes),
+    /// An object of Kubernetes with a `scale` subresource.
+    Kubernetes(KubernetesTarget),
+}
+
+/// Processes on this machine, one for each replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Processes {
+    /// The program and its arguments; `{port}` in an argument becomes the replica's port.
+    pub command: Vec<String>,
+    /// The port it listens on; 0: a free one for each replica, passed as `{port}` and as `PORT` in its
+    /// environment.
+    pub port: u16,
+    /// Added to its environment; `{port}` becomes the replica's port.
+    pub env: BTreeMap<String, String>,
+    /// Where it runs; `None`: where forewarm runs.
+    pub working_dir: Option<PathBuf>,
+    /// Time between SIGTERM, sent once the replica is drained, and SIGKILL.
+    pub termination_grace_period: Duration,
+}
+
+/// An object of Kubernetes with a `scale` subresource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesTarget {
+    /// Such as `apps/v1`.
+    pub api_version: String,
+    /// Such as `Deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A signal with a name that policies refer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedSignal {
+    /// The name.
+    pub name: String,
+    /// Where it comes from.
+    pub source: SignalSource,
+}
+
+/// Where a signal comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignalSource {
+    /// The engines' own metrics, under the name that all engines share.
+    Engine {
+        /// Such as `waiting` or `running`.
+        metric: String,
+    },
+    /// The answer of a Prometheus server, which must be a single value.
+    Prometheus {
+        /// Its base address.
+        server_address: String,
+        /// The PromQL expression.
+        query: String,
+    },
+}
+
+/// What is promised to users: the share of requests that get their first token in time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Objective {
+    /// Longest time to the first token.
+    pub ttft: Duration,
+    /// Share of requests, in percent.
+    pub percent: f64,
+}
+
+impl Objective {
+    /// What service-level objectives for interactive use commonly ask for.
+    pub const DEFAULT_PERCENT: f64 = 99.0;
+}

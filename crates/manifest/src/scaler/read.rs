@@ -1,0 +1,382 @@
+//! From a file to its checked scalers.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use forewarm_core::{
+    Behavior, Bounds, ColdStartSpec, Environment, Mode, Pause, Replicas, ScalerId, ScalerSpec, Timestamp,
+    pool::QueueLimits,
+};
+
+use super::{
+    API_VERSION, CheckedScaler, EngineSpec, KIND, NamedSignal, Objective, SignalSource, Target, policy,
+    target,
+};
+use crate::{
+    cursor::{Cursor, Fields},
+    problem::{Collector, Problems},
+    yaml::{self, Node},
+};
+
+/// The most replicas of one scaler: above any single target, and small enough that a slip of the hand
+/// (`max: 80000`) is caught.
+const MAX_REPLICAS: u32 = 10_000;
+
+/// Every `InferenceScaler` of a file, which may hold several documents.
+///
+/// # Errors
+/// Every problem of the file at once: text that is no YAML, documents of another kind, unknown fields,
+/// values that are not allowed, two scalers of one name or for one model, or no scaler at all.
+pub fn read_scalers(file_name: &str, text: &str) -> Result<Vec<CheckedScaler>, Problems> {
+    let documents = yaml::parse(text).map_err(|error| Problems::of_yaml(file_name, error))?;
+    let out = Collector::default();
+    if documents.is_empty() {
+        out.add("", yaml::Span::default(), "no document", format!("one or more of kind {KIND}"));
+    }
+    let read: Vec<_> = documents.iter().map(|document| (document, scaler(document, &out))).collect();
+    check_together(&read, &out);
+    out.finish(file_name, read.into_iter().filter_map(|(_, scaler)| scaler).collect())
+}
+
+/// What no document can tell alone.
+fn check_together(read: &[(&Node, Option<CheckedScaler>)], out: &Collector) {
+    let mut names = BTreeMap::new();
+    let mut models = BTreeMap::new();
+    for (document, scaler) in read.iter().filter_map(|(document, scaler)| Some((document, scaler.as_ref()?)))
+    {
+        let name = scaler.spec.scaler.as_str();
+        if names.insert(name, ()).is_some() {
+            let at = document.at(&["metadata", "name"]).unwrap_or(document);
+            out.add("metadata.name", at.span, format!("{name}, the name of a scaler above"), "another name");
+        }
+        let all = vec!["(every model)".to_owned()];
+        for model in if scaler.models.is_empty() { &all } else { &scaler.models } {
+            if let Some(other) = models.insert(model.clone(), name) {
+                let at = document.at(&["spec", "models"]).unwrap_or(document);
+                let found = format!("{model}, which goes to `{other}` already");
+                out.add("spec.models", at.span, found, "each model at one scaler");
+            }
+        }
+    }
+}
+
+fn scaler(document: &Node, out: &Collector) -> Option<CheckedScaler> {
+    let fields = Cursor::new(document, "", out).fields()?;
+    let version = fields.require("apiVersion", API_VERSION);
+    if let Some(version) = version.filter(|version| version.node.text() != Some(API_VERSION)) {
+        version.wanted(API_VERSION);
+    }
+    let kind = fields.require("kind", KIND);
+    if let Some(kind) = kind.filter(|kind| kind.node.text() != Some(KIND)) {
+        kind.wanted(KIND);
+        // Its fields are another schema's: to list each as unknown would bury the cause.
+        return None;
+    }
+    let metadata = fields.require("metadata", "a mapping with a name").and_then(|at| metadata(&at));
+    let spec = fields.require("spec", "the scaler's specification");
+    // Written by the controller into the same object; not for reading.
+    let _status = fields.get("status");
+    fields.finish();
+    spec.and_then(|spec| Spec::read(&spec))?.into_scaler(metadata?)
+}
+
+struct Metadata {
+    name: String,
+    namespace: Option<String>,
+}
+
+fn metadata(at: &Cursor<'_>) -> Option<Metadata> {
+    let fields = at.fields()?;
+    let name = fields.require("name", "the scaler's name");
+    let namespace = fields.get("namespace").map(|namespace| namespace.text());
+    // An API server adds more (uid, resourceVersion…), all of which may be in a file that was read back.
+    Some(Metadata { name: name.and_then(|name| dns_label(&name))?, namespace: namespace.unwrap_or(None) })
+}
+
+/// A name as Kubernetes takes it for objects (RFC 1123 subdomain), so that every scaler can become one.
+fn dns_label(at: &Cursor<'_>) -> Option<String> {
+    let name = at.text()?;
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if name.len() <= 253 && name.chars().all(inner) && edge(name.chars().next()) && edge(name.chars().last())
+    {
+        return Some(name);
+    }
+    at.wanted("a name of lower-case letters, digits, `-` and `.`, at most 253 long");
+    None
+}
+
+/// The fields of `spec`; what is wrong is `None`.
+struct Spec {
+    target: Option<Target>,
+    engine: EngineSpec,
+    models: Vec<String>,
+    environment: Option<Environment>,
+    replicas: Option<Bounds>,
+    allow_scale_to_zero: Option<bool>,
+    objective: Option<Option<Objective>>,
+    cold_start: Option<ColdStartSpec>,
+    policy: Option<forewarm_core::Policy>,
+    behavior: Option<Behavior>,
+    signals: Vec<NamedSignal>,
+    queue: Option<QueueLimits>,
+    mode: Option<Mode>,
+    pause: Option<Option<Pause>>,
+    max_signal_age: Option<Duration>,
+    drain_deadline: Option<Duration>,
+    max_changes_per_minute: Option<u32>,
+}
+
+impl Spec {
+    fn read(at: &Cursor<'_>) -> Option<Self> {
+        let fields = at.fields()?;
+        let environments = [
+            ("production", Environment::Production),
+            ("staging", Environment::Staging),
+            ("dev", Environment::Dev),
+            ("batch", Environment::Batch),
+        ];
+        let modes = [("Act", Mode::Act), ("Shadow", Mode::Shadow)];
+        let cold_start = optional(&fields, "coldStart", ColdStartSpec::default(), cold_start);
+        let held = cold_start.unwrap_or_default().deadline;
+        let spec = Self {
+            target: fields.require("target", "what is scaled").and_then(|at| target::read(&at)),
+            engine: EngineSpec::read(fields.get("engine").as_ref()),
+            models: fields.get("models").map(|models| models.texts()).unwrap_or_default(),
+            environment: optional(&fields, "environment", Environment::default(), |at| {
+                at.one_of(&environments)
+            }),
+            replicas: fields
+                .require("replicas", "the bounds, such as {min: 1, max: 8}")
+                .and_then(|at| bounds(&at)),
+            allow_scale_to_zero: optional(&fields, "allowScaleToZero", false, Cursor::bool),
+            objective: optional(&fields, "objective", None, |at| objective(at).map(Some)),
+            cold_start,
+            policy: fields.require("policy", "how replicas are computed").and_then(|at| policy::read(&at)),
+            behavior: optional(&fields, "behavior", Behavior::default(), policy::behavior),
+            signals: fields.get("signals").map(|at| signals(&at)).unwrap_or_default(),
+            queue: optional(&fields, "queue", default_queue(held), |at| queue(at, held)),
+            mode: optional(&fields, "mode", Mode::Act, |at| at.one_of(&modes)),
+            pause: optional(&fields, "pause", None, |at| pause(at).map(Some)),
+            max_signal_age: optional(
+                &fields,
+                "maxSignalAge",
+                ScalerSpec::DEFAULT_MAX_SIGNAL_AGE,
+                Cursor::positive_duration,
+            ),
+            drain_deadline: optional(
+                &fields,
+                "drainDeadline",
+                ScalerSpec::DEFAULT_DRAIN_DEADLINE,
+                Cursor::positive_duration,
+            ),
+            max_changes_per_minute: optional(
+                &fields,
+                "maxChangesPerMinute",
+                ScalerSpec::DEFAULT_MAX_CHANGES_PER_MINUTE,
+                |at| at.whole(1, u32::MAX),
+            ),
+        };
+        spec.check(&fields);
+        fields.finish();
+        Some(spec)
+    }
+
+    /// Rules about several fields.
+    fn check(&self, fields: &Fields<'_>) {
+        if let (Some(bounds), Some(Environment::Production), Some(false)) =
+            (self.replicas, self.environment, self.allow_scale_to_zero)
+            && bounds.min == Replicas(0)
+            && let Some(at) = fields.at.node.at(&["replicas", "min"])
+        {
+            fields.at.out.add(
+                &fields.path_of("replicas.min"),
+                at.span,
+                "0 in production",
+                "at least 1, or `allowScaleToZero: true`: from zero, every first request waits a cold start",
+            );
+        }
+        if let (Some(Target::Processes(processes)), Some(bounds)) = (&self.target, self.replicas)
+            && processes.port != 0
+            && bounds.max > Replicas(1)
+        {
+            let at = fields.at.node.at(&["target", "processes", "port"]);
+            fields.at.out.add(
+                &fields.path_of("target.processes.port"),
+                at.map_or(fields.span(), |at| at.span),
+                format!("{} for up to {}", processes.port, bounds.max),
+                format!("0, a free port for each, passed as `{}` and PORT", target::PORT),
+            );
+        }
+    }
+
+    fn into_scaler(self, metadata: Metadata) -> Option<CheckedScaler> {
+        Some(CheckedScaler {
+            namespace: metadata.namespace,
+            spec: ScalerSpec {
+                scaler: ScalerId::from(metadata.name),
+                environment: self.environment?,
+                replicas: self.replicas?,
+                allow_scale_to_zero: self.allow_scale_to_zero?,
+                policy: self.policy?,
+                behavior: self.behavior?,
+                cold_start: self.cold_start?,
+                max_concurrency: self.engine.max_concurrency,
+                max_signal_age: self.max_signal_age?,
+                drain_deadline: self.drain_deadline?,
+                max_changes_per_minute: self.max_changes_per_minute?,
+                mode: self.mode?,
+                pause: self.pause?,
+            },
+            target: self.target?,
+            engine: self.engine,
+            models: self.models,
+            queue: self.queue?,
+            signals: self.signals,
+            objective: self.objective?,
+        })
+    }
+}
+
+/// The field's value, its default when it is absent, `None` when it is wrong.
+fn optional<'a, T>(
+    fields: &Fields<'a>,
+    name: &'static str,
+    default: T,
+    read: impl FnOnce(&Cursor<'a>) -> Option<T>,
+) -> Option<T> {
+    match fields.get(name) {
+        Some(at) => read(&at),
+        None => Some(default),
+    }
+}
+
+fn bounds(at: &Cursor<'_>) -> Option<Bounds> {
+    let fields = at.fields()?;
+    let min = fields.require("min", "the fewest replicas, kept at all times");
+    let max = fields.require("max", "the most replicas");
+    fields.finish();
+    let min_value = min.and_then(|min| min.whole(0, MAX_REPLICAS));
+    let max_value = max.as_ref().and_then(|max| max.whole(1, MAX_REPLICAS));
+    let (min, max_value) = (min_value?, max_value?);
+    let bounds = Bounds::new(min, max_value);
+    if let (Err(_), Some(max)) = (&bounds, max) {
+        max.wanted(format!("at least min, which is {min}"));
+    }
+    bounds.ok()
+}
+
+fn objective(at: &Cursor<'_>) -> Option<Objective> {
+    let fields = at.fields()?;
+    let ttft = fields
+        .require("ttft", "the longest time to the first token, such as 2s")
+        .and_then(|ttft| ttft.positive_duration());
+    let percent =
+        optional(&fields, "percent", Objective::DEFAULT_PERCENT, |percent| percent.number(0.0, 100.0));
+    fields.finish();
+    Some(Objective { ttft: ttft?, percent: percent? })
+}
+
+fn cold_start(at: &Cursor<'_>) -> Option<ColdStartSpec> {
+    let fields = at.fields()?;
+    let default = ColdStartSpec::default();
+    let expected = optional(&fields, "expected", default.expected, Cursor::positive_duration);
+    let deadline = fields.get("deadline");
+    fields.finish();
+    let expected = expected?;
+    let Some(deadline_at) = deadline else {
+        // A start that is expected to take long must not be given up before it can be done.
+        return Some(ColdStartSpec { expected, deadline: default.deadline.max(expected.saturating_mul(2)) });
+    };
+    let deadline = deadline_at.positive_duration()?;
+    if deadline < expected {
+        deadline_at.wanted("at least `expected`, or every start is given up before it is done");
+        return None;
+    }
+    Some(ColdStartSpec { expected, deadline })
+}
+
+fn default_queue(cold_start_deadline: Duration) -> QueueLimits {
+    QueueLimits {
+        max_requests: CheckedScaler::DEFAULT_QUEUE_REQUESTS,
+        max_bytes: CheckedScaler::DEFAULT_QUEUE_BYTES,
+        timeout: CheckedScaler::DEFAULT_QUEUE_TIMEOUT,
+        cold_start_timeout: cold_start_deadline,
+    }
+}
+
+fn queue(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> {
+    let fields = at.fields()?;
+    let default = default_queue(cold_start_deadline);
+    let max_requests = optional(&fields, "maxRequests", default.max_requests, |at| at.whole(1, u32::MAX));
+    let max_bytes = optional(&fields, "maxBytes", default.max_bytes, Cursor::bytes);
+    let timeout = optional(&fields, "timeout", default.timeout, Cursor::positive_duration);
+    let cold_start_timeout =
+        optional(&fields, "coldStartTimeout", default.cold_start_timeout, Cursor::positive_duration);
+    fields.finish();
+    Some(QueueLimits {
+        max_requests: max_requests?,
+        max_bytes: max_bytes?,
+        timeout: timeout?,
+        cold_start_timeout: cold_start_timeout?,
+    })
+}
+
+fn signals(at: &Cursor<'_>) -> Vec<NamedSignal> {
+    let mut seen = Vec::new();
+    let mut signals = Vec::new();
+    for item in at.items() {
+        let Some(signal) = signal(&item) else { continue };
+        if seen.contains(&signal.name) {
+            item.problem(format!("a second signal `{}`", signal.name), "each name once");
+        }
+        seen.push(signal.name.clone());
+        signals.push(signal);
+    }
+    signals
+}
+
+fn signal(at: &Cursor<'_>) -> Option<NamedSignal> {
+    let fields = at.fields()?;
+    let name = fields.require("name", "the name that policies use").and_then(|name| name.text());
+    let chosen = fields.exactly_one(&["engine", "prometheus"]);
+    fields.finish();
+    let source = match chosen? {
+        ("engine", engine) => {
+            let fields = engine.fields()?;
+            let metric = fields.require("metric", "such as waiting").and_then(|metric| metric.text());
+            fields.finish();
+            SignalSource::Engine { metric: metric? }
+        }
+        (_, prometheus) => {
+            let fields = prometheus.fields()?;
+            let address = fields.require("serverAddress", "such as http://prometheus:9090");
+            let query = fields.require("query", "a PromQL expression").and_then(|query| query.text());
+            fields.finish();
+            SignalSource::Prometheus { server_address: http_address(&address?)?, query: query? }
+        }
+    };
+    Some(NamedSignal { name: name?, source })
+}
+
+fn http_address(at: &Cursor<'_>) -> Option<String> {
+    let address = at.text()?;
+    let host = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
+    if host.is_some_and(|host| !host.is_empty()) {
+        return Some(address);
+    }
+    at.wanted("an address that begins with http:// or https://");
+    None
+}
+
+fn pause(at: &Cursor<'_>) -> Option<Pause> {
+    let fields = at.fields()?;
+    let replicas = fields.require("replicas", "the number to hold").and_then(|n| n.whole(0, MAX_REPLICAS));
+    let until = fields.require("until", "when it ends, such as 2026-12-01T00:00:00Z");
+    fields.finish();
+    let until = until?;
+    let Some(moment) = until.node.text().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
+        until.wanted("a time as in RFC 3339, such as 2026-12-01T00:00:00Z");
+        return None;
+    };
+    Some(Pause { replicas: Replicas(replicas?), until: Timestamp::from_millis(moment.as_millisecond()) })
+}

@@ -1,0 +1,294 @@
+//! `InferenceScaler` files: what is accepted, what is refused, and in which words.
+
+use std::{path::Path, time::Duration};
+
+use forewarm_core::{Policy, PreWarm, QueueDepth, Replicas, Requests, Timestamp};
+use forewarm_manifest::{CheckedScaler, EngineKind, SignalSource, Target, read_scalers};
+
+/// A valid manifest; each case changes one line of it.
+const VALID: &str = "\
+apiVersion: forewarm.dev/v1alpha1
+kind: InferenceScaler
+metadata: {name: llama3, namespace: ai-serving}
+spec:
+  target:
+    processes: {command: [forewarm, engine, --port, '{port}'], port: 0}
+  engine: {kind: vllm, metricsPath: /metrics, healthPath: /health, maxConcurrency: auto}
+  models: [llama3]
+  environment: production
+  replicas: {min: 1, max: 8}
+  allowScaleToZero: false
+  objective: {ttft: 2s, percent: 99}
+  coldStart: {expected: 240s, deadline: 30m}
+  policy:
+    queueDepth: {perReplica: 5, preWarm: {threshold: 0.7, leadTime: 180s, maxQueue: 100}}
+  behavior: {scaleUp: {policies: [{type: Pods, value: 2, periodSeconds: 60}]}}
+  signals:
+    - {name: waiting, engine: {metric: waiting}}
+    - {name: rps, prometheus: {serverAddress: 'http://prometheus:9090', query: 'sum(rate(http_requests_total[2m]))'}}
+  queue: {maxRequests: 5000, maxBytes: 256Mi, timeout: 15m}
+  mode: Act
+  pause: {replicas: 4, until: 2026-12-01T00:00:00Z}
+";
+
+fn read_one(text: &str) -> CheckedScaler {
+    let mut scalers = read_scalers("f.yaml", text).expect("a valid manifest");
+    assert_eq!(scalers.len(), 1);
+    scalers.remove(0)
+}
+
+#[test]
+fn every_field_of_the_schema_arrives() {
+    let scaler = read_one(VALID);
+    assert_eq!(scaler.spec.scaler.as_str(), "llama3");
+    assert_eq!(scaler.namespace.as_deref(), Some("ai-serving"));
+    let Target::Processes(processes) = &scaler.target else { panic!("{:?}", scaler.target) };
+    assert_eq!(processes.command, ["forewarm", "engine", "--port", "{port}"]);
+    assert_eq!(processes.port, 0);
+    assert_eq!(scaler.engine.kind, EngineKind::Vllm);
+    assert_eq!(scaler.spec.max_concurrency, EngineKind::Vllm.auto_concurrency());
+    assert_eq!(scaler.models, ["llama3"]);
+    assert_eq!((scaler.spec.replicas.min, scaler.spec.replicas.max), (Replicas(1), Replicas(8)));
+    assert_eq!(scaler.spec.cold_start.expected, Duration::from_secs(240));
+    let requests = |n| Requests::new(n).expect("a number of requests");
+    let pre_warm =
+        PreWarm { threshold: 0.7, lead_time: Duration::from_secs(180), max_queue: requests(100.0) };
+    let expected = QueueDepth { per_replica: requests(5.0), pre_warm: Some(pre_warm) };
+    assert_eq!(scaler.spec.policy, Policy::QueueDepth(expected));
+    assert_eq!(scaler.spec.behavior.scale_up.policies.len(), 1);
+    assert_eq!(scaler.spec.behavior.scale_down.stabilization_window, Duration::from_secs(300));
+    assert_eq!(scaler.signals.len(), 2);
+    assert_eq!(scaler.signals[0].source, SignalSource::Engine { metric: "waiting".into() });
+    assert_eq!(scaler.queue.max_bytes, 256 * 1024 * 1024);
+    assert_eq!(scaler.queue.cold_start_timeout, Duration::from_secs(1800));
+    let pause = scaler.spec.pause.expect("pause");
+    assert_eq!(pause.until, Timestamp::from_millis(1_796_083_200_000));
+    assert_eq!(scaler.objective.expect("objective").ttft, Duration::from_secs(2));
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
+    struct Case {
+        /// What of the valid manifest is replaced, by what.
+        change: (&'static str, &'static str),
+        path: &'static str,
+        line: usize,
+        message: &'static str,
+    }
+    let case = |from, to, path, line, message| Case { change: (from, to), path, line, message };
+    let cases = [
+        case("v1alpha1", "v1", "apiVersion", 1, "wanted forewarm.dev/v1alpha1"),
+        case("kind: Inf", "kind: inf", "kind", 2, "wanted InferenceScaler"),
+        case("name: llama3,", "name: Llama_3,", "metadata.name", 3, "lower-case"),
+        case("name: llama3, ", "", "metadata.name", 3, "found nothing"),
+        case(
+            "{min: 1, max: 8}",
+            "{min: 1, max: 0}",
+            "spec.replicas.max",
+            10,
+            "found 0, wanted a whole number",
+        ),
+        case("{min: 1, max: 8}", "{min: 9, max: 8}", "spec.replicas.max", 10, "at least min, which is 9"),
+        case("{min: 1, max: 8}", "{min: 0, max: 8}", "spec.replicas.min", 10, "allowScaleToZero: true"),
+        case("{min: 1, max: 8}", "{min: 1, max: eight}", "spec.replicas.max", 10, "found eight"),
+        case("{min: 1, max: 8}", "{min: -1, max: 8}", "spec.replicas.min", 10, "found -1"),
+        case("  replicas: {min: 1, max: 8}\n", "", "spec.replicas", 5, "found nothing"),
+        case(
+            "threshold: 0.7",
+            "threshold: 0",
+            "spec.policy.queueDepth.preWarm.threshold",
+            15,
+            "above 0, at most 1",
+        ),
+        case("threshold: 0.7", "threshold: 70", "spec.policy.queueDepth.preWarm.threshold", 15, "found 70"),
+        case("maxQueue: 100", "maxQueue: 0", "spec.policy.queueDepth.preWarm.maxQueue", 15, "above 0"),
+        case("leadTime: 180s", "leadTime: 180", "spec.policy.queueDepth.preWarm.leadTime", 15, "`240s`"),
+        case("perReplica: 5", "perReplica: 0", "spec.policy.queueDepth.perReplica", 15, "above 0"),
+        case(
+            "perReplica",
+            "perReplicas",
+            "spec.policy.queueDepth.perReplicas",
+            15,
+            "did you mean `perReplica`",
+        ),
+        case("pause: {rep", "pauses: {rep", "spec.pauses", 22, "did you mean `pause`"),
+        case(
+            "queueDepth: {",
+            "forewarm: {}\n    queueDepth: {",
+            "spec.policy",
+            15,
+            "found forewarm and queueDepth",
+        ),
+        case("    queueDepth: {", "    hpa: {", "spec.policy.hpa", 15, "not available in this version"),
+        case("port: 0", "port: 65536", "spec.target.processes.port", 6, "from 0 to 65535"),
+        case("port: 0", "port: 8000", "spec.target.processes.port", 6, "found 8000 for up to 8 replicas"),
+        case(
+            "[forewarm, engine, --port, '{port}']",
+            "forewarm",
+            "spec.target.processes.command",
+            6,
+            "a list",
+        ),
+        case("[forewarm, engine, --port, '{port}']", "[]", "spec.target.processes.command", 6, "the program"),
+        case("processes: {", "webhook: {", "spec.target.webhook", 6, "not available in this version"),
+        case("kind: vllm", "kind: vlm", "spec.engine.kind", 7, "did you mean `vllm`"),
+        case("maxConcurrency: auto", "maxConcurrency: 0", "spec.engine.maxConcurrency", 7, "auto, or"),
+        case("healthPath: /health", "healthPath: health", "spec.engine.healthPath", 7, "begins with `/`"),
+        case(
+            "environment: production",
+            "environment: prod",
+            "spec.environment",
+            9,
+            "did you mean `production`",
+        ),
+        case("deadline: 30m", "deadline: 3m", "spec.coldStart.deadline", 13, "at least `expected`"),
+        case("percent: 99", "percent: 0", "spec.objective.percent", 12, "at most 100"),
+        case("maxBytes: 256Mi", "maxBytes: 256MB", "spec.queue.maxBytes", 20, "`256Mi`"),
+        case("maxRequests: 5000", "maxRequests: 0", "spec.queue.maxRequests", 20, "at least 1"),
+        case("mode: Act", "mode: act", "spec.mode", 21, "did you mean `Act`"),
+        case("2026-12-01T00:00:00Z", "tomorrow", "spec.pause.until", 22, "RFC 3339"),
+        case("name: rps", "name: waiting", "spec.signals[1]", 19, "a second signal `waiting`"),
+        case(
+            "'http://prometheus:9090'",
+            "prometheus",
+            "spec.signals[1].prometheus.serverAddress",
+            19,
+            "http://",
+        ),
+        case("type: Pods", "type: Replicas", "spec.behavior.scaleUp.policies[0].type", 16, "Pods, Percent"),
+        case("value: 2", "value: 0", "spec.behavior.scaleUp.policies[0].value", 16, "at least 1"),
+        case(
+            "periodSeconds: 60",
+            "periodSeconds: 1801",
+            "spec.behavior.scaleUp.policies[0].periodSeconds",
+            16,
+            "1800",
+        ),
+        case(
+            "allowScaleToZero: false",
+            "allowScaleToZero: 'no'",
+            "spec.allowScaleToZero",
+            11,
+            "true or false",
+        ),
+    ];
+    for Case { change: (from, to), path, line, message } in cases {
+        assert!(VALID.contains(from), "{from}");
+        let problems = read_scalers("f.yaml", &VALID.replacen(from, to, 1)).expect_err(to);
+        assert_eq!(problems.list.len(), 1, "{to}: {problems}");
+        let problem = &problems.list[0];
+        assert_eq!((problem.path.as_str(), problem.line), (path, line), "{to}: {problems}");
+        assert!(problems.to_string().contains(message), "{to}: {problems}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_and_in_order() {
+    let text = VALID
+        .replace("max: 8", "max: 0")
+        .replace("threshold: 0.7", "threshold: 2")
+        .replace("timeout: 15m", "timout: 15m");
+    let problems = read_scalers("fleet.yaml", &text).expect_err("three problems");
+    insta::assert_snapshot!(problems, @r"
+    fleet.yaml has 3 problems:
+      fleet.yaml:10:27: spec.replicas.max: found 0, wanted a whole number from 1 to 10000
+      fleet.yaml:15:54: spec.policy.queueDepth.preWarm.threshold: found 2, wanted a number above 0, at most 1
+      fleet.yaml:20:47: spec.queue.timout: found an unknown field, wanted one of maxRequests, maxBytes, timeout, coldStartTimeout (did you mean `timeout`?)
+    ");
+}
+
+#[test]
+fn scale_to_zero_takes_a_word_in_production_and_none_elsewhere() {
+    let zero = VALID.replace("{min: 1, max: 8}", "{min: 0, max: 8}");
+    assert!(read_scalers("f", &zero).is_err());
+    assert!(
+        read_one(&zero.replace("allowScaleToZero: false", "allowScaleToZero: true")).spec.may_reach_zero()
+    );
+    for environment in ["dev", "staging", "batch"] {
+        assert!(read_one(&zero.replace("production", environment)).spec.may_reach_zero(), "{environment}");
+    }
+}
+
+#[test]
+fn several_documents_must_agree() {
+    let other = VALID.replace("llama3", "mistral");
+    assert_eq!(read_scalers("f", &format!("{VALID}---\n{other}---\n# nothing\n")).expect("two").len(), 2);
+
+    let twice = read_scalers("f", &format!("{VALID}---\n{VALID}")).expect_err("one name twice");
+    assert!(twice.to_string().contains("the name of a scaler above"), "{twice}");
+    assert!(twice.to_string().contains("llama3, which goes to `llama3` already"), "{twice}");
+
+    assert!(read_scalers("f", "# nothing\n").expect_err("empty").to_string().contains("no document"));
+}
+
+#[test]
+fn the_effective_manifest_reads_back_to_the_same_scaler() {
+    let minimal = "\
+apiVersion: forewarm.dev/v1alpha1
+kind: InferenceScaler
+metadata: {name: tiny}
+spec:
+  target: {kubernetes: {kind: Deployment, name: tiny}}
+  replicas: {min: 1, max: 2}
+  policy: {queueDepth: {}}
+";
+    let scaler = read_one(minimal);
+    insta::assert_snapshot!(scaler.to_yaml().expect("yaml"), @r"
+    apiVersion: forewarm.dev/v1alpha1
+    kind: InferenceScaler
+    metadata:
+      name: tiny
+    spec:
+      target:
+        kubernetes:
+          apiVersion: apps/v1
+          kind: Deployment
+          name: tiny
+      engine:
+        kind: vllm
+        metricsPath: /metrics
+        healthPath: /health
+        maxConcurrency: 256
+      environment: production
+      replicas:
+        min: 1
+        max: 2
+      allowScaleToZero: false
+      coldStart:
+        expected: 240s
+        deadline: 30m
+      policy:
+        queueDepth:
+          perReplica: 5.0
+      behavior:
+        scaleUp:
+          stabilizationWindowSeconds: 0
+          selectPolicy: Max
+        scaleDown:
+          stabilizationWindowSeconds: 300
+          selectPolicy: Max
+      queue:
+        maxRequests: 5000
+        maxBytes: 256Mi
+        timeout: 15m
+        coldStartTimeout: 30m
+      maxSignalAge: 60s
+      drainDeadline: 30m
+      maxChangesPerMinute: 30
+      mode: Act
+    ");
+    for text in [VALID, minimal] {
+        let scaler = read_one(text);
+        assert_eq!(read_one(&scaler.to_yaml().expect("yaml")), scaler);
+    }
+}
+
+#[test]
+fn the_examples_are_valid() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    for name in ["forewarm.yaml", "vllm.yaml", "llama-cpp.yaml"] {
+        let text = std::fs::read_to_string(examples.join(name)).expect(name);
+        let scaler = read_scalers(name, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(scaler.len(), 1, "{name}");
+    }
+}
