@@ -27,6 +27,8 @@ pub struct ScalerState {
     pub(crate) starting: BTreeMap<ReplicaId, Timestamp>,
     /// Since when replicas drain.
     pub(crate) draining: BTreeMap<ReplicaId, Timestamp>,
+    /// When replicas were told to stop: they take a while, and are not told again at every look.
+    pub(crate) stopping: BTreeMap<ReplicaId, Timestamp>,
     /// Starts that failed in a row, and when the last one did.
     pub(crate) start_failures: Option<StartFailures>,
     /// How long starts took.
@@ -47,6 +49,7 @@ impl Default for ScalerState {
             changes: VecDeque::new(),
             starting: BTreeMap::new(),
             draining: BTreeMap::new(),
+            stopping: BTreeMap::new(),
             start_failures: None,
             cold_starts: ColdStarts::default(),
             trend: Trend::default(),

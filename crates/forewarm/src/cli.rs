@@ -53,8 +53,6 @@ enum Command {
     Gateway(commands::gateway::GatewayArgs),
     /// A GPU-free engine with vLLM's API, metrics, timing and cold start.
     Engine(commands::engine::EngineArgs),
-    /// Engine and GPU metrics for Prometheus.
-    Exporter(commands::exporter::ExporterArgs),
     /// Sends requests as a trace has them, and accounts for every one.
     Load(commands::load::LoadArgs),
     /// Decides again what a live journal recorded, and compares byte for byte.
@@ -78,7 +76,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(args),
         Command::Gateway(args) => commands::gateway::gateway(args),
         Command::Engine(args) => commands::engine::engine(args),
-        Command::Exporter(args) => commands::exporter::exporter(args),
         Command::Load(args) => commands::load::load(args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::Pause(args) => commands::pause::pause(args),

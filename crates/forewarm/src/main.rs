@@ -3,8 +3,12 @@
 mod cli;
 mod commands;
 mod exit;
+mod lag;
 mod lifecycle;
+mod measure;
 mod meter;
+mod page;
+mod progress;
 mod report;
 mod wire;
 

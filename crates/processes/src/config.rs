@@ -11,6 +11,8 @@ pub struct ProcessFleetConfig {
     pub command: Vec<String>,
     /// Environment in addition to this process's own; `{port}` is replaced here too. `PORT` is always set.
     pub environment: BTreeMap<String, String>,
+    /// Where replicas run; `None`: where this process runs.
+    pub working_directory: Option<PathBuf>,
     /// The port to serve at; 0: a free one for each replica.
     pub port: u16,
     /// Path that answers 200 once the replica serves.
@@ -35,6 +37,7 @@ impl ProcessFleetConfig {
             directory,
             command,
             environment: BTreeMap::new(),
+            working_directory: None,
             port: 0,
             health_path: "/health".to_owned(),
             probe_interval: Self::DEFAULT_PROBE_INTERVAL,

@@ -270,6 +270,9 @@ impl Shared {
             .stderr(log)
             // Its own group: a Ctrl-C in the controller's terminal is not meant for it.
             .process_group(0);
+        if let Some(directory) = &self.config.working_directory {
+            command.current_dir(directory);
+        }
         command.spawn().map_err(cannot)
     }
 

@@ -11,6 +11,9 @@ use crate::{
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 /// …and doubles up to 5 minutes.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+/// A replica that is still there this long after it was told to stop is told again: the first time may have
+/// been lost in a crash. Longer than the grace that processes and pods get by default.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Works out what the fleet is to do, and when the next replica should be ready.
 pub(super) fn allocate(draft: &mut Draft<'_>, state: &ScalerState) -> (Placement, Option<Timestamp>) {
@@ -40,6 +43,12 @@ pub(super) fn allocate(draft: &mut Draft<'_>, state: &ScalerState) -> (Placement
 fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement) {
     let observation = draft.observation;
     for replica in observation.replicas.iter().filter(|replica| replica.phase == Phase::Draining) {
+        if let Some(&told) = state.stopping.get(&replica.id)
+            && draft.now < told + TELL_AGAIN
+        {
+            draft.wake(told + TELL_AGAIN);
+            continue;
+        }
         let since = state.draining.get(&replica.id).copied().unwrap_or(draft.now);
         let drained_for = draft.now.since(since);
         let reason = if replica.in_flight == Some(0) {

@@ -31,6 +31,9 @@ pub fn plan(spec: &ScalerSpec, state: &mut ScalerState, observation: &Observatio
     rate_limit::rate_limit(&mut draft, state);
     guard::guard(&mut draft, state);
     let (placement, ready_at) = allocate::allocate(&mut draft, state);
+    for id in &placement.stop {
+        state.stopping.insert(id.clone(), draft.now);
+    }
     draft.finish(state, placement, ready_at)
 }
 
@@ -132,4 +135,5 @@ fn learn_from_starts(spec: &ScalerSpec, state: &mut ScalerState, observation: &O
     let seen = |id: &crate::ReplicaId| observation.replicas.iter().any(|replica| &replica.id == id);
     state.starting.retain(|id, _| seen(id));
     state.draining.retain(|id, _| seen(id));
+    state.stopping.retain(|id, _| seen(id));
 }

@@ -1,0 +1,239 @@
+//! `forewarm run`.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+use forewarm_control::{Clock, Store, ports};
+use forewarm_gateway::{Gateway, GatewayConfig, GatewayHandle, RemoteGateway};
+use forewarm_manifest::{CheckedScaler, Target, read_scalers};
+use forewarm_processes::{OnExit, ProcessFleet, ProcessFleetConfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    commands::values,
+    exit::{Failure, say},
+    lifecycle::{runtime, shutdown_on_signal},
+    measure,
+    page::{Followed, Page},
+    wire::{self, LocalGateway, OtherGateway, Parts, Running},
+};
+
+/// Keeps a real fleet at the right size, with a gateway in front.
+///
+/// Reads `InferenceScaler` manifests, starts what they ask for, and goes on where it was after a restart:
+/// decisions are on disk before they are acted on, and replicas that still run are adopted.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    forewarm run -f forewarm.yaml\n  \
+    forewarm run -f forewarm.yaml --check\n  \
+    forewarm run -f forewarm.yaml --on-exit stop\n\n\
+    Then: the OpenAI API at --listen; the page, /metrics, /healthz and /readyz at --admin.")]
+pub(crate) struct RunArgs {
+    /// Manifests; several files, and several documents in one, are taken together.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    file: Vec<PathBuf>,
+    /// Read and check the manifests, print them with every default written out, and do nothing.
+    #[arg(long)]
+    check: bool,
+    /// Where clients connect.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// Use the gateway in another process, by its control address, instead of one of our own.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "listen")]
+    gateway: Option<String>,
+    /// The live page, JSON, /metrics, /healthz and /readyz.
+    #[arg(long, default_value = "127.0.0.1:9180", value_name = "ADDRESS")]
+    admin: SocketAddr,
+    /// Asked of every call to --admin that changes something.
+    #[arg(long, env = "FOREWARM_ADMIN_TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
+    /// Where state is kept.
+    #[arg(long, value_name = "DIR", default_value = ".forewarm")]
+    state_dir: PathBuf,
+    /// What happens to replicas when forewarm ends: run on and be adopted by the next one, or stop.
+    #[arg(long, value_enum, default_value_t = Exit::Keep, value_name = "WHAT")]
+    on_exit: Exit,
+    /// Divides every modelled time, for tests with `forewarm engine --speed`.
+    #[arg(long, value_parser = values::speed, default_value = "1")]
+    speed: f64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Exit {
+    /// Replicas run on.
+    Keep,
+    /// Replicas are stopped.
+    Stop,
+}
+
+pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
+    let scalers = read(&args.file)?;
+    if args.check {
+        for scaler in &scalers {
+            say(scaler.to_yaml()?.trim_end());
+            say("---");
+        }
+        return Ok(());
+    }
+    runtime(2)?.block_on(async {
+        let shutdown = shutdown_on_signal()?;
+        serve(args, scalers, shutdown).await
+    })
+}
+
+/// Reads every file, and shows the problems of all of them at once.
+fn read(files: &[PathBuf]) -> Result<Vec<CheckedScaler>, Failure> {
+    let mut scalers: Vec<CheckedScaler> = Vec::new();
+    let mut problems = Vec::new();
+    for path in files {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(anyhow!("cannot read `--file {name}`: {error}")))?;
+        match read_scalers(&name, &text) {
+            Ok(read) => scalers.extend(read),
+            Err(found) => problems.push(found.to_string()),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Failure::usage(anyhow!("{}", problems.join("\n"))));
+    }
+    for (index, scaler) in scalers.iter().enumerate() {
+        let name = &scaler.spec.scaler;
+        if scalers[..index].iter().any(|earlier| &earlier.spec.scaler == name) {
+            return Err(Failure::usage(anyhow!("`metadata.name: {name}` is there twice; names must differ")));
+        }
+        if let Target::Kubernetes(_) = scaler.target {
+            return Err(Failure::usage(anyhow!(
+                "`{name}`: `spec.target.kubernetes` is not served by this version of `forewarm run`; use `processes`"
+            )));
+        }
+    }
+    if scalers.is_empty() {
+        return Err(Failure::usage(anyhow!("there is no InferenceScaler in the files")));
+    }
+    Ok(scalers)
+}
+
+/// Where requests come in.
+enum FrontDoor {
+    Ours(GatewayHandle),
+    Other(String),
+}
+
+impl FrontDoor {
+    fn gateway(&self, scaler: &CheckedScaler) -> Arc<dyn ports::Gateway> {
+        let name = scaler.spec.scaler.clone();
+        match self {
+            FrontDoor::Ours(handle) => Arc::new(LocalGateway { handle: handle.clone(), scaler: name }),
+            FrontDoor::Other(address) => Arc::new(OtherGateway(RemoteGateway::new(name, address))),
+        }
+    }
+}
+
+async fn serve(args: RunArgs, scalers: Vec<CheckedScaler>, shutdown: CancellationToken) -> Result<(), Failure> {
+    let clock = Clock::start(args.speed);
+    // Ports first: nothing has been started when one cannot be had.
+    let (door, gateway) = match &args.gateway {
+        Some(address) => (FrontDoor::Other(address.clone()), None),
+        None => {
+            let config = GatewayConfig { speed: args.speed, ..GatewayConfig::new(args.listen) };
+            let gateway = Gateway::bind(config).await.map_err(Failure::usage)?;
+            (FrontDoor::Ours(gateway.handle()), Some(gateway))
+        }
+    };
+    let store = wire::store(&args.state_dir)?;
+    let mut fleets = Vec::new();
+    let mut running = BTreeMap::new();
+    for scaler in scalers {
+        let fleet = Arc::new(ProcessFleet::open(fleet_config(&args, &scaler))?);
+        fleets.push(Arc::clone(&fleet));
+        let name = scaler.spec.scaler.clone();
+        let started = start(scaler, &door, fleet, Arc::clone(&store), clock, shutdown.clone()).await?;
+        running.insert(name, started);
+    }
+    let controllers = running.iter().map(|(name, running)| (name.clone(), running.commands.clone())).collect();
+    let page = Page::bind(args.admin, "--admin", args.admin_token, controllers, clock).await.map_err(Failure::usage)?;
+    for running in running.values() {
+        page.show(Followed {
+            snapshots: running.snapshots.clone(),
+            decisions: running.decisions.resubscribe(),
+            load: None,
+            speed: args.speed,
+        });
+    }
+    tell_readiness(&page, &running);
+    tracing::info!(page = page.url(), "forewarm runs");
+    if let Some(gateway) = gateway {
+        tracing::info!(listen = %gateway.local_addr()?, "the gateway listens");
+        gateway.run(shutdown.clone()).await;
+    }
+    shutdown.cancelled().await;
+    page.readiness().drain();
+    for (name, running) in running {
+        running.task.await.with_context(|| format!("the controller of `{name}` panicked"))??;
+    }
+    let on_exit = match args.on_exit {
+        Exit::Keep => OnExit::Keep,
+        Exit::Stop => OnExit::Stop,
+    };
+    for fleet in fleets {
+        fleet.shutdown(on_exit).await;
+    }
+    if on_exit == OnExit::Keep {
+        tracing::info!("replicas run on, and the next `forewarm run` adopts them; `--on-exit stop` would stop them");
+    }
+    Ok(())
+}
+
+/// `/readyz` waits for the first decision of each scaler.
+fn tell_readiness(page: &Page, running: &BTreeMap<forewarm_core::ScalerId, Running>) {
+    for (name, running) in running {
+        let token = page.readiness().token(format!("{name}: first decision"));
+        let mut snapshots = running.snapshots.clone();
+        tokio::spawn(async move {
+            if snapshots.wait_for(Option::is_some).await.is_ok() {
+                token.ready();
+            }
+        });
+    }
+}
+
+fn fleet_config(args: &RunArgs, scaler: &CheckedScaler) -> ProcessFleetConfig {
+    let directory = args.state_dir.join("fleets").join(scaler.spec.scaler.as_str());
+    match &scaler.target {
+        Target::Processes(processes) => ProcessFleetConfig {
+            environment: processes.env.clone(),
+            working_directory: processes.working_dir.clone(),
+            port: processes.port,
+            health_path: scaler.engine.health_path.clone(),
+            termination_grace: processes.termination_grace_period,
+            speed: args.speed,
+            ..ProcessFleetConfig::new(directory, processes.command.clone())
+        },
+        Target::Kubernetes(_) => ProcessFleetConfig::new(directory, Vec::new()),
+    }
+}
+
+async fn start(
+    scaler: CheckedScaler,
+    door: &FrontDoor,
+    fleet: Arc<ProcessFleet>,
+    store: Arc<Store>,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> Result<Running, Failure> {
+    let signals = measure::signals(&scaler, clock, &shutdown)?;
+    let gateway = door.gateway(&scaler);
+    let parts = Parts {
+        spec: scaler.spec,
+        models: scaler.models,
+        queue: scaler.queue,
+        fleet,
+        gateway,
+        signals,
+        store,
+        clock,
+    };
+    Ok(wire::start(parts, shutdown).await)
+}
