@@ -4,6 +4,7 @@
 //! out. Start reading at [`read_scalers`].
 
 mod cursor;
+pub mod lint;
 mod observations;
 mod problem;
 pub mod quantity;
