@@ -26,10 +26,21 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Longest prompt that is really sent; the exact count is in a header that forewarm's engine reads.
 const MAX_FILLER_BYTES: usize = 64;
 
+/// Longest that a connection may lie idle and be used again: well below the idle time after which servers close
+/// one (Node 5 s, uvicorn 5 s, hyper 30 s), for a request sent into a closing connection has an unknown fate.
+const MAX_IDLE: Duration = Duration::from_secs(3);
+
 /// Connections to one server, kept between requests.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    /// The one used last is at the end.
+    idle: Mutex<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
 }
 
 /// What came of a request, in time on the wall.
@@ -100,17 +111,17 @@ impl Client {
     async fn begin(
         &self,
         config: &LoadConfig,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), ()> {
-        loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut sender) = idle else { break };
+        while let Some(mut sender) = self.take_idle() {
             if sender.ready().await.is_err() {
                 continue;
             }
-            // An idle connection may be closed by the server at the very moment: that is no answer yet.
-            if let Ok(response) = sender.send_request(request.clone()).await {
-                return Ok((response, sender));
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, sender)),
+                // Only a request of which no byte was written may go over another connection: any other may
+                // have been accepted already, and to send it again would hide that its answer never came.
+                Err(mut error) => request = error.take_message().ok_or(())?,
             }
         }
         let stream = TcpStream::connect(&config.target).await.map_err(|_| ())?;
@@ -140,8 +151,21 @@ impl Client {
         }
     }
 
+    fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // When the youngest is too old, all are.
+        match idle.pop() {
+            Some(youngest) if youngest.since.elapsed() < MAX_IDLE => Some(youngest.sender),
+            Some(_) | None => {
+                idle.clear();
+                None
+            }
+        }
+    }
+
     fn put_back(&self, sender: SendRequest<Full<Bytes>>) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        let idle = Idle { sender, since: Instant::now() };
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
     }
 }
 

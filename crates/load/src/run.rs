@@ -20,6 +20,11 @@ const OUTCOMES: usize = 4_096;
 /// Time on the wall between two looks at the progress.
 const PROGRESS: Duration = Duration::from_millis(100);
 
+/// The highest speed: a day in a tenth of a second, far above what a server could follow.
+const MAX_SPEED: f64 = 1e6;
+/// The lowest speed: arrivals of ten years stay within what a timer can count.
+const MIN_SPEED: f64 = 1e-3;
+
 /// Where and how to send.
 #[derive(Clone, Debug)]
 pub struct LoadConfig {
@@ -44,6 +49,9 @@ pub enum LoadError {
     /// Nothing to send.
     #[error("the workload has no requests")]
     Empty,
+    /// Time cannot be divided by that.
+    #[error("speed is {0}, wanted {MIN_SPEED} to {MAX_SPEED}")]
+    Speed(f64),
 }
 
 /// How far it is.
@@ -61,7 +69,7 @@ pub struct LoadProgress {
 /// in flight, which is counted as `client_left`.
 ///
 /// # Errors
-/// When there is nothing to send.
+/// When there is nothing to send, or the speed is out of range.
 pub async fn run(
     config: LoadConfig,
     workload: &Workload,
@@ -70,6 +78,9 @@ pub async fn run(
 ) -> Result<LoadReport, LoadError> {
     if workload.requests.is_empty() {
         return Err(LoadError::Empty);
+    }
+    if !(MIN_SPEED..=MAX_SPEED).contains(&config.speed) {
+        return Err(LoadError::Speed(config.speed));
     }
     let config = Arc::new(config);
     let (outcomes, collected) = mpsc::channel(OUTCOMES);

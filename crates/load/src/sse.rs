@@ -47,7 +47,7 @@ impl Scanner {
         let data = data.trim_ascii();
         if data == b"[DONE]" {
             self.done = true;
-        } else if data.starts_with(b"{\"error\"") {
+        } else if is_error(data) {
             self.error = Some(error_code(data));
         } else if has_text(data) {
             self.events += 1;
@@ -71,11 +71,20 @@ pub(crate) fn error_code(json: &[u8]) -> String {
         .unwrap_or_default()
 }
 
+/// Whether an event is an error in OpenAI's shape, with or without spaces.
+fn is_error(data: &[u8]) -> bool {
+    data.strip_prefix(b"{").is_some_and(|inner| inner.trim_ascii_start().starts_with(b"\"error\""))
+}
+
+/// Keys of generated text: of a chat, of a completion, and of a model that thinks aloud first.
+const TEXT_KEYS: [&[u8]; 4] = [b"\"content\":", b"\"text\":", b"\"reasoning_content\":", b"\"reasoning\":"];
+
 /// Whether a chunk carries generated text: not the first one with the role alone, nor the one with usage.
 fn has_text(data: &[u8]) -> bool {
-    [b"\"content\":\"".as_slice(), b"\"text\":\""].iter().any(|key| {
+    TEXT_KEYS.iter().any(|key| {
         let found = data.windows(key.len()).position(|window| window == *key);
-        found.is_some_and(|at| data.get(at + key.len()).is_some_and(|&next| next != b'"'))
+        let value = found.map(|at| data[at + key.len()..].trim_ascii_start());
+        value.is_some_and(|value| matches!(value, [b'"', next, ..] if *next != b'"'))
     })
 }
 
@@ -106,6 +115,25 @@ mod tests {
             counted += scanner.push(rest);
             prop_assert_eq!((counted, scanner.events, scanner.done, scanner.error), (2, 2, true, None));
         }
+    }
+
+    #[test]
+    fn every_engine_s_way_to_write_a_chunk_is_read() {
+        let cases = [
+            (r#"data: {"choices": [{"delta": {"content": "a"}}]}"#, 1),
+            (r#"data:{"choices":[{"delta":{"content":"a"}}]}"#, 1),
+            (r#"data: {"choices":[{"delta":{"reasoning_content":"a","content":null}}]}"#, 1),
+            (r#"data: {"choices":[{"delta":{"role":"assistant","content":""}}]}"#, 0),
+            (r#"data: {"choices": [], "usage": {"completion_tokens": 2}}"#, 0),
+            (r#": {"content":"in a comment"}"#, 0),
+        ];
+        for (line, events) in cases {
+            let mut scanner = Scanner::default();
+            assert_eq!(scanner.push(format!("{line}\n\n").as_bytes()), events, "{line}");
+        }
+        let mut scanner = Scanner::default();
+        scanner.push(b"data: { \"error\": {\"message\": \"x\", \"code\": 500}}\n\n");
+        assert_eq!(scanner.error.as_deref(), Some(""), "an error with a number for its code is still one");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use forewarm_load::{Account, FailureCause, LoadConfig, LoadReport, run};
+use forewarm_load::{Account, FailureCause, LoadConfig, LoadError, LoadReport, run};
 use forewarm_workload::{Request, Workload};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -120,4 +120,51 @@ async fn a_hang_is_lost_and_a_closed_port_is_a_dead_gateway() {
     drop(listener);
     let report = load(closed, Duration::from_secs(5)).await;
     assert_eq!(report.requests.failed_by_cause, [(FailureCause::GatewayDied, 2)].into());
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_never_came_is_not_sent_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_request(&mut stream).await;
+        let chunk = format!("{TOKEN}data: [DONE]\n\n");
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length:";
+        stream.write_all(format!("{head} {}\r\n\r\n{chunk}", chunk.len()).as_bytes()).await.unwrap();
+        read_request(&mut stream).await;
+        // Closes the connection; the listener stays, so that a second try would be heard.
+        listener
+    });
+    let report = load(address, Duration::from_secs(20)).await;
+    let listener = server.await.unwrap();
+    let expected = Account {
+        sent: 2,
+        succeeded: 1,
+        failed: 1,
+        failed_by_cause: [(FailureCause::GatewayDied, 1)].into(),
+        ..Account::default()
+    };
+    assert_eq!(report.requests, expected);
+    let again = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+    assert!(again.is_err(), "the unanswered request came a second time");
+}
+
+#[tokio::test]
+async fn a_speed_that_time_cannot_be_divided_by_is_refused() {
+    for speed in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let config = LoadConfig {
+            target: "127.0.0.1:1".into(),
+            model: "m".into(),
+            speed,
+            stream: true,
+            deadline: Duration::from_secs(1),
+            full_prompts: false,
+        };
+        let request = Request { arrival: Duration::ZERO, input_tokens: 1, output_tokens: 1 };
+        let workload = Workload { requests: vec![request], notes: vec![] };
+        let (progress, _) = watch::channel(Default::default());
+        let error = run(config, &workload, progress, CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(error, LoadError::Speed(_)), "speed {speed}: {error}");
+    }
 }
