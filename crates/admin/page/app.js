@@ -54,7 +54,7 @@ function element(tag, className, ...children) {
 function span(value) {
   if (value === null || value === undefined) return "–";
   if (value < 120) return `${number(value)} s`;
-  if (value < 7200) return `${Math.floor(value / 60)} min` + (Math.floor(value % 60) ? ` ${Math.floor(value % 60)} s` : "");
+  if (value < 3600) return `${Math.floor(value / 60)} min` + (Math.floor(value % 60) ? ` ${Math.floor(value % 60)} s` : "");
   return `${Math.floor(value / 3600)} h ${Math.floor(value % 3600 / 60)} min`;
 }
 
@@ -101,7 +101,7 @@ function replicas(view) {
     cell.setAttribute("scope", "col");
     head.append(cell);
   }
-  const order = ["ready", "loading", "provisioning", "requested", "draining"];
+  const order = ["loading", "provisioning", "requested", "draining", "ready"];
   const sorted = [...view.replicas].sort((a, b) => order.indexOf(a.phase) - order.indexOf(b.phase));
   const rows = sorted.map((replica) => {
     const start = element("td", "");
@@ -175,7 +175,7 @@ function selector() {
     select.replaceChildren(...names.map((name) => new Option(name, name)));
     select.disabled = !names.length;
   }
-  if (!views.has(selected)) selected = names[0] ?? "";
+  if (names.length && !views.has(selected)) selected = names[0];
   select.value = selected;
 }
 

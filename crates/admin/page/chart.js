@@ -17,7 +17,7 @@
 /** @typedef {{atMillis: number} & Record<string, number | null>} Point */
 
 const SVG = "http://www.w3.org/2000/svg";
-const MARGIN = { left: 46, right: 12, top: 8, bottom: 22 };
+const MARGIN = { left: 46, right: 12, top: 20, bottom: 22 };
 
 /** @param {string} tag @param {Record<string, string | number>} attributes @param {string} [text] */
 function svg(tag, attributes, text) {
@@ -164,7 +164,7 @@ export class Chart {
       this.svg.append(svg("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value), class: value ? "grid" : "axis" }));
       this.svg.append(svg("text", { x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end" }, number(value)));
     }
-    this.svg.append(svg("text", { x: MARGIN.left + 6, y: MARGIN.top + 9 }, this.unit));
+    this.svg.append(svg("text", { x: MARGIN.left - 6, y: 9 }, this.unit));
     const parts = Math.max(2, Math.min(6, Math.floor(inner.width / 110)));
     for (let part = 0; part <= parts; part += 1) {
       const anchor = part === 0 ? "start" : part === parts ? "end" : "middle";
