@@ -96,7 +96,7 @@ function replicas(view) {
     return;
   }
   const head = element("tr", "");
-  for (const [name, className] of [["Replica", ""], ["Phase", ""], ["Start", ""], ["In flight", "num"], ["Age", "num"]]) {
+  for (const [name, className] of [["Replica", ""], ["Phase", ""], ["Ready", ""], ["In flight", "num"], ["Age", "num"]]) {
     const cell = element("th", className, name);
     cell.setAttribute("scope", "col");
     head.append(cell);
@@ -109,7 +109,7 @@ function replicas(view) {
       const bar = /** @type {HTMLProgressElement} */ (element("progress"));
       bar.max = replica.ageSeconds + replica.expectedReadyInSeconds || 1;
       bar.value = replica.ageSeconds;
-      const words = replica.expectedReadyInSeconds > 0 ? `ready in ${span(replica.expectedReadyInSeconds)}` : "overdue";
+      const words = replica.expectedReadyInSeconds > 0 ? `in ${span(replica.expectedReadyInSeconds)}` : "overdue";
       bar.setAttribute("aria-label", `start of ${replica.id}`);
       start.append(bar, words);
     }
