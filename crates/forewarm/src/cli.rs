@@ -96,7 +96,9 @@ pub(crate) fn main() -> ExitCode {
 /// Logs go to standard error: standard output belongs to results.
 fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
-        Failure::usage(anyhow::anyhow!("`--log {filter}` is no filter ({error}); try `info` or `forewarm_gateway=debug`"))
+        Failure::usage(anyhow::anyhow!(
+            "`--log {filter}` is no filter ({error}); try `info` or `forewarm_gateway=debug`"
+        ))
     })?;
     let registry = tracing_subscriber::registry().with(filter);
     match format {

@@ -6,8 +6,8 @@ use forewarm_admin::{
     Action, Admin, AdminConfig, BindError, Command as PageCommand, CommandError, Dashboard, Metrics,
     PauseEnd, Readiness,
     view::{
-        ColdStartView, DecisionView, LatencyView, LoadView, PauseView, PercentilesView, ReplicaView, ScalerView,
-        SeriesPoint, SignalView,
+        ColdStartView, DecisionView, LatencyView, LoadView, PauseView, PercentilesView, ReplicaView,
+        ScalerView, SeriesPoint, SignalView,
     },
 };
 use forewarm_control::{Clock, Command, Snapshot};
@@ -130,7 +130,9 @@ async fn obey(controller: &mpsc::Sender<Command>, action: Action, clock: Clock) 
     controller.send(command).await.map_err(|_| gone())?;
     match answer.await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error @ forewarm_control::CommandError::Store(_))) => Err(CommandError::Failed(error.to_string())),
+        Ok(Err(error @ forewarm_control::CommandError::Store(_))) => {
+            Err(CommandError::Failed(error.to_string()))
+        }
         Ok(Err(error)) => Err(CommandError::Refused(error.to_string())),
         Err(_) => Err(gone()),
     }
@@ -241,7 +243,12 @@ impl Shown {
         (span > 0.0).then(|| total.saturating_sub(before) as f64 / span)
     }
 
-    fn point(&mut self, view: &ScalerView, load: Option<&LoadProgress>, snapshot: &Snapshot) -> Option<SeriesPoint> {
+    fn point(
+        &mut self,
+        view: &ScalerView,
+        load: Option<&LoadProgress>,
+        snapshot: &Snapshot,
+    ) -> Option<SeriesPoint> {
         if self.point_at.is_some_and(|at| at.elapsed() < POINT_EVERY) {
             return None;
         }
@@ -275,7 +282,9 @@ fn signals(snapshot: &Snapshot) -> Vec<SignalView> {
         .map(|(name, signal)| {
             let (value, missing) = match signal.evidence(snapshot.spec.max_signal_age) {
                 Evidence::Known(value) => (Some(value), None),
-                Evidence::AtLeast(value) => (Some(value), Some("only a part of the fleet reports".to_owned())),
+                Evidence::AtLeast(value) => {
+                    (Some(value), Some("only a part of the fleet reports".to_owned()))
+                }
                 Evidence::Unknown(why) => (None, Some(why.to_string())),
             };
             SignalView { name: name.to_string(), value, age_seconds: signal.age.as_secs_f64(), missing }

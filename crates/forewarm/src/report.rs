@@ -87,7 +87,8 @@ impl DemoReport {
         let mut line = |label: &str, value: String| {
             text.push_str(&format!("  {label:<18} {value}\n"));
         };
-        let failed = if requests.failed == 0 { String::new() } else { format!(" {:?}", requests.failed_by_cause) };
+        let failed =
+            if requests.failed == 0 { String::new() } else { format!(" {:?}", requests.failed_by_cause) };
         line(
             "requests",
             format!(
@@ -102,7 +103,15 @@ impl DemoReport {
             ("end to end", latency.e2e),
             ("wait in queue", latency.queue_wait),
         ] {
-            line(label, format!("p50 {}  p95 {}  p99 {}", span(quantiles.p50), span(quantiles.p95), span(quantiles.p99)));
+            line(
+                label,
+                format!(
+                    "p50 {}  p95 {}  p99 {}",
+                    span(quantiles.p50),
+                    span(quantiles.p95),
+                    span(quantiles.p99)
+                ),
+            );
         }
         let seconds = &self.replica_seconds;
         let saved = 100.0 * (1.0 - seconds.total() / self.static_replica_seconds.max(1.0));
@@ -125,7 +134,8 @@ impl DemoReport {
             ),
         );
         let learned = self.cold_start_seconds.as_ref();
-        let learned = learned.map_or_else(String::new, |cold| format!(", p50 {} p90 {}", span(cold.p50), span(cold.p90)));
+        let learned = learned
+            .map_or_else(String::new, |cold| format!(", p50 {} p90 {}", span(cold.p50), span(cold.p90)));
         line("cold starts", format!("{}{learned}", self.cold_starts));
         line("decisions", format!("{} that changed or did something", self.decisions));
         line(

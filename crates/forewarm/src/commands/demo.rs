@@ -95,7 +95,11 @@ pub(crate) fn demo(args: DemoArgs) -> Result<(), Failure> {
     let length = args.duration.map(|wall| wall.mul_f64(args.speed));
     let workload = source.load(length).map_err(Failure::usage)?;
     if workload.requests.is_empty() {
-        return Err(Failure::usage(anyhow::anyhow!("`{}` has no request in its first {:?}", args.trace, length)));
+        return Err(Failure::usage(anyhow::anyhow!(
+            "`{}` has no request in its first {:?}",
+            args.trace,
+            length
+        )));
     }
     if args.min > args.max {
         return Err(Failure::usage(anyhow::anyhow!("`--min {}` is above `--max {}`", args.min, args.max)));
@@ -277,7 +281,8 @@ fn report(
     // Sending late is how a machine that is too slow shows first.
     let late = load.send_lag_wall_seconds.p99.max(lag.as_secs_f64());
     let sending = workload.length().as_secs_f64();
-    let quantile = |q| snapshot.and_then(|snapshot| snapshot.cold_starts.quantile(q)).map(|span| span.as_secs_f64());
+    let quantile =
+        |q| snapshot.and_then(|snapshot| snapshot.cold_starts.quantile(q)).map(|span| span.as_secs_f64());
     DemoReport {
         requests: load.requests.clone(),
         latency_seconds: Latencies::of(load),

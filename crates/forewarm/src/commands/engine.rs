@@ -81,7 +81,9 @@ fn config(args: EngineArgs) -> Result<EngineConfig, Failure> {
         ("simple", Some(slots)) => EngineProfile::simple(slots),
         (name, None) => EngineProfile::named(name).map_err(Failure::usage)?,
         (name, Some(_)) => {
-            return Err(Failure::usage(anyhow::anyhow!("`--slots` belongs to `--profile simple`, not to `{name}`")));
+            return Err(Failure::usage(anyhow::anyhow!(
+                "`--slots` belongs to `--profile simple`, not to `{name}`"
+            )));
         }
     };
     let seed = args.seed.unwrap_or_else(|| u64::from(std::process::id()));

@@ -88,7 +88,10 @@ pub(crate) fn load(args: LoadArgs) -> Result<(), Failure> {
             while seen.changed().await.is_ok() {
                 let progress = seen.borrow_and_update().clone();
                 drawn.set_position(progress.account.ended());
-                drawn.set_message(format!("TTFT p99 {:.2} s, {} lost", progress.ttft.p99, progress.account.lost));
+                drawn.set_message(format!(
+                    "TTFT p99 {:.2} s, {} lost",
+                    progress.ttft.p99, progress.account.lost
+                ));
             }
         });
         let report = forewarm_load::run(config, &workload, progress, shutdown).await.map_err(Failure::usage);

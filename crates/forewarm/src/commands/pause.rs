@@ -19,7 +19,12 @@ pub(crate) struct PauseArgs {
     #[arg(long)]
     replicas: u32,
     /// For how long.
-    #[arg(long = "for", value_name = "DURATION", conflicts_with = "until", required_unless_present = "until")]
+    #[arg(
+        long = "for",
+        value_name = "DURATION",
+        conflicts_with = "until",
+        required_unless_present = "until"
+    )]
     span: Option<String>,
     /// Until when, as RFC 3339.
     #[arg(long, value_name = "TIME")]

@@ -31,28 +31,45 @@ pub(crate) struct ReplayArgs {
 pub(crate) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     if !args.state_dir.join("state.redb").exists() {
         let place = args.state_dir.display();
-        return Err(Failure::usage(anyhow::anyhow!("`--state-dir {place}` has no state.redb: no controller ran there")));
+        return Err(Failure::usage(anyhow::anyhow!(
+            "`--state-dir {place}` has no state.redb: no controller ran there"
+        )));
     }
     let store = Store::open(&args.state_dir)?;
     let scalers = store.scalers()?;
     let mut mismatches = 0;
-    for scaler in scalers.iter().filter(|name| args.scaler.as_deref().is_none_or(|wanted| wanted == name.as_str())) {
-        let records = store.journal(scaler).with_context(|| format!("cannot read the journal of `{scaler}`"))?;
+    for scaler in
+        scalers.iter().filter(|name| args.scaler.as_deref().is_none_or(|wanted| wanted == name.as_str()))
+    {
+        let records =
+            store.journal(scaler).with_context(|| format!("cannot read the journal of `{scaler}`"))?;
         if args.explain {
             explain(&records);
         }
         let replayed = replay_records(&records);
-        say(format!("{scaler}: {} decisions replayed, {} differ", replayed.decisions, replayed.mismatches.len()));
+        say(format!(
+            "{scaler}: {} decisions replayed, {} differ",
+            replayed.decisions,
+            replayed.mismatches.len()
+        ));
         for mismatch in replayed.mismatches.iter().take(3) {
-            say(format!("  record {}\n    recorded {}\n    replayed {}", mismatch.index, mismatch.recorded, mismatch.replayed));
+            say(format!(
+                "  record {}\n    recorded {}\n    replayed {}",
+                mismatch.index, mismatch.recorded, mismatch.replayed
+            ));
         }
         mismatches += replayed.mismatches.len();
     }
     if mismatches > 0 {
         Err(anyhow::anyhow!("{mismatches} decisions came out differently").into())
-    } else if let Some(wanted) = args.scaler.as_deref().filter(|name| scalers.iter().all(|found| found.as_str() != *name)) {
+    } else if let Some(wanted) =
+        args.scaler.as_deref().filter(|name| scalers.iter().all(|found| found.as_str() != *name))
+    {
         let known: Vec<&str> = scalers.iter().map(|name| name.as_str()).collect();
-        Err(Failure::usage(anyhow::anyhow!("`--scaler {wanted}` is not in this state; there are: {}", known.join(", "))))
+        Err(Failure::usage(anyhow::anyhow!(
+            "`--scaler {wanted}` is not in this state; there are: {}",
+            known.join(", ")
+        )))
     } else {
         Ok(())
     }

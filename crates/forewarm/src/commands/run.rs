@@ -131,7 +131,11 @@ impl FrontDoor {
     }
 }
 
-async fn serve(args: RunArgs, scalers: Vec<CheckedScaler>, shutdown: CancellationToken) -> Result<(), Failure> {
+async fn serve(
+    args: RunArgs,
+    scalers: Vec<CheckedScaler>,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
     let clock = Clock::start(args.speed);
     // Ports first: nothing has been started when one cannot be had.
     let (door, gateway) = match &args.gateway {
@@ -152,8 +156,11 @@ async fn serve(args: RunArgs, scalers: Vec<CheckedScaler>, shutdown: Cancellatio
         let started = start(scaler, &door, fleet, Arc::clone(&store), clock, shutdown.clone()).await?;
         running.insert(name, started);
     }
-    let controllers = running.iter().map(|(name, running)| (name.clone(), running.commands.clone())).collect();
-    let page = Page::bind(args.admin, "--admin", args.admin_token, controllers, clock).await.map_err(Failure::usage)?;
+    let controllers =
+        running.iter().map(|(name, running)| (name.clone(), running.commands.clone())).collect();
+    let page = Page::bind(args.admin, "--admin", args.admin_token, controllers, clock)
+        .await
+        .map_err(Failure::usage)?;
     for running in running.values() {
         page.show(Followed {
             snapshots: running.snapshots.clone(),
@@ -181,7 +188,9 @@ async fn serve(args: RunArgs, scalers: Vec<CheckedScaler>, shutdown: Cancellatio
         fleet.shutdown(on_exit).await;
     }
     if on_exit == OnExit::Keep {
-        tracing::info!("replicas run on, and the next `forewarm run` adopts them; `--on-exit stop` would stop them");
+        tracing::info!(
+            "replicas run on, and the next `forewarm run` adopts them; `--on-exit stop` would stop them"
+        );
     }
     Ok(())
 }

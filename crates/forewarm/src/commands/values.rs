@@ -42,7 +42,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_kubectl_reads_them() {
-        for (text, seconds) in [("90s", 90.0), ("5m", 300.0), ("1h30m", 5_400.0), ("500ms", 0.5), ("1.5s", 1.5)] {
+        for (text, seconds) in
+            [("90s", 90.0), ("5m", 300.0), ("1h30m", 5_400.0), ("500ms", 0.5), ("1.5s", 1.5)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
         }
         for text in ["", "5", "m", "5 m", "-5s", "5x", "1h30", "99999999999999999999h"] {
