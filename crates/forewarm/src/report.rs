@@ -1,5 +1,7 @@
 //! What happened, in numbers: the end of a demo.
 
+use std::fmt::Write;
+
 use forewarm_core::{Phase, Timestamp};
 use forewarm_load::{LoadReport, Quantiles};
 use serde::Serialize;
@@ -85,7 +87,8 @@ impl DemoReport {
         let mut text = String::new();
         let requests = &self.requests;
         let mut line = |label: &str, value: String| {
-            text.push_str(&format!("  {label:<18} {value}\n"));
+            // Writing to a string does not fail.
+            drop(writeln!(text, "  {label:<18} {value}"));
         };
         let failed =
             if requests.failed == 0 { String::new() } else { format!(" {:?}", requests.failed_by_cause) };

@@ -1,0 +1,124 @@
+//! One instant query to a Prometheus server, or to what speaks its API (Thanos, Mimir, VictoriaMetrics).
+//!
+//! One series is a value, none is absent, several are an error that says how to write the query: taking
+//! one of them, or adding up what may not be additive, would be a guess.
+
+mod answer;
+mod auth;
+
+use std::time::{Duration, SystemTime};
+
+use forewarm_control::{
+    Clock,
+    ports::{FleetReplica, SignalSource},
+};
+use forewarm_core::{Missing, Signal};
+use futures_util::future::{BoxFuture, FutureExt};
+use reqwest::{Client, Url};
+
+pub use self::auth::{Auth, Secret};
+use crate::http::{self, BodyError};
+
+/// Largest answer that is read; one sample takes 200 bytes.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// What is asked, and where.
+#[derive(Clone, Debug)]
+pub struct PrometheusQuery {
+    /// The server: `http://prometheus:9090`, with a path before `/api/v1` if it has one.
+    pub server_address: String,
+    /// The PromQL expression.
+    pub query: String,
+    /// The label that names the replica, when the query gives one series for each; their sum is the total.
+    pub per_replica_label: Option<String>,
+    /// How to prove who asks.
+    pub auth: Auth,
+    /// How long an answer may take, on the wall.
+    pub timeout: Duration,
+}
+
+/// Why a query cannot be asked at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The server's address is no URL, or none of HTTP.
+    #[error("`serverAddress` is no address of a server; one looks like `http://prometheus:9090`")]
+    ServerAddress,
+    /// A query with nothing in it.
+    #[error("`query` is empty; one looks like `sum(rate(http_requests_total[2m]))`")]
+    EmptyQuery,
+    /// TLS cannot be set up.
+    #[error("cannot set up a client: {0}")]
+    Client(String),
+}
+
+/// Asks a Prometheus server one query.
+#[derive(Debug)]
+pub struct PrometheusSource {
+    client: Client,
+    url: Url,
+    query: PrometheusQuery,
+    speed: f64,
+}
+
+impl PrometheusSource {
+    /// A source that has not asked yet.
+    ///
+    /// # Errors
+    /// [`QueryError`] when the address or the query cannot be right.
+    pub fn new(query: PrometheusQuery, clock: Clock) -> Result<Self, QueryError> {
+        if query.query.trim().is_empty() {
+            return Err(QueryError::EmptyQuery);
+        }
+        let mut url = Url::parse(&query.server_address).map_err(|_| QueryError::ServerAddress)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(QueryError::ServerAddress);
+        }
+        url.path_segments_mut()
+            .map_err(|()| QueryError::ServerAddress)?
+            .pop_if_empty()
+            .extend(["api", "v1", "query"]);
+        url.query_pairs_mut().append_pair("query", &query.query);
+        let client = http::client().map_err(|error| QueryError::Client(http::cause(error)))?;
+        Ok(Self { client, url, query, speed: clock.speed() })
+    }
+
+    async fn ask(&self) -> Result<Signal, Missing> {
+        let failed = |reason: String| Missing::Failed(reason);
+        let request = self.query.auth.apply(self.client.get(self.url.clone()));
+        let response = request.send().await.map_err(|error| failed(http::cause(error)))?;
+        let status = response.status();
+        let body = http::body(response, MAX_BODY_BYTES).await.map_err(|error| match error {
+            BodyError::TooLarge { limit } => failed(format!(
+                "query `{}` gave an answer longer than {limit} bytes; add its series up by `sum(…)`",
+                self.query.query
+            )),
+            BodyError::Broken(cause) => failed(cause),
+        })?;
+        let samples = answer::samples(status, &body).map_err(|error| failed(error.to_string()))?;
+        answer::signal(samples, &self.query, |timestamp| self.age(timestamp))
+    }
+
+    /// Age of a sample in modelled time. The server's clock may be ahead of ours: that is no age.
+    fn age(&self, timestamp_seconds: f64) -> Duration {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Duration::try_from_secs_f64(now.as_secs_f64() - timestamp_seconds)
+            .unwrap_or_default()
+            .mul_f64(self.speed)
+    }
+}
+
+impl SignalSource for PrometheusSource {
+    fn read<'a>(&'a self, _replicas: &'a [FleetReplica]) -> BoxFuture<'a, Signal> {
+        async move {
+            match tokio::time::timeout(self.query.timeout, self.ask()).await {
+                Ok(answer) => answer.unwrap_or_else(Signal::missing),
+                Err(_) => Signal::missing(Missing::Failed(format!(
+                    "no answer from Prometheus within {} s",
+                    self.query.timeout.as_secs_f64()
+                ))),
+            }
+        }
+        .boxed()
+    }
+}
