@@ -17,7 +17,7 @@ fn captured(name: &str) -> Option<String> {
     let path = shared.join("engine-metrics").join(name);
     let page = fs::read_to_string(&path).ok();
     if page.is_none() {
-        println!("skipped: {} not found", path.display());
+        eprintln!("skipped: {} not found", path.display());
     }
     page
 }

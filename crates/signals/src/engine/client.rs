@@ -25,7 +25,7 @@ pub enum ScrapeError {
     #[error("its address is not known")]
     NoAddress,
     /// The address is no URL.
-    #[error("`{address}` is no address; one looks like `10.0.0.7:8000`")]
+    #[error("`{address}` is no URL; one looks like `http://10.0.0.7:8000/metrics`")]
     Address {
         /// The address.
         address: String,
@@ -65,11 +65,12 @@ impl EngineClient {
         Ok(Self { client, kind, timeout })
     }
 
-    /// Reads the page at `url` once.
+    /// Reads the page at `url`, `http://10.0.0.7:8000/metrics`, once.
     ///
     /// # Errors
     /// [`ScrapeError`], which says why there is no reading.
-    pub async fn read(&self, url: Url) -> Result<EngineReading, ScrapeError> {
+    pub async fn read(&self, url: &str) -> Result<EngineReading, ScrapeError> {
+        let url = Url::parse(url).map_err(|_| ScrapeError::Address { address: url.to_owned() })?;
         match tokio::time::timeout(self.timeout, self.fetch(url)).await {
             Ok(result) => result,
             Err(_) => Err(ScrapeError::Timeout(self.timeout)),

@@ -16,7 +16,6 @@ use futures_util::{
     future::{BoxFuture, FutureExt},
     stream,
 };
-use reqwest::Url;
 use tokio::time::Instant;
 
 use super::{
@@ -127,17 +126,14 @@ impl EngineScraper {
         self.report(&asked, results)
     }
 
-    async fn ask(&self, url: Result<Url, ScrapeError>) -> Result<Answer, ScrapeError> {
-        let reading = self.client.read(url?).await?;
+    async fn ask(&self, url: Option<String>) -> Result<Answer, ScrapeError> {
+        let reading = self.client.read(&url.ok_or(ScrapeError::NoAddress)?).await?;
         Ok(Answer { at: Instant::now(), reading })
     }
 
-    fn url(&self, replica: &FleetReplica) -> Result<Url, ScrapeError> {
-        let address = replica.address.as_deref().ok_or(ScrapeError::NoAddress)?;
-        let invalid = |_| ScrapeError::Address { address: address.to_owned() };
-        Url::parse(&format!("http://{address}"))
-            .and_then(|base| base.join(&self.options.path))
-            .map_err(invalid)
+    fn url(&self, replica: &FleetReplica) -> Option<String> {
+        let path = self.options.path.trim_start_matches('/');
+        replica.address.as_ref().map(|address| format!("http://{address}/{path}"))
     }
 
     fn report(
