@@ -179,6 +179,8 @@ impl Controller {
         let error = self.act(&decision, &view, plan_at_gateway).await;
         if decision.acts() {
             self.store.outcome(&self.spec.scaler, error.clone())?;
+        }
+        if decision.is_news() {
             announce(&decision, error.as_deref());
             // Nobody listening is fine: the journal has it.
             drop(self.decisions.send(Arc::clone(&decision)));

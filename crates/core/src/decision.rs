@@ -36,6 +36,11 @@ impl Decision {
         self.from != self.to || !self.placement.is_empty()
     }
 
+    /// Whether people should hear of it: something is done, or a start failed.
+    pub fn is_news(&self) -> bool {
+        self.acts() || self.steps.iter().any(|step| matches!(step.reason, Reason::StartFailed { .. }))
+    }
+
     /// The trigger that asked for the most: where the number comes from.
     pub fn cause(&self) -> Option<&Step> {
         let asks = |step: &&Step| matches!(step.stage, Stage::Propose | Stage::PreWarm);
@@ -54,7 +59,7 @@ impl Decision {
     /// One line for a person: `1 → 3 replicas: 33 requests wait, …; a wish for 7 replicas is limited to …`.
     pub fn summary(&self) -> String {
         let number = if self.from == self.to {
-            format!("{} stay", self.to)
+            format!("{} as before", self.to)
         } else {
             format!("{} → {}", self.from.0, self.to)
         };

@@ -207,12 +207,18 @@ impl Reason {
     }
 }
 
+/// `1 request waits`, `6 requests wait`.
+fn counted(count: Requests, one: &str, many: &str) -> String {
+    format!("{count} {}", if count.get() == 1.0 { one } else { many })
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::QueueDepth { waiting, per_replica, at_least } => {
                 let at_least = if *at_least { "at least " } else { "" };
-                write!(f, "{at_least}{waiting} requests wait, a replica is worth {per_replica} of them")
+                let waiting = counted(*waiting, "request waits", "requests wait");
+                write!(f, "{at_least}{waiting}, a replica is worth {per_replica} of them")
             }
             Reason::InFlight { in_flight, max_concurrency } => {
                 write!(
@@ -220,7 +226,9 @@ impl fmt::Display for Reason {
                     "{in_flight} requests are being worked on, a replica takes {max_concurrency} at a time"
                 )
             }
-            Reason::Arrivals { arrived } => write!(f, "{arrived} requests arrived, so it is not idle"),
+            Reason::Arrivals { arrived } => {
+                write!(f, "{}, so it is not idle", counted(*arrived, "request arrived", "requests arrived"))
+            }
             Reason::LargestWish => f.write_str("the largest wish counts"),
             Reason::HeldOnMissing { signal, why } => {
                 write!(f, "nothing is taken away while `{signal}` is unknown: {why}")
@@ -245,8 +253,8 @@ impl fmt::Display for Reason {
                 write!(f, "a wish for {wish} waits out the stabilization window of {window_seconds:.0} s")
             }
             Reason::RateLimited { wish, limit } => write!(f, "a wish for {wish} is limited to {limit}"),
-            Reason::RaisedToMin { min } => write!(f, "{min} are kept at all times"),
-            Reason::LoweredToMax { max } => write!(f, "more than {max} are not allowed"),
+            Reason::RaisedToMin { min } => write!(f, "at least {min} at all times"),
+            Reason::LoweredToMax { max } => write!(f, "at most {max} allowed"),
             Reason::ZeroGuard => {
                 f.write_str("production keeps a replica: `allowScaleToZero: true` would let it go")
             }
@@ -261,7 +269,7 @@ impl fmt::Display for Reason {
                 Replicas(*count)
             ),
             Reason::StartBackoff { failures, until } => {
-                write!(f, "{failures} starts failed in a row, the next one waits until {until}")
+                write!(f, "failed starts in a row: {failures}; the next one waits until {until}")
             }
             Reason::StartFailed { replica, phase, error } => {
                 write!(f, "`{replica}` failed while {}: {error}", phase.label())

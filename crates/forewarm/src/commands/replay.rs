@@ -78,7 +78,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
 fn explain(records: &[Record]) {
     for record in records {
         match record {
-            Record::Decision { decision, .. } if decision.acts() => {
+            Record::Decision { decision, .. } if decision.is_news() => {
                 say(format!("{}  {}", decision.at, decision.summary()));
                 for step in &decision.steps {
                     say(format!("  {:>9} {:>3}  {}", step.stage.label(), step.replicas.0, step.reason));
