@@ -3,6 +3,7 @@
 //! No file is opened here and nothing is printed: texts go in, checked values, findings and texts come
 //! out. Start reading at [`read_scalers`].
 
+pub mod convert;
 mod cursor;
 pub mod lint;
 mod observations;

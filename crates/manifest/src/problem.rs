@@ -75,6 +75,13 @@ impl Collector {
         self.0.borrow_mut().push(problem);
     }
 
+    /// Notes a problem with the file as a whole, unless something is wrong already.
+    pub(crate) fn add_if_empty(&self, span: Span, found: &str, wanted: &str) {
+        if self.0.borrow().is_empty() {
+            self.add("", span, found, wanted);
+        }
+    }
+
     /// `value` when nothing was wrong, else every problem.
     pub(crate) fn finish<T>(self, file_name: &str, value: T) -> Result<T, Problems> {
         let mut list = self.0.into_inner();

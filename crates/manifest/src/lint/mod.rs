@@ -9,7 +9,7 @@ mod known_fields;
 mod registry;
 mod render;
 mod rules;
-mod world;
+pub(crate) mod world;
 
 pub use finding::{Edit, Finding, Fix, Severity};
 pub use fix::apply_fixes;

@@ -41,7 +41,11 @@ pub(in crate::lint) fn grace_below_shutdown(world: &World<'_>, sink: &mut Sink) 
         let timeout = words.iter().enumerate().find_map(|(index, word)| {
             let rest = word.strip_prefix("--shutdown-timeout")?;
             let value = rest.strip_prefix('=').or_else(|| words.get(index + 1).copied())?;
-            value.parse::<f64>().ok()
+            // vLLM takes seconds, `forewarm engine` a duration.
+            value
+                .parse::<f64>()
+                .ok()
+                .or_else(|| quantity::duration(value).ok().map(|span| span.as_secs_f64()))
         });
         let grace = target.get("terminationGracePeriod");
         let seconds = grace.as_ref().and_then(|grace| duration(Some(grace.node)));
