@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
@@ -26,9 +26,9 @@ struct Args {
     #[command(subcommand)]
     command: Command,
     /// What to log to standard error: `error`, `warn`, `info`, `debug`, or a filter such as
-    /// `forewarm_gateway=debug`.
-    #[arg(long, global = true, env = "FOREWARM_LOG", default_value = "info", value_name = "FILTER")]
-    log: String,
+    /// `forewarm_gateway=debug`. Default: `info`; `warn` for a demo, whose page and bar tell the rest.
+    #[arg(long, global = true, env = "FOREWARM_LOG", value_name = "FILTER")]
+    log: Option<String>,
     /// How log lines look.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
@@ -68,7 +68,9 @@ enum Command {
 /// Parses the command line, runs the command, and turns its end into an exit code.
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
-    if let Err(failure) = start_log(&args.log, args.log_format) {
+    let quiet = matches!(args.command, Command::Demo(_));
+    let filter = args.log.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
+    if let Err(failure) = start_log(filter, args.log_format) {
         return failure.exit();
     }
     let result = match args.command {
@@ -100,7 +102,11 @@ fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> {
     })?;
     let registry = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            let layer = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
+            registry.with(layer).init();
+        }
         LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).init(),
     }
     Ok(())

@@ -41,11 +41,6 @@ impl PhaseMeter {
         self.seconds.get(&phase).copied().unwrap_or_default()
     }
 
-    /// Replica-seconds in any phase: what is paid for.
-    pub(crate) fn total_seconds(&self) -> f64 {
-        self.seconds.values().sum()
-    }
-
     /// The most replicas that existed at once.
     pub(crate) fn most(&self) -> u32 {
         self.most

@@ -1,7 +1,5 @@
 //! What happened, in numbers: the end of a demo.
 
-use std::fmt::Write;
-
 use forewarm_core::{Phase, Timestamp};
 use forewarm_load::{LoadReport, Quantiles};
 use serde::Serialize;
@@ -87,8 +85,7 @@ impl DemoReport {
         let mut text = String::new();
         let requests = &self.requests;
         let mut line = |label: &str, value: String| {
-            // Writing to a string does not fail.
-            drop(writeln!(text, "  {label:<18} {value}"));
+            text.push_str(&format!("  {label:<18} {value}\n"));
         };
         let failed =
             if requests.failed == 0 { String::new() } else { format!(" {:?}", requests.failed_by_cause) };

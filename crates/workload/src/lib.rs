@@ -2,7 +2,9 @@
 //!
 //! No async and no network: [`WorkloadSource`] says what to read or make, the result is a [`Workload`].
 
+mod quantile;
 mod read;
+mod servegen;
 mod shape;
 mod source;
 mod transform;
@@ -10,6 +12,10 @@ mod transform;
 use std::time::Duration;
 
 pub use read::{ReadError, RowProblem, read_trace};
+pub use servegen::{
+    SIMPLE_ENGINE_INPUT_TOKENS_PER_SECOND, SIMPLE_ENGINE_SECONDS_PER_OUTPUT_TOKEN, ServeGen, ServeGenError,
+    ServeGenSpec,
+};
 pub use shape::{DEMO_LENGTH, demo};
 pub use source::{SourceError, WorkloadSource};
 

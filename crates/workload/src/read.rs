@@ -14,11 +14,11 @@ use serde::Deserialize;
 use crate::{Request, Workload};
 
 /// Problems that are listed; the rest is counted.
-const MAX_LISTED: usize = 10;
+pub(crate) const MAX_LISTED: usize = 10;
 /// Longest line: a Mooncake row with the block hashes of a million tokens has some 40 KB.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 /// Most rows: beyond this a trace belongs in a simulator that streams it.
-const MAX_ROWS: usize = 50_000_000;
+pub(crate) const MAX_ROWS: usize = 50_000_000;
 /// Longest time between the first and the last arrival: ten years.
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
 
@@ -58,6 +58,14 @@ pub enum ReadError {
         problems: Vec<RowProblem>,
         /// How many there are.
         total: usize,
+    },
+    /// It has more rows than fit in memory.
+    #[error("{} has more than {limit} rows; cut it into parts", path.display())]
+    TooManyRows {
+        /// The file.
+        path: PathBuf,
+        /// How many may be.
+        limit: usize,
     },
     /// There is no request in it.
     #[error("{} has no requests", path.display())]
@@ -129,8 +137,11 @@ pub fn read_trace(path: &Path) -> Result<Workload, ReadError> {
         if !have_row {
             line.clear();
             number += 1;
-            if read_line(&mut lines, &mut line).map_err(io)? == 0 || rows.len() >= MAX_ROWS {
+            if read_line(&mut lines, &mut line).map_err(io)? == 0 {
                 break;
+            }
+            if rows.len() >= MAX_ROWS {
+                return Err(ReadError::TooManyRows { path: path.to_owned(), limit: MAX_ROWS });
             }
         }
         have_row = false;
@@ -182,7 +193,7 @@ fn workload(rows: Vec<Row>, first: f64) -> Workload {
     Workload { requests, notes }
 }
 
-fn open(path: &Path) -> std::io::Result<Box<dyn Read>> {
+pub(crate) fn open(path: &Path) -> std::io::Result<Box<dyn Read>> {
     let mut file = std::fs::File::open(path)?;
     let mut magic = [0; 4];
     let count = file.read(&mut magic)?;
@@ -194,7 +205,7 @@ fn open(path: &Path) -> std::io::Result<Box<dyn Read>> {
     })
 }
 
-fn read_line(lines: &mut impl BufRead, line: &mut String) -> std::io::Result<usize> {
+pub(crate) fn read_line(lines: &mut impl BufRead, line: &mut String) -> std::io::Result<usize> {
     let count = lines.by_ref().take(MAX_LINE_BYTES).read_line(line)?;
     if count as u64 == MAX_LINE_BYTES {
         return Err(std::io::Error::other(format!("a line is longer than {MAX_LINE_BYTES} bytes")));
@@ -291,7 +302,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
         - 1
 }
 
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     let text = text.trim();
     if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(60).chain(['…']).collect() }
 }

@@ -29,7 +29,8 @@ impl Workload {
         for request in self.requests {
             for copy in 0..copies {
                 let jitter = if copy == 0 { 0.0 } else { rng.random_range(-1.0..1.0) * JITTER.as_secs_f64() };
-                let arrival = (request.arrival.as_secs_f64() + jitter).max(0.0);
+                // Mirrored at the start, where copies that would come before it must not pile up.
+                let arrival = (request.arrival.as_secs_f64() + jitter).abs();
                 let arrival = if copy == 0 { request.arrival } else { Duration::from_secs_f64(arrival) };
                 requests.push(Request { arrival, ..request });
             }
