@@ -30,6 +30,18 @@ pub struct FleetView {
     pub replicas: Vec<FleetReplica>,
     /// Starts that failed since the view before; each is reported once.
     pub failed_starts: Vec<FailedStart>,
+    /// Replicas that had been ready and ended although nobody stopped them, since the view before; each
+    /// is reported once.
+    pub ended: Vec<EndedReplica>,
+}
+
+/// A replica that had been ready and ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedReplica {
+    /// Its name.
+    pub id: ReplicaId,
+    /// What the fleet says about it, such as an exit status.
+    pub reason: String,
 }
 
 /// One replica of a fleet.

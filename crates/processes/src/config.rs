@@ -1,87 +1,181 @@
-//! What a fleet is told, and why it cannot be opened.
+//! What a fleet of processes is made of, and the checks that make it safe to use.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
-/// How replicas are started and watched. Durations are modelled time.
+/// Shortest wall time between two probes of one replica: more often costs the engine more than it tells.
+const SHORTEST_PROBE_INTERVAL: Duration = Duration::from_millis(20);
+/// Shortest wall time between `SIGTERM` and `SIGKILL`, whatever the speed: exiting takes real time.
+const SHORTEST_GRACE: Duration = Duration::from_millis(100);
+/// Default for [`ProcessFleetConfig::log_bytes`]: a start of vLLM prints about 100 KiB.
+const LOG_BYTES: u64 = 4 << 20;
+/// The least that keeps the end of a Python traceback.
+const LEAST_LOG_BYTES: u64 = 4 << 10;
+
+/// How to run the replicas of one target.
 #[derive(Clone, Debug)]
 pub struct ProcessFleetConfig {
-    /// Where the registry and the logs are kept. One fleet at a time may hold it.
-    pub directory: PathBuf,
-    /// The program and its arguments; `{port}` in an argument becomes the replica's port.
+    /// Program and arguments. `{port}` stands for the replica's port in every one of them.
     pub command: Vec<String>,
-    /// Environment in addition to this process's own; `{port}` is replaced here too. `PORT` is always set.
-    pub environment: BTreeMap<String, String>,
-    /// Where replicas run; `None`: where this process runs.
-    pub working_directory: Option<PathBuf>,
-    /// The port to serve at; 0: a free one for each replica.
+    /// Added to the controller's own environment. `{port}` stands for the replica's port in every
+    /// value; `PORT` is set unless given here.
+    pub env: BTreeMap<String, String>,
+    /// Where the command runs; `None` for the controller's own directory.
+    pub working_dir: Option<PathBuf>,
+    /// The port each replica serves on; 0 for a free one, chosen for each.
     pub port: u16,
-    /// Path that answers 200 once the replica serves.
-    pub health_path: String,
-    /// Time between two looks at a replica.
-    pub probe_interval: Duration,
-    /// Time a replica gets to end after SIGTERM, before SIGKILL.
+    /// Where the registry, the lock and the logs are. It belongs to this fleet alone.
+    pub state_dir: PathBuf,
+    /// How to tell whether a replica is ready.
+    pub health: Health,
+    /// Modelled time a replica gets between `SIGTERM` and `SIGKILL`.
     pub termination_grace: Duration,
-    /// How many modelled seconds pass in one on the wall.
+    /// Size of a replica's log above which it is cut; the newest half is kept beside it.
+    pub log_bytes: u64,
+    /// Modelled seconds per second of wall time: 1 outside of demonstrations.
     pub speed: f64,
 }
 
-impl ProcessFleetConfig {
-    /// Quick enough to notice readiness at once, rare enough to cost nothing.
-    pub const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_millis(500);
-    /// What Kubernetes gives a pod.
-    pub const DEFAULT_TERMINATION_GRACE: Duration = Duration::from_secs(30);
+/// How to tell whether a replica is ready: `GET` on its health path answers `200`.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// The path, starting with `/`.
+    pub path: String,
+    /// Modelled time between the end of one probe and the next.
+    pub interval: Duration,
+    /// Wall time after which a probe without an answer has failed. Not sped up: engines answer in real time.
+    pub timeout: Duration,
+    /// After how many failed probes in a row a ready replica counts as not ready. It is not stopped for
+    /// that: an engine under load may be slow to answer.
+    pub unready_after: NonZeroU32,
+}
 
-    /// The defaults for a command.
-    pub fn new(directory: PathBuf, command: Vec<String>) -> Self {
+impl Default for Health {
+    /// `/health` every second with a timeout of 5 s, not ready after 5 failures in a row: about half a
+    /// minute of silence, which is more than the 2.5 s that llama.cpp was seen to take under load.
+    fn default() -> Self {
         Self {
-            directory,
-            command,
-            environment: BTreeMap::new(),
-            working_directory: None,
-            port: 0,
-            health_path: "/health".to_owned(),
-            probe_interval: Self::DEFAULT_PROBE_INTERVAL,
-            termination_grace: Self::DEFAULT_TERMINATION_GRACE,
-            speed: 1.0,
+            path: "/health".to_owned(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(5),
+            unready_after: NonZeroU32::MIN.saturating_add(4),
         }
     }
 }
 
-/// Why a fleet cannot be opened. Nothing was changed.
+/// A setting that cannot work.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// There is no program to start.
-    #[error("`command` is empty: it needs a program, such as [vllm, serve, …]")]
-    NoCommand,
-    /// Somebody else holds the directory.
-    #[error("the fleet in {} is held by another forewarm", .0.display())]
-    InUse(PathBuf),
-    /// The registry is not what was written.
-    #[error("the registry {} is damaged: {reason}; nothing was changed. Move it away to start without it", path.display())]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A newer program wrote it.
-    #[error("the registry {} has version {found}, and this forewarm reads up to {supported}; nothing was changed", path.display())]
-    NewerVersion {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-        /// What can be read.
-        supported: u32,
-    },
-    /// The directory cannot be used.
-    #[error("cannot use {}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+#[error("{field}: found {found}, wanted {wanted}")]
+pub struct ConfigError {
+    field: &'static str,
+    found: String,
+    wanted: &'static str,
+}
+
+impl ProcessFleetConfig {
+    /// This command on a chosen port, with a grace of 30 s as Kubernetes gives, in wall time.
+    pub fn new(command: Vec<String>, state_dir: PathBuf) -> Self {
+        Self {
+            command,
+            env: BTreeMap::new(),
+            working_dir: None,
+            port: 0,
+            state_dir,
+            health: Health::default(),
+            termination_grace: Duration::from_secs(30),
+            log_bytes: LOG_BYTES,
+            speed: 1.0,
+        }
+    }
+
+    /// Looks for settings that cannot work.
+    ///
+    /// # Errors
+    /// Names the first field that is wrong, its value and what would be right.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let fail = |field, found: String, wanted| Err(ConfigError { field, found, wanted });
+        if self.command.first().is_none_or(|program| program.is_empty()) {
+            return fail("command", format!("{:?}", self.command), "a program, then its arguments");
+        }
+        if let Some(text) = self.command.iter().chain(self.env.values()).find(|text| text.contains('\0')) {
+            return fail("command", format!("{text:?}"), "text without NUL characters");
+        }
+        if let Some(name) =
+            self.env.keys().find(|name| name.is_empty() || name.contains('=') || name.contains('\0'))
+        {
+            return fail("env", format!("{name:?}"), "names that are not empty, without `=`");
+        }
+        if !self.health.path.starts_with('/') {
+            return fail("healthPath", format!("{:?}", self.health.path), "a path that starts with `/`");
+        }
+        if self.health.timeout.is_zero() {
+            return fail("health timeout", format!("{:?}", self.health.timeout), "more than 0");
+        }
+        if self.log_bytes < LEAST_LOG_BYTES {
+            return fail("log bytes", self.log_bytes.to_string(), "at least 4096");
+        }
+        if !(self.speed.is_finite() && self.speed > 0.0) {
+            return fail("speed", self.speed.to_string(), "a finite number above 0");
+        }
+        Ok(())
+    }
+
+    /// Wall time between two probes.
+    pub(crate) fn probe_interval(&self) -> Duration {
+        self.wall(self.health.interval).max(SHORTEST_PROBE_INTERVAL)
+    }
+
+    /// Wall time between `SIGTERM` and `SIGKILL`.
+    pub(crate) fn grace(&self) -> Duration {
+        self.wall(self.termination_grace).max(SHORTEST_GRACE)
+    }
+
+    /// Modelled time that passes in this much wall time.
+    pub(crate) fn modelled(&self, wall: Duration) -> Duration {
+        Duration::try_from_secs_f64(wall.as_secs_f64() * self.speed).unwrap_or(Duration::MAX)
+    }
+
+    fn wall(&self, modelled: Duration) -> Duration {
+        Duration::try_from_secs_f64(modelled.as_secs_f64() / self.speed).unwrap_or(Duration::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ProcessFleetConfig {
+        ProcessFleetConfig::new(vec!["vllm".to_owned()], PathBuf::from("state"))
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_value() {
+        type Change = fn(&mut ProcessFleetConfig);
+        let cases: [(Change, &str); 6] = [
+            (|c| c.command.clear(), "command: found [], wanted a program, then its arguments"),
+            (|c| c.command.push("a\0b".to_owned()), "command: found \"a\\0b\""),
+            (|c| drop(c.env.insert("A=B".to_owned(), String::new())), "env: found \"A=B\""),
+            (|c| c.health.path = "health".to_owned(), "healthPath: found \"health\""),
+            (|c| c.speed = f64::NAN, "speed: found NaN"),
+            (|c| c.log_bytes = 1, "log bytes: found 1"),
+        ];
+        for (change, message) in cases {
+            let mut config = config();
+            change(&mut config);
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+        config().check().unwrap();
+    }
+
+    #[test]
+    fn speed_shortens_waits_down_to_a_bound_and_stretches_ages() {
+        let mut config = config();
+        config.speed = 10.0;
+        assert_eq!(config.probe_interval(), Duration::from_millis(100));
+        assert_eq!(config.grace(), Duration::from_secs(3));
+        assert_eq!(config.modelled(Duration::from_secs(2)), Duration::from_secs(20));
+        config.speed = 1e9;
+        assert_eq!(config.probe_interval(), SHORTEST_PROBE_INTERVAL);
+        assert_eq!(config.grace(), SHORTEST_GRACE);
+    }
 }

@@ -1,378 +1,274 @@
-//! The fleet: what there is, and what is done about it.
+//! The fleet itself: opens its state, does what a placement says, shows what there is.
 
 use std::{
-    collections::BTreeMap,
-    fs::File,
-    net::TcpListener,
-    process::Stdio,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
-use forewarm_control::ports::{Fleet, FleetError, FleetReplica, FleetView};
-use forewarm_core::{FailedStart, Phase, Placement, ReplicaId};
+use forewarm_control::ports::{Fleet, FleetError, FleetView};
+use forewarm_core::{Placement, ReplicaId};
 use futures_util::future::{BoxFuture, FutureExt};
-use rustix::{
-    fs::{FlockOperation, flock},
-    process::Signal,
-};
-use tokio::{process::Command, sync::Notify, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{OpenError, ProcessFleetConfig},
-    log::Log,
-    process,
-    registry::{Entry, Identity, Registry},
-    supervise::Supervised,
+    ConfigError, ProcessFleetConfig, RegistryError, health, launch, live::Live, process, procfs,
+    registry::Registry,
 };
 
-/// Failed starts that wait to be reported.
-const MAX_REPORTED: usize = 100;
+/// Why a fleet cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A setting cannot work.
+    #[error("the target's processes cannot be run")]
+    Config(#[from] ConfigError),
+    /// The registry cannot be used.
+    #[error("the registry of processes cannot be used")]
+    Registry(#[from] RegistryError),
+    /// The state directory cannot be used.
+    #[error("cannot use the state directory {path}")]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// `/proc`, or a process that is to be adopted, cannot be read.
+    #[error("cannot see which processes run")]
+    Processes(#[source] io::Error),
+    /// The client for health probes could not be made.
+    #[error("cannot make a client for health probes")]
+    Client(#[source] reqwest::Error),
+}
 
-/// Processes on this machine, as a [`Fleet`].
+/// What becomes of the replicas when the controller ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// They are stopped: `SIGTERM`, then `SIGKILL` after the grace. Nothing is drained.
+    StopAll,
+    /// They go on, and the next controller on the same state directory adopts them.
+    KeepRunning,
+}
+
+/// Processes of this machine as replicas.
+///
+/// When it is dropped the processes go on, as if the controller had been killed.
 #[derive(Debug)]
 pub struct ProcessFleet {
     shared: Arc<Shared>,
-    /// Held for as long as the fleet is open.
-    _lock: File,
 }
 
-/// What happens to replicas when their controller ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnExit {
-    /// They are stopped.
-    Stop,
-    /// They run on, and the next controller adopts them.
-    Keep,
-}
-
-/// What the fleet and its supervisors share.
+/// What the fleet and the keepers of its replicas share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: ProcessFleetConfig,
+    /// Where the logs are.
+    pub(crate) logs: PathBuf,
+    /// The fleet's random name.
+    pub(crate) fleet: String,
+    /// The name of this boot.
+    pub(crate) boot: String,
     pub(crate) http: reqwest::Client,
-    state: Mutex<State>,
-    changed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    registry: Registry,
-    live: BTreeMap<ReplicaId, Live>,
-    failed_starts: Vec<FailedStart>,
-}
-
-/// A replica that is watched.
-#[derive(Debug)]
-struct Live {
-    phase: Phase,
-    stages: BTreeMap<String, f64>,
-    stop: CancellationToken,
-    task: Option<JoinHandle<()>>,
+    /// The keepers.
+    pub(crate) tasks: TaskTracker,
+    /// Tells the keepers to leave their processes alone from now on.
+    pub(crate) detach: CancellationToken,
+    /// Locked across an fsync, so only by threads that may block; before `live` where both are needed.
+    registry: Mutex<Registry>,
+    /// Locked for moments only.
+    live: Mutex<Live>,
+    closed: AtomicBool,
+    generation: watch::Sender<u64>,
+    observed: AtomicU64,
 }
 
 impl ProcessFleet {
-    /// Opens the fleet in a directory: adopts the replicas that still run, forgets those that do not, and
-    /// stops marked processes that nobody knows. Needs a tokio runtime.
+    /// Opens the fleet of a state directory and takes over what still runs of it. Blocks for a few file
+    /// operations; must be called within a tokio runtime with I/O and time enabled.
     ///
     /// # Errors
-    /// When the directory is in use, cannot be used, or has a registry that cannot be read.
+    /// A setting that cannot work, a state directory in use by another controller, a registry that is
+    /// damaged or of a newer version (it is left as it is, and so are the processes).
     pub fn open(mut config: ProcessFleetConfig) -> Result<Self, OpenError> {
-        if config.command.first().is_none_or(|program| program.trim().is_empty()) {
-            return Err(OpenError::NoCommand);
+        config.check()?;
+        let in_dir = |source| OpenError::StateDir { path: config.state_dir.clone(), source };
+        std::fs::create_dir_all(config.state_dir.join("logs")).map_err(in_dir)?;
+        // `/proc` shows paths in this form.
+        let dir = std::fs::canonicalize(&config.state_dir).map_err(in_dir)?;
+        let registry = Registry::open(&dir)?;
+        config.state_dir = dir;
+        let shared = Arc::new(Shared {
+            logs: config.state_dir.join("logs"),
+            fleet: registry.book().fleet.clone(),
+            boot: procfs::boot().map_err(OpenError::Processes)?,
+            http: health::client(&config).map_err(OpenError::Client)?,
+            tasks: TaskTracker::new(),
+            detach: CancellationToken::new(),
+            live: Mutex::default(),
+            closed: AtomicBool::new(false),
+            generation: watch::Sender::new(0),
+            observed: AtomicU64::new(0),
+            registry: Mutex::new(registry),
+            config,
+        });
+        let fleet = Self { shared };
+        let strays =
+            launch::adopt(&fleet.shared, &mut fleet.shared.lock_registry()).map_err(OpenError::Processes)?;
+        if !strays.is_empty() {
+            tracing::warn!(?strays, "killing what ended replicas left behind");
+            fleet.shared.tasks.spawn(async move {
+                if let Err(error) = process::kill(strays).await {
+                    tracing::error!(%error, "cannot kill a stray process");
+                }
+            });
         }
-        let io = |path: &std::path::Path| {
-            let path = path.to_owned();
-            move |source| OpenError::Io { path, source }
-        };
-        std::fs::create_dir_all(&config.directory).map_err(io(&config.directory))?;
-        config.directory = config.directory.canonicalize().map_err(io(&config.directory))?;
-        let lock_path = config.directory.join("fleet.lock");
-        let lock = File::create(&lock_path).map_err(io(&lock_path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| OpenError::InUse(config.directory.clone()))?;
-        let registry = Registry::load(&config.directory)?;
-        let http = reqwest::Client::builder().pool_max_idle_per_host(1).no_proxy().build();
-        let http = http.map_err(|error| OpenError::Io {
-            path: config.directory.clone(),
-            source: std::io::Error::other(error),
-        })?;
-        let state = Mutex::new(State { registry, ..State::default() });
-        let shared = Arc::new(Shared { config, http, state, changed: Notify::new() });
-        shared.adopt().map_err(io(&shared.config.directory))?;
-        Ok(Self { shared, _lock: lock })
+        Ok(fleet)
     }
 
-    /// Ends the watching; on [`OnExit::Stop`] stops every replica and waits until it has ended.
-    pub async fn shutdown(&self, on_exit: OnExit) {
-        let tasks: Vec<JoinHandle<()>> = {
-            let mut state = self.shared.lock();
-            state
-                .live
-                .values_mut()
-                .filter_map(|live| {
-                    match on_exit {
-                        OnExit::Stop => live.stop.cancel(),
-                        OnExit::Keep => live.task.iter().for_each(JoinHandle::abort),
-                    }
-                    live.task.take()
-                })
-                .collect()
-        };
-        for task in tasks {
-            // An aborted task is what `Keep` asks for.
-            drop(task.await);
-        }
+    /// Ends the fleet: starts nothing any more, and returns once every replica is gone, or left alone.
+    ///
+    /// # Errors
+    /// What cannot be written down; the replicas are stopped all the same.
+    pub async fn shutdown(&self, mode: Shutdown) -> Result<(), FleetError> {
+        let shared = Arc::clone(&self.shared);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut registry = shared.lock_registry();
+            shared.closed.store(true, Ordering::SeqCst);
+            if mode == Shutdown::KeepRunning {
+                shared.detach.cancel();
+                return Ok(());
+            }
+            let written =
+                registry.update(|book| book.replicas.values_mut().for_each(|entry| entry.stopping = true));
+            shared.with_live(|live| {
+                for replica in live.replicas.values_mut() {
+                    replica.leaving = true;
+                    replica.stop.cancel();
+                }
+            });
+            written.map_err(launch::unwritten)
+        });
+        let written = written.await.map_err(|error| FleetError::Unreachable(error.into()))?;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        written
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes over what an earlier controller left.
-    fn adopt(self: &Arc<Self>) -> std::io::Result<()> {
-        let marked: BTreeMap<ReplicaId, Identity> =
-            process::marked(&self.config.directory).into_iter().collect();
-        let mut state = self.lock();
-        for (id, identity) in &marked {
-            if !state.registry.replicas.contains_key(id) {
-                tracing::warn!(
-                    replica = id.as_str(),
-                    pid = identity.pid,
-                    "stopping a replica that nobody knows"
-                );
-                process::signal(*identity, Signal::KILL);
-            }
-        }
-        let entries = std::mem::take(&mut state.registry.replicas);
-        for (id, mut entry) in entries {
-            // The mark counts, not the number: a process id may have been given to somebody else.
-            let Some(&identity) = marked.get(&id) else {
-                tracing::info!(replica = id.as_str(), "a replica has ended while no controller ran");
-                continue;
-            };
-            tracing::info!(replica = id.as_str(), pid = identity.pid, "adopting a replica that still runs");
-            entry.process = Some(identity);
-            let phase = if entry.was_ready { Phase::Ready } else { Phase::Provisioning };
-            self.watch(&mut state, &id, &entry, identity, None, phase);
-            state.registry.replicas.insert(id, entry);
-        }
-        state.registry.save(&self.config.directory)
-    }
-
-    fn watch(
-        self: &Arc<Self>,
-        state: &mut State,
-        id: &ReplicaId,
-        entry: &Entry,
-        identity: Identity,
-        child: Option<tokio::process::Child>,
-        phase: Phase,
-    ) {
-        let stop = CancellationToken::new();
-        let supervised = Supervised {
-            id: id.clone(),
-            port: entry.port,
-            identity,
-            child,
-            log: Log::new(&self.config.directory, id.as_str()),
-            phase,
-            was_ready: entry.was_ready,
-            stop: stop.clone(),
-        };
-        let task = Some(tokio::spawn(supervised.run(Arc::clone(self))));
-        state.live.insert(id.clone(), Live { phase, stages: BTreeMap::new(), stop, task });
-    }
-
-    /// Starts one replica: written down first, then spawned, then written down again with its process.
-    fn start(self: &Arc<Self>) -> Result<(), FleetError> {
-        let unreachable = |error: std::io::Error| FleetError::Unreachable(Box::new(error));
-        let mut state = self.lock();
-        let port = self.free_port(&state)?;
-        let id = ReplicaId::from(format!("r-{}", state.registry.next));
-        state.registry.next += 1;
-        let requested_at = unix_millis();
-        let entry = Entry { port, requested_at, process: None, was_ready: false, draining: false };
-        state.registry.replicas.insert(id.clone(), entry.clone());
-        state.registry.save(&self.config.directory).map_err(unreachable)?;
-        let spawned = self.spawn(&id, port);
-        let spawned = spawned.and_then(|child| {
-            let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-            // It may have ended already: then its number is all there is, and waiting tells the rest.
-            let identity =
-                pid.map(|pid| process::identify(pid).unwrap_or(Identity { pid, started_ticks: 0 }));
-            identity.map(|identity| (child, identity)).ok_or_else(|| FleetError::CannotStart {
-                reason: format!("`{}` ended before it had a process id", self.config.command[0]),
-            })
-        });
-        match spawned {
-            Ok((child, identity)) => {
-                let entry = Entry { process: Some(identity), ..entry };
-                state.registry.replicas.insert(id.clone(), entry.clone());
-                self.watch(&mut state, &id, &entry, identity, Some(child), Phase::Provisioning);
-                state.registry.save(&self.config.directory).map_err(unreachable)
-            }
-            Err(error) => {
-                state.registry.replicas.remove(&id);
-                state.failed_starts.push(FailedStart {
-                    id,
-                    phase: Phase::Requested,
-                    error: error.to_string(),
-                });
-                state.registry.save(&self.config.directory).map_err(unreachable)?;
-                Err(error)
-            }
-        }
-    }
-
-    fn free_port(&self, state: &State) -> Result<u16, FleetError> {
-        let taken = |port| state.registry.replicas.values().any(|entry| entry.port == port);
-        if self.config.port != 0 {
-            return if taken(self.config.port) {
-                let reason = format!(
-                    "`port` is {}, and a replica is using it; use port 0 and `{{port}}` in the command for more than one",
-                    self.config.port
-                );
-                Err(FleetError::CannotStart { reason })
-            } else {
-                Ok(self.config.port)
-            };
-        }
-        for _ in 0..100 {
-            let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-            let port = port.map_err(|error| FleetError::Unreachable(Box::new(error)))?.port();
-            if !taken(port) {
-                return Ok(port);
-            }
-        }
-        Err(FleetError::OutOfCapacity { wanted: 1, reason: "no free port on this machine".to_owned() })
-    }
-
-    fn spawn(&self, id: &ReplicaId, port: u16) -> Result<tokio::process::Child, FleetError> {
-        let with_port = |text: &str| text.replace("{port}", &port.to_string());
-        let program = &self.config.command[0];
-        let cannot = |error: std::io::Error| FleetError::CannotStart {
-            reason: format!("`{program}`: {error}; is it installed, and on the PATH?"),
-        };
-        let log = Log::new(&self.config.directory, id.as_str()).create().map_err(cannot)?;
-        let mut command = Command::new(program);
-        command
-            .args(self.config.command[1..].iter().map(|argument| with_port(argument)))
-            .envs(self.config.environment.iter().map(|(name, value)| (name, with_port(value))))
-            .env("PORT", port.to_string())
-            .env(process::REPLICA, id.as_str())
-            .env(process::FLEET, &self.config.directory)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(cannot)?)
-            .stderr(log)
-            // Its own group: a Ctrl-C in the controller's terminal is not meant for it.
-            .process_group(0);
-        if let Some(directory) = &self.config.working_directory {
-            command.current_dir(directory);
-        }
-        command.spawn().map_err(cannot)
-    }
-
-    pub(crate) fn set_phase(&self, id: &ReplicaId, phase: Phase) {
-        {
-            let mut state = self.lock();
-            if let Some(live) = state.live.get_mut(id) {
-                live.phase = phase;
-            }
-            if phase == Phase::Ready
-                && let Some(entry) = state.registry.replicas.get_mut(id)
-                && !std::mem::replace(&mut entry.was_ready, true)
-                && let Err(error) = state.registry.save(&self.config.directory)
-            {
-                tracing::warn!(%error, "cannot write the registry");
-            }
-        }
-        self.changed.notify_one();
-    }
-
-    pub(crate) fn set_stages(&self, id: &ReplicaId, stages: &BTreeMap<String, f64>) {
-        if let Some(live) = self.lock().live.get_mut(id)
-            && &live.stages != stages
-        {
-            live.stages.clone_from(stages);
-        }
-    }
-
-    pub(crate) fn ended(&self, id: &ReplicaId, failed: Option<FailedStart>) {
-        {
-            let mut state = self.lock();
-            state.live.remove(id);
-            state.registry.replicas.remove(id);
-            if state.failed_starts.len() < MAX_REPORTED {
-                state.failed_starts.extend(failed);
-            }
-            if let Err(error) = state.registry.save(&self.config.directory) {
-                tracing::warn!(%error, "cannot write the registry");
-            }
-        }
-        self.changed.notify_one();
-    }
-
-    fn view(&self) -> FleetView {
-        let mut state = self.lock();
-        let now = unix_millis();
-        let replicas = state
-            .live
-            .iter()
-            .filter_map(|(id, live)| {
-                let entry = state.registry.replicas.get(id)?;
-                let age = Duration::from_millis(now.saturating_sub(entry.requested_at));
-                let leaving = entry.draining || live.stop.is_cancelled();
-                Some(FleetReplica {
-                    id: id.clone(),
-                    phase: if leaving { Phase::Draining } else { live.phase },
-                    age: age.mul_f64(self.config.speed),
-                    address: Some(format!("127.0.0.1:{}", entry.port)),
-                    stages_seconds: live.stages.clone(),
-                })
-            })
-            .collect();
-        FleetView { replicas, failed_starts: std::mem::take(&mut state.failed_starts) }
-    }
-
-    fn carry_out(self: &Arc<Self>, placement: &Placement) -> Result<(), FleetError> {
-        {
-            let mut state = self.lock();
-            for id in &placement.drain {
-                if let Some(entry) = state.registry.replicas.get_mut(id) {
-                    entry.draining = true;
-                }
-            }
-            if !placement.drain.is_empty() {
-                let saved = state.registry.save(&self.config.directory);
-                saved.map_err(|error| FleetError::Unreachable(Box::new(error)))?;
-            }
-            placement.stop.iter().filter_map(|id| state.live.get(id)).for_each(|live| live.stop.cancel());
-        }
-        (0..placement.start).try_for_each(|_| self.start())
+impl Drop for ProcessFleet {
+    fn drop(&mut self) {
+        self.shared.detach.cancel();
     }
 }
 
 impl Fleet for ProcessFleet {
     fn observe(&self) -> BoxFuture<'_, Result<FleetView, FleetError>> {
-        std::future::ready(Ok(self.shared.view())).boxed()
+        let generation = *self.shared.generation.borrow();
+        self.shared.observed.store(generation, Ordering::SeqCst);
+        let view = self.shared.peek_live(|live| live.view(&self.shared.config));
+        std::future::ready(Ok(view)).boxed()
     }
 
     fn apply<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<(), FleetError>> {
-        let result = self.shared.carry_out(placement);
-        self.shared.changed.notify_one();
-        std::future::ready(result).boxed()
+        let (shared, placement) = (Arc::clone(&self.shared), placement.clone());
+        async move {
+            // On a thread of its own it also runs to its end when nobody waits for it any more.
+            tokio::task::spawn_blocking(move || shared.apply(&placement))
+                .await
+                .map_err(|error| FleetError::Unreachable(error.into()))?
+        }
+        .boxed()
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
-        self.shared.changed.notified().boxed()
+        let mut generation = self.shared.generation.subscribe();
+        async move {
+            let is_new = |generation: &u64| *generation != self.shared.observed.load(Ordering::SeqCst);
+            if generation.wait_for(is_new).await.is_err() {
+                // Without a sender nothing changes any more; the sender lives as long as `self`.
+                std::future::pending::<()>().await;
+            }
+        }
+        .boxed()
     }
 }
 
-fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+impl Shared {
+    fn apply(self: &Arc<Self>, placement: &Placement) -> Result<(), FleetError> {
+        let mut registry = self.lock_registry();
+        if self.closed.load(Ordering::SeqCst) {
+            let reason = "the fleet has been shut down".to_owned();
+            return if placement.start == 0 { Ok(()) } else { Err(FleetError::CannotStart { reason }) };
+        }
+        self.mark(&mut registry, placement).map_err(launch::unwritten)?;
+        if placement.start > 0 {
+            launch::start(self, &mut registry, placement.start)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down who drains and who stops, then tells the keepers.
+    fn mark(&self, registry: &mut Registry, placement: &Placement) -> io::Result<()> {
+        let replicas = &registry.book().replicas;
+        let drains = |id: &&ReplicaId| replicas.get(*id).is_some_and(|entry| !entry.draining);
+        let stops = |id: &&ReplicaId| replicas.get(*id).is_some_and(|entry| !entry.stopping);
+        let drain: Vec<ReplicaId> = placement.drain.iter().filter(drains).cloned().collect();
+        let stop: Vec<ReplicaId> = placement.stop.iter().filter(stops).cloned().collect();
+        if drain.is_empty() && stop.is_empty() {
+            return Ok(());
+        }
+        registry.update(|book| {
+            for (id, entry) in &mut book.replicas {
+                entry.draining |= drain.contains(id);
+                entry.stopping |= stop.contains(id);
+            }
+        })?;
+        self.with_live(|live| {
+            for (id, replica) in &mut live.replicas {
+                replica.leaving |= drain.contains(id) || stop.contains(id);
+                if stop.contains(id) {
+                    replica.stop.cancel();
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Where a replica's output goes.
+    pub(crate) fn log_path(&self, id: &ReplicaId) -> PathBuf {
+        self.logs.join(Path::new(id.as_str()).with_extension("log"))
+    }
+
+    /// Changes what is seen, and says so.
+    pub(crate) fn with_live<T>(&self, change: impl FnOnce(&mut Live) -> T) -> T {
+        let result = self.peek_live(change);
+        self.generation.send_modify(|generation| *generation += 1);
+        result
+    }
+
+    /// Looks at what is seen.
+    pub(crate) fn peek_live<T>(&self, look: impl FnOnce(&mut Live) -> T) -> T {
+        look(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The registry. Only on a thread that may block.
+    pub(crate) fn lock_registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs file operations aside; an error is logged, `what` says of what, and `None` returned.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Option<T> {
+        let result = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).and_then(|done| done);
+        result.inspect_err(|error| tracing::error!(%error, "cannot {what}")).ok()
+    }
 }

@@ -1,73 +1,119 @@
-//! Processes as the system shows them.
+//! One process, held by a pidfd so that it cannot be mistaken for a later one with the same number.
+//!
+//! It may be a child of this process or, after a restart, of nobody we know; both look the same here.
 
-use std::{fs, path::Path};
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
+    process::ExitStatus,
+    time::Duration,
+};
 
-use forewarm_core::ReplicaId;
-use rustix::process::{Pid, Signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
+};
+use tokio::io::unix::AsyncFd;
 
-use crate::registry::Identity;
+use crate::procfs::{self, Found, Stat};
 
-/// Set in the environment of every replica: which one it is…
-pub(crate) const REPLICA: &str = "FOREWARM_REPLICA";
-/// …and of which fleet, by its directory.
-pub(crate) const FLEET: &str = "FOREWARM_FLEET";
+/// How long to wait for a process to be gone after `SIGKILL`: only one that hangs in the kernel, as on a
+/// dead network disk, takes longer, and nothing more can be done about it.
+const KILL_WAIT: Duration = Duration::from_secs(10);
 
-/// The identity of a living process; `None` when there is none, or only a zombie.
-pub(crate) fn identify(pid: i32) -> Option<Identity> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; the fields count from behind it.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let started_ticks = fields.get(19)?.parse().ok()?;
-    (fields.first() != Some(&"Z")).then_some(Identity { pid, started_ticks })
+/// A process of this machine that leads its process group.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: Pid,
+    stat: Stat,
+    fd: AsyncFd<OwnedFd>,
 }
 
-/// Whether exactly this process still lives.
-pub(crate) fn lives(identity: Identity) -> bool {
-    identify(identity.pid) == Some(identity)
-}
-
-/// Sends a signal to a replica's process group, if its leader is still the process that we know.
-pub(crate) fn signal(identity: Identity, signal: Signal) {
-    if lives(identity)
-        && let Some(pid) = Pid::from_raw(identity.pid)
-        && let Err(error) = rustix::process::kill_process_group(pid, signal)
-    {
-        tracing::debug!(pid = identity.pid, %error, "the process group was gone already");
-    }
-}
-
-/// Ends what a replica's process left behind in its group. Harmless when there is nothing.
-pub(crate) fn sweep_group(identity: Identity) {
-    if identify(identity.pid).is_some_and(|found| found != identity) {
-        return;
-    }
-    if let Some(pid) = Pid::from_raw(identity.pid)
-        && rustix::process::kill_process_group(pid, Signal::KILL).is_ok()
-    {
-        tracing::debug!(pid = identity.pid, "ended what the replica left in its process group");
-    }
-}
-
-/// Every living leader of a process group that carries the mark of this fleet.
-pub(crate) fn marked(fleet: &Path) -> Vec<(ReplicaId, Identity)> {
-    let wanted = format!("{FLEET}={}", fleet.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
+impl Process {
+    /// Takes hold of a running or ended process; `None` when there is none of this number, or, when
+    /// `start_ticks` is given, it is another. Must be called within a runtime.
+    pub(crate) fn open(pid: Pid, start_ticks: Option<u64>) -> io::Result<Option<Self>> {
+        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => watch(fd)?,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
-        let variables: Vec<&[u8]> = environment.split(|&byte| byte == 0).collect();
-        if !variables.contains(&wanted.as_bytes()) {
-            continue;
+        // Read after the opening: if this is the one we look for, then so is what `fd` holds.
+        let stat =
+            procfs::stat(pid)?.filter(|stat| start_ticks.is_none_or(|ticks| ticks == stat.start_ticks));
+        Ok(stat.map(|stat| Self { pid, stat, fd }))
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// When it started, in clock ticks since boot.
+    pub(crate) fn start_ticks(&self) -> u64 {
+        self.stat.start_ticks
+    }
+
+    /// Whether it had ended when it was opened.
+    pub(crate) fn had_ended(&self) -> bool {
+        self.stat.zombie
+    }
+
+    /// Returns when it has ended. A child stays a zombie until [`Process::reap`].
+    pub(crate) async fn exited(&self) {
+        // A pidfd is readable from the end of its process on; an error can only come from the runtime's
+        // own shutdown, when nobody waits any more.
+        let _ready = self.fd.readable().await;
+    }
+
+    /// Sends a signal to the whole group, if its leader is still the process that was opened: running,
+    /// or a zombie, which keeps the group's number from being given to another.
+    pub(crate) fn signal_group(&self, signal: Signal) -> io::Result<()> {
+        let same = procfs::stat(self.pid)?.is_some_and(|stat| stat.start_ticks == self.stat.start_ticks);
+        if !same {
+            return Ok(());
         }
-        let replica = variables.iter().find_map(|variable| {
-            std::str::from_utf8(variable).ok()?.strip_prefix(REPLICA)?.strip_prefix('=')
-        });
-        let leads = Pid::from_raw(pid).is_some_and(|pid| rustix::process::getpgid(Some(pid)) == Ok(pid));
-        if let (Some(replica), true, Some(identity)) = (replica, leads, identify(pid)) {
-            found.push((ReplicaId::from(replica), identity));
+        match kill_process_group(self.pid, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
-    found
+
+    /// Reaps it and returns how it ended; `None` when it was not our child, so that nobody can tell us.
+    /// Call it only after [`Process::exited`].
+    pub(crate) fn reap(&self) -> Option<ExitStatus> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let status = waitid(WaitId::PidFd(self.fd.get_ref().as_fd()), options).ok()??;
+        // The layout of wait(2)'s status word: exit code in the second byte, else the signal in the first.
+        let raw = status.exit_status().map(|code| (code & 0xff) << 8).or(status.terminating_signal())?;
+        Some(ExitStatus::from_raw(raw))
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; what the caller of that must uphold, one descriptor for the whole life, `OwnedFd` does"
+)]
+fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
+}
+
+/// Kills these processes and returns once they are gone.
+///
+/// Each is taken hold of before it is checked, so that no other with the same number is hit.
+pub(crate) async fn kill(found: Vec<Found>) -> io::Result<()> {
+    for one in found {
+        if let Some(process) = Process::open(one.pid, Some(one.stat.start_ticks))? {
+            match pidfd_send_signal(process.fd.get_ref(), Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if tokio::time::timeout(KILL_WAIT, process.exited()).await.is_err() {
+                tracing::error!(pid = ?one.pid, replica = %one.replica, "process does not end after SIGKILL");
+            }
+        }
+    }
+    Ok(())
 }

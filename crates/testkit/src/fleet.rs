@@ -97,7 +97,7 @@ impl Fleet for FakeFleet {
             .map(|(replica, since)| FleetReplica { age: since.elapsed(), ..replica.clone() })
             .collect();
         let failed_starts = std::mem::take(&mut inner.failed_starts);
-        std::future::ready(Ok(FleetView { replicas, failed_starts })).boxed()
+        std::future::ready(Ok(FleetView { replicas, failed_starts, ..FleetView::default() })).boxed()
     }
 
     fn apply<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<(), FleetError>> {
