@@ -37,18 +37,15 @@ pub(crate) fn explain(config: &ProcessFleetConfig, id: &ReplicaId, error: &io::E
     if let Some(directory) = config.working_dir.as_ref().filter(|directory| !directory.is_dir()) {
         return format!("{id}: the working directory {} is not a directory", directory.display());
     }
-    match error.kind() {
-        io::ErrorKind::NotFound if program.contains('/') => {
-            format!(
-                "{id}: the command `{program}`, or the interpreter it names, does not exist; give the path of a program"
-            )
-        }
-        io::ErrorKind::NotFound => {
-            format!("{id}: the command `{program}` is not in PATH; install it or give its full path")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("{id}: the command `{program}` is not executable; `chmod +x` it or name its interpreter")
-        }
-        _ => format!("{id}: the command `{program}` does not start: {error}"),
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        format!("{id}: the command `{program}` is not executable; `chmod +x` it or name its interpreter")
+    } else if error.kind() != io::ErrorKind::NotFound {
+        format!("{id}: the command `{program}` does not start: {error}")
+    } else if program.contains('/') {
+        format!(
+            "{id}: the command `{program}`, or the interpreter it names, does not exist; give the path of a program"
+        )
+    } else {
+        format!("{id}: the command `{program}` is not in PATH; install it or give its full path")
     }
 }

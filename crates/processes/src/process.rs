@@ -63,9 +63,20 @@ impl Process {
 
     /// Returns when it has ended. A child stays a zombie until [`Process::reap`].
     pub(crate) async fn exited(&self) {
-        // A pidfd is readable from the end of its process on; an error can only come from the runtime's
-        // own shutdown, when nobody waits any more.
-        let _ready = self.fd.readable().await;
+        // A pidfd is readable from the end of its process on. An error can only come from the runtime's
+        // own shutdown: then nothing is known about the process, least of all that it ended.
+        while let Ok(mut ready) = self.fd.readable().await {
+            // The runtime may report readiness that is none.
+            if matches!(procfs::stat(self.pid), Ok(stat) if !stat.is_some_and(|stat| self.is_running(stat))) {
+                return;
+            }
+            ready.clear_ready();
+        }
+        std::future::pending().await
+    }
+
+    fn is_running(&self, stat: Stat) -> bool {
+        stat.start_ticks == self.stat.start_ticks && !stat.zombie
     }
 
     /// Sends a signal to the whole group, if its leader is still the process that was opened: running,

@@ -1,4 +1,5 @@
 //! The fleet with real processes: this test's own program plays the engine, and the controller that is killed.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on is to fail")]
 
 mod engine;
 mod life;

@@ -102,6 +102,19 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    /// A test that fails leaves nothing running either.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for pid in processes(&self.dir) {
+                if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+                    rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+                }
+            }
+        }
+    }
+}
+
 /// The registry of a state directory.
 pub(crate) fn registry(dir: &Path) -> serde_json::Value {
     serde_json::from_slice(&fs::read(dir.join("registry.json")).unwrap()).unwrap()
