@@ -53,6 +53,14 @@ enum Command {
     Gateway(commands::gateway::GatewayArgs),
     /// A GPU-free engine with vLLM's API, metrics, timing and cold start.
     Engine(commands::engine::EngineArgs),
+    /// Engine and GPU metrics for Prometheus.
+    Exporter(commands::exporter::ExporterArgs),
+    /// Finds the traps in HPA, ScaledObject, AWS policies and other autoscaling manifests.
+    Lint(commands::lint::LintArgs),
+    /// Tells what a finding of `lint` is about, and how to fix it.
+    Explain(commands::lint::ExplainArgs),
+    /// Turns HPA, ScaledObject, Knative and AWS policies into InferenceScaler, or back.
+    Convert(commands::lint::ConvertArgs),
     /// Sends requests as a trace has them, and accounts for every one.
     Load(commands::load::LoadArgs),
     /// Decides again what a live journal recorded, and compares byte for byte.
@@ -78,6 +86,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(args),
         Command::Gateway(args) => commands::gateway::gateway(args),
         Command::Engine(args) => commands::engine::engine(args),
+        Command::Exporter(args) => commands::exporter::exporter(args),
+        Command::Lint(args) => commands::lint::lint(&args),
+        Command::Explain(args) => commands::lint::explain(&args),
+        Command::Convert(args) => commands::lint::convert(&args),
         Command::Load(args) => commands::load::load(args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::Pause(args) => commands::pause::pause(args),

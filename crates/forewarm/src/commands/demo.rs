@@ -16,7 +16,7 @@ use forewarm_core::{
 };
 use forewarm_gateway::{Gateway, GatewayConfig};
 use forewarm_load::{LoadConfig, LoadProgress, LoadReport};
-use forewarm_processes::{OnExit, ProcessFleet, ProcessFleetConfig};
+use forewarm_processes::{ProcessFleet, ProcessFleetConfig, Shutdown};
 use forewarm_workload::{Workload, WorkloadSource};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -180,7 +180,7 @@ async fn play(args: &DemoArgs, workload: &Workload, interrupted: CancellationTok
     stop.cancel();
     running.task.await.context("the controller panicked")??;
     serving.await.context("the gateway panicked")?;
-    fleet.shutdown(OnExit::Stop).await;
+    fleet.shutdown(Shutdown::StopAll).await?;
     let seen = watcher.await.context("the watcher panicked")?;
     let lag = lag.stop().await;
     let report = report(args, workload, &load, seen, snapshot.as_deref(), (started, ended), lag);
@@ -201,7 +201,7 @@ fn fleet_config(args: &DemoArgs, directory: PathBuf) -> Result<ProcessFleetConfi
         format!("--speed={}", args.speed),
         "--shutdown-timeout=60s".to_owned(),
     ];
-    Ok(ProcessFleetConfig { speed: args.speed, ..ProcessFleetConfig::new(directory, command.to_vec()) })
+    Ok(ProcessFleetConfig { speed: args.speed, ..ProcessFleetConfig::new(command.to_vec(), directory) })
 }
 
 /// Five waiting requests a replica, pre-warming at 70 % of a hundred or at the forecast of that.

@@ -3,7 +3,9 @@
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod engine;
+pub(crate) mod exporter;
 pub(crate) mod gateway;
+pub(crate) mod lint;
 pub(crate) mod load;
 pub(crate) mod pause;
 pub(crate) mod replay;

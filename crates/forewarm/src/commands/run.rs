@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use forewarm_control::{Clock, Store, ports};
 use forewarm_gateway::{Gateway, GatewayConfig, GatewayHandle, RemoteGateway};
 use forewarm_manifest::{CheckedScaler, Target, read_scalers};
-use forewarm_processes::{OnExit, ProcessFleet, ProcessFleetConfig};
+use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -181,13 +181,13 @@ async fn serve(
         running.task.await.with_context(|| format!("the controller of `{name}` panicked"))??;
     }
     let on_exit = match args.on_exit {
-        Exit::Keep => OnExit::Keep,
-        Exit::Stop => OnExit::Stop,
+        Exit::Keep => Shutdown::KeepRunning,
+        Exit::Stop => Shutdown::StopAll,
     };
     for fleet in fleets {
-        fleet.shutdown(on_exit).await;
+        fleet.shutdown(on_exit).await?;
     }
-    if on_exit == OnExit::Keep {
+    if matches!(args.on_exit, Exit::Keep) {
         tracing::info!(
             "replicas run on, and the next `forewarm run` adopts them; `--on-exit stop` would stop them"
         );
@@ -212,15 +212,16 @@ fn fleet_config(args: &RunArgs, scaler: &CheckedScaler) -> ProcessFleetConfig {
     let directory = args.state_dir.join("fleets").join(scaler.spec.scaler.as_str());
     match &scaler.target {
         Target::Processes(processes) => ProcessFleetConfig {
-            environment: processes.env.clone(),
-            working_directory: processes.working_dir.clone(),
+            env: processes.env.clone(),
+            working_dir: processes.working_dir.clone(),
             port: processes.port,
-            health_path: scaler.engine.health_path.clone(),
+            health: Health { path: scaler.engine.health_path.clone(), ..Health::default() },
             termination_grace: processes.termination_grace_period,
             speed: args.speed,
-            ..ProcessFleetConfig::new(directory, processes.command.clone())
+            ..ProcessFleetConfig::new(processes.command.clone(), directory)
         },
-        Target::Kubernetes(_) => ProcessFleetConfig::new(directory, Vec::new()),
+        // Refused when the files were read; an empty command is refused once more.
+        Target::Kubernetes(_) => ProcessFleetConfig::new(Vec::new(), directory),
     }
 }
 
@@ -232,7 +233,7 @@ async fn start(
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<Running, Failure> {
-    let signals = measure::signals(&scaler, clock, &shutdown)?;
+    let signals = measure::signals(&scaler, clock)?;
     let gateway = door.gateway(&scaler);
     let parts = Parts {
         spec: scaler.spec,
