@@ -11,6 +11,8 @@ use std::{
 };
 
 use forewarm_core::ReplicaId;
+use std::time::Duration;
+
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,9 @@ use crate::procfs;
 
 /// The version of the file's form that this program writes and reads.
 const VERSION: u32 = 1;
+/// Tries to get the lock, and the time between two of them.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 /// Larger than any registry: about 300 bytes a replica.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -193,7 +198,16 @@ fn lock(path: &Path) -> Result<File, RegistryError> {
     let in_path = |source| RegistryError::Io { path: path.to_owned(), source };
     let mut file =
         OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(in_path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let mut attempt = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    // A process that somebody spawns at this moment holds a copy of the lock between its fork and its exec.
+    for _ in 0..LOCK_ATTEMPTS {
+        if attempt != Err(rustix::io::Errno::WOULDBLOCK) {
+            break;
+        }
+        std::thread::park_timeout(LOCK_INTERVAL);
+        attempt = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    }
+    match attempt {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();

@@ -178,7 +178,7 @@ impl Stage {
     pub(crate) fn processes(&self) -> Vec<u64> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(self.state().join("fleets")).unwrap() {
-            let text = std::fs::read(entry.unwrap().path().join("replicas.json")).unwrap();
+            let text = std::fs::read(entry.unwrap().path().join("registry.json")).unwrap();
             let registry: Value = serde_json::from_slice(&text).unwrap();
             let replicas = registry["replicas"].as_object().unwrap();
             found.extend(replicas.values().filter_map(|replica| replica["process"]["pid"].as_u64()));
