@@ -1,0 +1,9 @@
+//! The exact decision rules of other autoscalers, each as a pure function with explicit state.
+//!
+//! forewarm runs them as policies, compares itself with them on the same trace, and re-decides their
+//! recorded history. The rules are reproduced to the last bit, surprises included: an improvement
+//! belongs into forewarm's own policy, never here.
+
+pub(crate) mod go_arith;
+pub mod hpa;
+pub mod vectors;

@@ -1,0 +1,42 @@
+//! Recorded runs of the peers' own code, replayed through ours and compared step by step.
+//!
+//! A vector is one line of JSON: the inputs of a run and what the real code did at each step. Reading
+//! files is the caller's business; here a line's text goes in and a comparison comes out.
+
+mod compare;
+mod hpa;
+
+pub use compare::{Mismatch, Report, StepReport};
+
+/// Which peer's code recorded a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorKind {
+    /// Kubernetes' HPA controller.
+    Hpa,
+}
+
+impl VectorKind {
+    /// Judged by the beginning of a file's name, so that further files of a kind need no new code.
+    pub fn of_file(name: &str) -> Option<Self> {
+        [("hpa", Self::Hpa)].into_iter().find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))
+    }
+}
+
+/// A line that is no vector of its kind.
+#[derive(Debug, thiserror::Error)]
+#[error("not a {kind:?} vector")]
+pub struct InvalidVector {
+    kind: VectorKind,
+    source: serde_json::Error,
+}
+
+/// Replays one vector.
+///
+/// # Errors
+/// When the line does not have the shape of its kind; a different decision is a [`Mismatch`], not an error.
+pub fn replay(kind: VectorKind, line: &str) -> Result<Report, InvalidVector> {
+    match kind {
+        VectorKind::Hpa => hpa::replay(line),
+    }
+    .map_err(|source| InvalidVector { kind, source })
+}
