@@ -1,6 +1,7 @@
 //! The project's own commands: tests by tier, architecture checks, benchmarks.
 
 mod architecture;
+mod bench;
 mod cargo;
 mod tiers;
 
@@ -20,6 +21,8 @@ struct Args {
 enum Command {
     /// Runs the tests, tier by tier, and counts what passed, failed and was skipped.
     Test(tiers::TestArgs),
+    /// Measures, beside a peer in the same run.
+    Bench(bench::BenchArgs),
     /// Checks the invariants of ARCHITECTURE.md.
     Architecture,
 }
@@ -27,6 +30,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Test(args) => tiers::test(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Architecture => architecture::check(),
     };
     match result {

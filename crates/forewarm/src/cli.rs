@@ -45,31 +45,19 @@ enum LogFormat {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Shows everything on this machine: load, gateway, replicas, decisions, a live page.
+    // Each is described where its arguments are.
     Demo(commands::demo::DemoArgs),
-    /// Keeps a real fleet at the right size, with a gateway in front.
     Run(commands::run::RunArgs),
-    /// The OpenAI-compatible front door alone.
     Gateway(commands::gateway::GatewayArgs),
-    /// A GPU-free engine with vLLM's API, metrics, timing and cold start.
     Engine(commands::engine::EngineArgs),
-    /// Engine and GPU metrics for Prometheus.
     Exporter(commands::exporter::ExporterArgs),
-    /// Finds the traps in HPA, ScaledObject, AWS policies and other autoscaling manifests.
     Lint(commands::lint::LintArgs),
-    /// Tells what a finding of `lint` is about, and how to fix it.
     Explain(commands::lint::ExplainArgs),
-    /// Turns HPA, ScaledObject, Knative and AWS policies into InferenceScaler, or back.
     Convert(commands::lint::ConvertArgs),
-    /// Sends requests as a trace has them, and accounts for every one.
     Load(commands::load::LoadArgs),
-    /// Decides again what a live journal recorded, and compares byte for byte.
     Replay(commands::replay::ReplayArgs),
-    /// Holds a number of replicas, whatever the policy says, until it expires.
     Pause(commands::pause::PauseArgs),
-    /// Lets the policy decide again.
     Resume(commands::pause::ResumeArgs),
-    /// Prints a completion script for a shell.
     Completion(commands::completion::CompletionArgs),
 }
 

@@ -1,0 +1,77 @@
+//! Benchmarks: rows with a figure, its unit, and the ratio to a peer measured in the same run.
+
+use std::io::Write;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::cargo::cargo;
+
+#[derive(Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure.
+    #[arg(value_enum)]
+    area: Area,
+    /// How to print the rows.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Area {
+    /// Deciding: how soon after a burst.
+    Core,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Row {
+    name: String,
+    figure: f64,
+    unit: String,
+    peer: String,
+    peer_figure: f64,
+    ratio: f64,
+}
+
+/// Runs the benchmarks of an area.
+pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
+    let command: &[&str] = match args.area {
+        Area::Core => &["bench", "--quiet", "-p", "forewarm", "--bench", "reaction"],
+    };
+    let output = cargo(command).output()?;
+    if !output.status.success() {
+        bail!("cargo {} failed:\n{}", command.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows: Vec<Row> = text
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let mut out = std::io::stdout();
+    match args.output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?,
+        Output::Table => {
+            writeln!(
+                out,
+                "{:<50} {:>10} {:<6} {:>12} {:>10}  peer",
+                "what", "figure", "unit", "peer's", "ratio"
+            )?;
+            for row in &rows {
+                let Row { name, figure, unit, peer, peer_figure, ratio } = row;
+                writeln!(
+                    out,
+                    "{name:<50} {figure:>10.2} {unit:<6} {peer_figure:>12.1} {ratio:>10.5}  {peer}"
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
