@@ -61,6 +61,28 @@ pub struct Snapshot {
     pub evaluation: Duration,
 }
 
+/// The plan that the gateway has, and when it got it.
+struct PlanAtGateway {
+    plan: PoolPlan,
+    at: Timestamp,
+}
+
+impl PlanAtGateway {
+    /// Whether it says the same as a new plan, now. The gateway counts the time to the next replica down
+    /// itself, so only another estimate is news.
+    fn says(&self, new: &PoolPlan, now: Timestamp) -> bool {
+        let elapsed = now.since(self.at).as_secs_f64();
+        let same_estimate = match (self.plan.ready_in_seconds, new.ready_in_seconds) {
+            (Some(then), Some(now)) => (then - elapsed - now).abs() < NEWS_SECONDS,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same_estimate
+            && PoolPlan { ready_in_seconds: None, ..self.plan.clone() }
+                == PoolPlan { ready_in_seconds: None, ..new.clone() }
+    }
+}
+
 /// A request by a person. The reply says why it was not done.
 #[derive(Debug)]
 pub enum Command {
@@ -101,6 +123,9 @@ const TICK: Duration = Duration::from_secs(15);
 /// once; a storm of them is taken together.
 const MIN_GAP: Duration = Duration::from_millis(20);
 
+/// Another estimate of the time to the next replica that is worth telling: `Retry-After` has whole seconds.
+const NEWS_SECONDS: f64 = 1.0;
+
 impl Controller {
     /// Runs until cancelled, obeying `commands` in between. State and decisions are on disk whenever it stops, also when it is killed.
     ///
@@ -112,7 +137,7 @@ impl Controller {
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         let mut state = self.resume()?;
-        let mut plan_at_gateway: Option<PoolPlan> = None;
+        let mut plan_at_gateway: Option<PlanAtGateway> = None;
         loop {
             let started = tokio::time::Instant::now();
             let wake_at = self.evaluate(&mut state, &mut plan_at_gateway, started).await?;
@@ -158,7 +183,7 @@ impl Controller {
     async fn evaluate(
         &self,
         state: &mut ScalerState,
-        plan_at_gateway: &mut Option<PoolPlan>,
+        plan_at_gateway: &mut Option<PlanAtGateway>,
         started: tokio::time::Instant,
     ) -> Result<Option<Timestamp>, StoreError> {
         let report = match &self.gateway {
@@ -204,18 +229,18 @@ impl Controller {
         &self,
         decision: &Decision,
         view: &FleetView,
-        plan_at_gateway: &mut Option<PoolPlan>,
+        plan_at_gateway: &mut Option<PlanAtGateway>,
     ) -> Option<String> {
         // The gateway first: a replica gets no request any more when the fleet is told to drain or stop it.
         if let Some(gateway) = &self.gateway
             && decision.steps.iter().all(|step| step.reason.label() != "held_on_unseen_fleet")
         {
             let plan = self.pool_plan(decision, view);
-            if plan_at_gateway.as_ref() != Some(&plan) {
+            if !plan_at_gateway.as_ref().is_some_and(|there| there.says(&plan, decision.at)) {
                 if let Err(error) = gateway.apply(&plan).await {
                     return Some(chain(&error));
                 }
-                *plan_at_gateway = Some(plan);
+                *plan_at_gateway = Some(PlanAtGateway { plan, at: decision.at });
             }
         }
         if decision.placement.is_empty() {

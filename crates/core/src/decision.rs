@@ -63,8 +63,11 @@ impl Decision {
         } else {
             format!("{} → {}", self.from.0, self.to)
         };
-        let reasons: Vec<String> =
-            [self.cause(), self.limit()].into_iter().flatten().map(|step| step.reason.to_string()).collect();
+        let (cause, limit) = (self.cause(), self.limit());
+        // What raises a number explains it; the smaller wish before it does not.
+        let raised = cause.zip(limit).is_some_and(|(cause, limit)| limit.replicas > cause.replicas);
+        let told = if raised { [limit, None] } else { [cause, limit] };
+        let reasons: Vec<String> = told.into_iter().flatten().map(|step| step.reason.to_string()).collect();
         if reasons.is_empty() { number } else { format!("{number}: {}", reasons.join("; ")) }
     }
 }

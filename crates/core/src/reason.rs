@@ -111,6 +111,8 @@ pub enum Reason {
         /// Until then.
         #[serde(rename = "untilMillis")]
         until: Timestamp,
+        /// How long that is.
+        remaining_seconds: f64,
     },
     /// Nothing is acted on in this mode.
     ShadowMode,
@@ -130,6 +132,8 @@ pub enum Reason {
         /// Until then.
         #[serde(rename = "untilMillis")]
         until: Timestamp,
+        /// How long that is.
+        remaining_seconds: f64,
     },
     /// A start failed.
     StartFailed {
@@ -261,15 +265,17 @@ impl fmt::Display for Reason {
             Reason::TooManyChanges { max_changes_per_minute } => {
                 write!(f, "{max_changes_per_minute} changes in the last minute are enough")
             }
-            Reason::Paused { until } => write!(f, "held by hand until {until}"),
+            Reason::Paused { until: _, remaining_seconds } => {
+                write!(f, "held by hand for another {remaining_seconds:.0} s")
+            }
             Reason::ShadowMode => f.write_str("shadow mode: recorded, not acted on"),
             Reason::Starting { count, coming, cold_start_seconds } => write!(
                 f,
                 "{} to start, {coming} on the way; a start takes about {cold_start_seconds:.0} s",
                 Replicas(*count)
             ),
-            Reason::StartBackoff { failures, until } => {
-                write!(f, "failed starts in a row: {failures}; the next one waits until {until}")
+            Reason::StartBackoff { failures, until: _, remaining_seconds } => {
+                write!(f, "failed starts in a row: {failures}; the next one waits {remaining_seconds:.0} s")
             }
             Reason::StartFailed { replica, phase, error } => {
                 write!(f, "`{replica}` failed while {}: {error}", phase.label())

@@ -89,7 +89,11 @@ fn start(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement, 
         let until = failures.last_at + backoff(failures);
         if draft.now < until {
             draft.wake(until);
-            draft.step(Stage::Allocate, Reason::StartBackoff { failures: failures.count, until });
+            let remaining_seconds = until.since(draft.now).as_secs_f64();
+            draft.step(
+                Stage::Allocate,
+                Reason::StartBackoff { failures: failures.count, until, remaining_seconds },
+            );
             return;
         }
     }

@@ -22,7 +22,8 @@ pub(super) fn guard(draft: &mut Draft<'_>, state: &ScalerState) {
         && draft.now < pause.until
     {
         draft.wake(pause.until);
-        draft.set(Stage::Guard, pause.replicas.0, Reason::Paused { until: pause.until });
+        let remaining_seconds = pause.until.since(draft.now).as_secs_f64();
+        draft.set(Stage::Guard, pause.replicas.0, Reason::Paused { until: pause.until, remaining_seconds });
     }
 }
 

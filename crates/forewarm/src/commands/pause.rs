@@ -90,6 +90,9 @@ fn ask(
         if response.status().is_success() {
             return Ok(());
         }
-        Err(Failure::usage(anyhow::anyhow!("{}", response.text().await?.trim())))
+        let text = response.text().await?;
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let message = answer["error"]["message"].as_str().unwrap_or(text.trim()).to_owned();
+        Err(Failure::usage(anyhow::anyhow!(message)))
     })
 }

@@ -79,7 +79,7 @@ fn explain(records: &[Record]) {
     for record in records {
         match record {
             Record::Decision { decision, .. } if decision.is_news() => {
-                say(format!("{}  {}", decision.at, decision.summary()));
+                say(format!("{}  {}", moment(decision.at), decision.summary()));
                 for step in &decision.steps {
                     say(format!("  {:>9} {:>3}  {}", step.stage.label(), step.replicas.0, step.reason));
                 }
@@ -88,4 +88,9 @@ fn explain(records: &[Record]) {
             Record::Checkpoint { .. } | Record::Decision { .. } | Record::Outcome { error: None } => {}
         }
     }
+}
+
+/// A moment of the journal as people write it.
+fn moment(at: forewarm_core::Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.as_millis()).map_or_else(|_| at.to_string(), |at| at.to_string())
 }
