@@ -3,9 +3,12 @@
 //! Decisions that act are on disk before they are acted on. Evaluations that change nothing are written
 //! without waiting for the disk: losing the last of them loses no decision.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use forewarm_core::{Decision, Observation, STATE_VERSION, ScalerId, ScalerSpec, ScalerState};
+use forewarm_core::{Decision, Observation, STATE_VERSION, ScalerId, ScalerSpec, ScalerState, Timestamp};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::journal::Record;
@@ -21,6 +24,9 @@ const FORMAT: u64 = 1;
 const CHECKPOINT_EVERY: u64 = 1_000;
 /// Records kept per scaler; with 1–2 KiB each, some 50–100 MiB at most.
 const MAX_RECORDS: u64 = 50 * CHECKPOINT_EVERY;
+
+/// Age of the records kept: a week's decisions can be explained and replayed.
+const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The database of one controller.
 #[derive(Debug)]
@@ -189,7 +195,7 @@ impl Store {
             let checkpoint =
                 Record::Checkpoint { spec: Box::new(spec.clone()), state: Box::new(state.clone()) };
             let sequence = self.put_record(&write, &spec.scaler, &checkpoint)?;
-            self.prune(&write, &spec.scaler, sequence)?;
+            self.prune(&write, &spec.scaler, sequence, decision.at)?;
         }
         write.commit().map_err(|error| self.io(error))
     }
@@ -278,17 +284,29 @@ impl Store {
         Ok(sequence)
     }
 
-    /// Drops the oldest records. What stays starts behind a dropped checkpoint at the latest, and
-    /// [`Store::journal`] begins at the first one that is left.
+    /// Drops the oldest records: those beyond [`MAX_RECORDS`], and those older than [`MAX_AGE`] up to the last
+    /// checkpoint before the first younger one, so that what stays can be replayed.
     fn prune(
         &self,
         write: &redb::WriteTransaction,
         scaler: &ScalerId,
         newest: u64,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
         let name = scaler.as_str();
         let mut journal = write.open_table(JOURNAL).map_err(|error| self.corrupt(error))?;
-        let keep_from = newest.saturating_sub(MAX_RECORDS);
+        let mut keep_from = newest.saturating_sub(MAX_RECORDS);
+        let mut last_checkpoint = 0;
+        let all = journal.range((name, 0)..=(name, newest)).map_err(|error| self.corrupt(error))?;
+        for entry in all {
+            let (key, value) = entry.map_err(|error| self.corrupt(error))?;
+            match serde_json::from_slice(value.value()).map_err(|error| self.corrupt(error))? {
+                Record::Checkpoint { .. } => last_checkpoint = key.value().1,
+                Record::Decision { decision, .. } if now.since(decision.at) <= MAX_AGE => break,
+                Record::Decision { .. } | Record::Outcome { .. } => {}
+            }
+        }
+        keep_from = keep_from.max(last_checkpoint);
         journal.retain_in((name, 0)..(name, keep_from), |_, _| false).map_err(|error| self.io(error))
     }
 

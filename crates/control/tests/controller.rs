@@ -10,8 +10,8 @@ use forewarm_control::{
     replay,
 };
 use forewarm_core::{
-    Bounds, Decision, Environment, Pause, Phase, Policy, QueueDepth, Replicas, Requests, ScalerSpec,
-    pool::QueueLimits,
+    Bounds, Decision, Environment, Observation, Pause, Phase, Policy, QueueDepth, Replica, Replicas,
+    Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan, pool::QueueLimits,
 };
 use forewarm_testkit::{FakeFleet, FakeGateway};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -226,28 +226,30 @@ async fn a_live_journal_replays_to_the_same_bytes() {
     assert!(replayed.mismatches.is_empty(), "{:#?}", replayed.mismatches[0]);
 }
 
-#[tokio::test]
-async fn the_journal_is_bounded_and_still_replays() {
+#[test]
+fn the_journal_is_bounded_by_age_and_what_is_left_replays() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
-    let (spec, mut state) = (spec(), forewarm_core::ScalerState::default());
+    let (spec, mut state) = (spec(), ScalerState::default());
     store.checkpoint(&spec, &state).unwrap();
-    for second in 0..3_500_i64 {
-        let observation = forewarm_core::Observation {
-            at: forewarm_core::Timestamp::from_millis(second * 1_000),
-            signals: [("queued".into(), forewarm_core::Signal::value((second % 40) as f64))].into(),
-            ..Default::default()
+    // Ten minutes apart: a week has 1,008 of them.
+    for step in 0..3_500_i64 {
+        let observation = Observation {
+            at: Timestamp::from_millis(step * 600_000),
+            replicas: vec![Replica::new("r-0", Phase::Ready)],
+            signals: [("queued".into(), Signal::value((step % 5) as f64 + 1.0))].into(),
+            ..Observation::default()
         };
-        let mut decision = forewarm_core::plan(&spec, &mut state, &observation);
-        // Only the number matters here; without a placement the test does not wait for the disk.
-        decision.placement = Default::default();
-        if decision.from == decision.to {
-            store.decided(&spec, &state, &observation, &decision).unwrap();
-        }
+        let decision = plan(&spec, &mut state, &observation);
+        assert!(!decision.acts(), "this test does not wait for the disk");
+        store.decided(&spec, &state, &observation, &decision).unwrap();
     }
     let records = store.journal(&"llama3".into()).unwrap();
-    let checkpoints = records.iter().filter(|record| matches!(record, Record::Checkpoint { .. })).count();
-    assert!(checkpoints >= 3, "a replay need not start at the very beginning");
+    assert!(matches!(records[0], Record::Checkpoint { .. }));
+    let replayed = replay(&records);
+    // A week, and at most the two segments that it begins and ends in.
+    assert!((1_008..3_010).contains(&replayed.decisions), "{}", replayed.decisions);
+    assert!(replayed.mismatches.is_empty(), "{:#?}", replayed.mismatches[0]);
 }
 
 #[test]
