@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
 
 /// Why an accepted request ended in an honest error.
@@ -12,7 +13,7 @@ pub(crate) enum Cause {
     Deadline,
     /// Its replica died after the first byte.
     ReplicaDiedMidStream,
-    /// No replica could answer it.
+    /// No replica could answer it, or one answered that it failed.
     UpstreamError,
     /// The gateway stops.
     GatewayStopping,
@@ -41,15 +42,30 @@ impl Cause {
     }
 }
 
+/// Upper bounds of the queue wait's histogram, in modelled seconds: from a free slot to a cold start of minutes.
+pub(crate) const WAIT_BUCKETS_SECONDS: [f64; 14] =
+    [0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0, 60.0, 180.0, 600.0, 1800.0];
+
 /// Totals of one scaler.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     arrived: AtomicU64,
     refused: AtomicU64,
     succeeded: AtomicU64,
-    failed: [AtomicU64; 5],
+    failed: [AtomicU64; Cause::ALL.len()],
     retried: AtomicU64,
-    streamed_frames: AtomicU64,
+    streamed_events: AtomicU64,
+    /// The last one counts what is beyond every bound.
+    waits: [AtomicU64; WAIT_BUCKETS_SECONDS.len() + 1],
+    wait_sum_micros: AtomicU64,
+}
+
+/// How long requests waited for a slot, in modelled seconds.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    /// By [`WAIT_BUCKETS_SECONDS`], each with those of the buckets before it; the last one is the count.
+    pub(crate) cumulative: Vec<u64>,
+    pub(crate) sum_seconds: f64,
 }
 
 impl Account {
@@ -73,8 +89,30 @@ impl Account {
         self.retried.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn frame(&self) {
-        self.streamed_frames.fetch_add(1, Relaxed);
+    pub(crate) fn events(&self, count: u64) {
+        if count > 0 {
+            self.streamed_events.fetch_add(count, Relaxed);
+        }
+    }
+
+    /// A request got a slot after so many modelled seconds.
+    pub(crate) fn waited(&self, seconds: f64) {
+        let bucket = WAIT_BUCKETS_SECONDS.partition_point(|&bound| bound < seconds);
+        self.waits[bucket].fetch_add(1, Relaxed);
+        let micros = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_micros();
+        self.wait_sum_micros.fetch_add(u64::try_from(micros).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(crate) fn waits(&self) -> Waits {
+        let mut sum = 0;
+        let cumulative = self.waits.iter().map(|bucket| {
+            sum += bucket.load(Relaxed);
+            sum
+        });
+        Waits {
+            cumulative: cumulative.collect(),
+            sum_seconds: Duration::from_micros(self.wait_sum_micros.load(Relaxed)).as_secs_f64(),
+        }
     }
 
     /// Copies the totals into a report.
@@ -83,7 +121,7 @@ impl Account {
         report.refused_total = self.refused.load(Relaxed);
         report.succeeded_total = self.succeeded.load(Relaxed);
         report.retried_total = self.retried.load(Relaxed);
-        report.streamed_events_total = self.streamed_frames.load(Relaxed);
+        report.streamed_events_total = self.streamed_events.load(Relaxed);
         let failed =
             Cause::ALL.map(|cause| (cause.code().to_owned(), self.failed[cause as usize].load(Relaxed)));
         report.failed_total = BTreeMap::from(failed).into_iter().filter(|(_, count)| *count > 0).collect();

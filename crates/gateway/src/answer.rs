@@ -45,9 +45,14 @@ pub(crate) fn refusal(
     let kind =
         if status == StatusCode::TOO_MANY_REQUESTS { "rate_limit_error" } else { "service_unavailable" };
     let mut response = error(status, kind, code, message);
+    set_retry_after(&mut response, retry_after);
+    response
+}
+
+/// Whole seconds, rounded up: who comes earlier comes in vain.
+pub(crate) fn set_retry_after(response: &mut Response<Body>, retry_after: Duration) {
     let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    response
 }
 
 /// An honest failure of a request that had been given a place.
@@ -62,12 +67,16 @@ pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
     response
 }
 
-/// The event that ends a stream whose replica died.
-pub(crate) fn error_event() -> Bytes {
-    let code = Cause::ReplicaDiedMidStream.code();
-    let message = "the replica that worked on this request died; what came before this event is incomplete";
-    Bytes::from(format!(
-        "data: {}\n\n",
-        json!({"error": {"message": message, "type": "upstream_error", "param": null, "code": code}})
-    ))
+/// The event that ends a stream which could not be finished; `between_events` says that the one before was
+/// complete, or else it is ended first.
+pub(crate) fn error_event(cause: Cause, between_events: bool) -> Bytes {
+    let message = match cause {
+        Cause::GatewayStopping => "the gateway stops; what came before this event is incomplete",
+        Cause::ReplicaDiedMidStream | Cause::Deadline | Cause::UpstreamError | Cause::ClientLeft => {
+            "the replica that worked on this request died; what came before this event is incomplete"
+        }
+    };
+    let error = json!({"message": message, "type": "upstream_error", "param": null, "code": cause.code()});
+    let end = if between_events { "" } else { "\n\n" };
+    Bytes::from(format!("{end}data: {}\n\n", json!({"error": error})))
 }

@@ -1,6 +1,6 @@
 //! What a gateway is told before it starts. Every limit has a default and a reason.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 /// Addresses and limits of a gateway.
 #[derive(Clone, Debug)]
@@ -9,6 +9,8 @@ pub struct GatewayConfig {
     pub listen: SocketAddr,
     /// Where controllers connect, if they are in another process; not for clients.
     pub control: Option<SocketAddr>,
+    /// What a controller has to show (`Authorization: Bearer …`) to see or change pools; `None`: nothing.
+    pub control_token: Option<ControlToken>,
     /// How many modelled seconds pass in one on the wall: divides every timeout of a plan.
     pub speed: f64,
     /// Longest request body. 64 MiB holds a long context with a few images.
@@ -27,6 +29,7 @@ impl GatewayConfig {
         Self {
             listen,
             control: None,
+            control_token: None,
             speed: 1.0,
             max_body_bytes: 64 << 20,
             max_connections: 20_000,
@@ -36,13 +39,49 @@ impl GatewayConfig {
     }
 }
 
-/// Why a gateway cannot listen.
+/// A secret that controllers share with a gateway. Never printed.
+#[derive(Clone)]
+pub struct ControlToken(String);
+
+impl ControlToken {
+    /// The token as it stands in the `Authorization` header after `Bearer `.
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
+    /// Compares in a time that does not depend on where the two differ.
+    pub(crate) fn matches(&self, shown: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differs = own.iter().zip(shown).fold(0, |differs, (a, b)| differs | (a ^ b));
+        own.len() == shown.len() && std::hint::black_box(differs) == 0
+    }
+
+    /// The value of an `Authorization` header.
+    pub(crate) fn bearer(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
+impl fmt::Debug for ControlToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ControlToken(…)")
+    }
+}
+
+/// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("the gateway cannot listen at {address}; is another program using the port?")]
-pub struct BindError {
-    /// The address.
-    pub address: SocketAddr,
-    /// What the system says.
-    #[source]
-    pub source: std::io::Error,
+#[non_exhaustive]
+pub enum GatewayError {
+    /// A port cannot be had.
+    #[error("the gateway cannot listen at {address}; is another program using the port?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Time cannot pass at this speed.
+    #[error("the gateway's `speed` is {0}; it takes a number above 0, such as 1 or 60")]
+    Speed(f64),
 }

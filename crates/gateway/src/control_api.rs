@@ -1,37 +1,59 @@
 //! The words of [`forewarm_core::pool`] over HTTP, for a controller in another process. Not for clients.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use forewarm_core::{ScalerId, pool::PoolPlan};
 use futures_util::stream;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{self, Body, error},
+    config::ControlToken,
+    metrics,
     registry::GatewayHandle,
 };
 
 /// A plan is some hundred bytes a replica.
 const MAX_PLAN_BYTES: usize = 4 << 20;
-/// Longest time for a controller to send its headers.
+/// Connections at a time: a few controllers with two each, a scraper, a probe.
+const MAX_CONNECTIONS: usize = 256;
+/// Longest time for a controller to send its headers, and again for its plan.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shortest time between two reports of a stream.
+/// Shortest time between two reports of a stream: a burst is told within it, and does not flood anybody.
 const MIN_GAP: Duration = Duration::from_millis(5);
-/// Longest time between two reports: so that a controller sees that the gateway lives.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Longest silence of a stream: so that a controller sees that the gateway lives.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 
-pub(crate) async fn serve(listener: TcpListener, handle: GatewayHandle, shutdown: CancellationToken) {
+/// What is needed to answer.
+struct Api {
+    handle: GatewayHandle,
+    token: Option<ControlToken>,
+    /// Cancelled when the gateway takes nothing new.
+    closing: CancellationToken,
+}
+
+pub(crate) async fn serve(
+    listener: TcpListener,
+    handle: GatewayHandle,
+    token: Option<ControlToken>,
+    ended: CancellationToken,
+    closing: CancellationToken,
+) {
+    let api = Arc::new(Api { handle, token, closing });
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&connections).acquire_owned().await.ok();
         let stream = tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = ended.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -41,124 +63,154 @@ pub(crate) async fn serve(listener: TcpListener, handle: GatewayHandle, shutdown
                 }
             },
         };
-        let handle = handle.clone();
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::trace!(%error, "a connection was gone before it was served");
+            continue;
+        }
+        let (api, ended) = (Arc::clone(&api), ended.clone());
         tokio::spawn(async move {
+            let _permit = permit;
             let service = service_fn(move |request| {
-                let handle = handle.clone();
-                async move { Ok::<_, Infallible>(answer_to(&handle, request).await) }
+                let api = Arc::clone(&api);
+                async move { Ok::<_, Infallible>(api.answer(request).await) }
             });
             let mut builder = http1::Builder::new();
             let connection = builder
                 .timer(TokioTimer::new())
                 .header_read_timeout(READ_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "a controller's connection ended");
+            tokio::select! {
+                () = ended.cancelled() => {}
+                served = connection => if let Err(error) = served {
+                    tracing::trace!(%error, "a controller's connection ended");
+                },
             }
         });
     }
 }
 
-async fn answer_to(handle: &GatewayHandle, request: Request<Incoming>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let path: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
-    match (&parts.method, path.as_slice()) {
-        (&Method::GET, ["healthz" | "readyz"]) => Response::new(answer::full("ok\n")),
-        (&Method::GET, ["metrics"]) => metrics(handle),
-        (&Method::PUT, ["forewarm", "v1", "pools", scaler]) => apply(handle, scaler, body).await,
-        (&Method::GET, ["forewarm", "v1", "pools", scaler]) => report(handle, scaler),
-        (&Method::GET, ["forewarm", "v1", "pools", scaler, "events"]) => events(handle, scaler),
-        _ => error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", "there is nothing here"),
+impl Api {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let path: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
+        match (&parts.method, path.as_slice()) {
+            (&Method::GET, ["healthz"]) => Response::new(answer::full("ok\n")),
+            (&Method::GET, ["readyz"]) => self.ready(),
+            (&Method::GET, ["metrics"]) => self.metrics(),
+            (_, ["forewarm", "v1", "pools", ..]) if !self.may(&parts.headers) => {
+                let message = "this needs `Authorization: Bearer` with the gateway's control token";
+                let mut response =
+                    error(StatusCode::UNAUTHORIZED, "invalid_request_error", "unauthorized", message);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                response
+            }
+            (&Method::PUT, ["forewarm", "v1", "pools", scaler]) => self.apply(scaler, body).await,
+            (&Method::GET, ["forewarm", "v1", "pools", scaler]) => self.report(scaler),
+            (&Method::GET, ["forewarm", "v1", "pools", scaler, "events"]) => self.events(scaler),
+            _ => error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", "there is nothing here"),
+        }
     }
-}
 
-async fn apply(handle: &GatewayHandle, scaler: &str, body: Incoming) -> Response<Body> {
-    let invalid =
-        |message: &str| error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_plan", message);
-    let body = match Limited::new(body, MAX_PLAN_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(failed) => return invalid(&failed.to_string()),
-    };
-    let plan: PoolPlan = match serde_json::from_slice(&body) {
-        Ok(plan) => plan,
-        Err(failed) => return invalid(&failed.to_string()),
-    };
-    if plan.scaler.as_str() != scaler {
-        return invalid(&format!("`scaler` is `{}`, and the path says `{scaler}`", plan.scaler));
+    fn may(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        shown.and_then(|shown| shown.strip_prefix(b"Bearer ")).is_some_and(|shown| token.matches(shown))
     }
-    if !handle.apply(&plan) {
-        return invalid("this gateway serves as many scalers as it can");
-    }
-    answer::json(StatusCode::OK, &json!({"applied": true}))
-}
 
-fn report(handle: &GatewayHandle, scaler: &str) -> Response<Body> {
-    match handle.report(&ScalerId::from(scaler)) {
-        Ok(report) => match serde_json::to_value(&report) {
-            Ok(value) => answer::json(StatusCode::OK, &value),
+    /// Ready for clients: it knows where to send them, and is not about to leave.
+    fn ready(&self) -> Response<Body> {
+        let why_not = if self.closing.is_cancelled() {
+            "the gateway is stopping\n"
+        } else if self.handle.is_empty() {
+            "no plan yet\n"
+        } else {
+            return Response::new(answer::full("ok\n"));
+        };
+        let mut response = Response::new(answer::full(why_not));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response
+    }
+
+    async fn apply(&self, scaler: &str, body: Incoming) -> Response<Body> {
+        let invalid =
+            |message: &str| error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_plan", message);
+        let read = Limited::new(body, MAX_PLAN_BYTES).collect();
+        let body = match tokio::time::timeout(READ_TIMEOUT, read).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(failed)) => return invalid(&failed.to_string()),
+            Err(_) => return invalid(&format!("the plan did not arrive within {READ_TIMEOUT:?}")),
+        };
+        let plan: PoolPlan = match serde_json::from_slice(&body) {
+            Ok(plan) => plan,
+            Err(failed) => return invalid(&failed.to_string()),
+        };
+        if plan.scaler.as_str() != scaler {
+            return invalid(&format!("`scaler` is `{}`, and the path says `{scaler}`", plan.scaler));
+        }
+        if !self.handle.apply(&plan) {
+            return invalid("this gateway serves as many scalers as it can");
+        }
+        answer::json(StatusCode::OK, &json!({"applied": true}))
+    }
+
+    fn report(&self, scaler: &str) -> Response<Body> {
+        let Some(found) = self.handle.scaler(&ScalerId::from(scaler)) else {
+            return unknown_scaler(scaler);
+        };
+        match serde_json::to_string(&found.report().0) {
+            Ok(report) => {
+                let mut response = Response::new(answer::full(report));
+                let kind = HeaderValue::from_static("application/json");
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                response
+            }
             Err(failed) => {
                 error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "report", &failed.to_string())
             }
-        },
-        Err(unknown) => {
-            error(StatusCode::NOT_FOUND, "invalid_request_error", "unknown_scaler", &unknown.to_string())
         }
+    }
+
+    /// Reports as they change, as server-sent events; a comment each second when nothing does.
+    fn events(&self, scaler: &str) -> Response<Body> {
+        let Some(found) = self.handle.scaler(&ScalerId::from(scaler)) else {
+            return unknown_scaler(scaler);
+        };
+        let versions = found.versions();
+        let reports = stream::unfold((found, versions, None), |(found, mut versions, shown)| async move {
+            let mut event = None;
+            if let Some(shown) = shown {
+                tokio::time::sleep(MIN_GAP).await;
+                let change = versions.wait_for(|version| *version != shown);
+                if tokio::time::timeout(HEARTBEAT, change).await.is_err() {
+                    event = Some(Bytes::from_static(b": nothing changed\n\n"));
+                }
+            }
+            let shown = match event {
+                Some(_) => shown,
+                None => {
+                    let (report, version) = found.report();
+                    event = Some(Bytes::from(format!("data: {}\n\n", serde_json::to_string(&report).ok()?)));
+                    Some(version)
+                }
+            };
+            let frame: Result<_, answer::BodyError> = Ok(Frame::data(event?));
+            Some((frame, (found, versions, shown)))
+        });
+        let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(reports)));
+        let kind = HeaderValue::from_static("text/event-stream");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+
+    fn metrics(&self) -> Response<Body> {
+        let mut response = Response::new(answer::full(metrics::page(&self.handle)));
+        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
     }
 }
 
-/// Reports as they change, as server-sent events; one a second when nothing does.
-fn events(handle: &GatewayHandle, scaler: &str) -> Response<Body> {
-    let id = ScalerId::from(scaler);
-    if handle.scaler(&id).is_none() {
-        let message = format!("the gateway has no plan for scaler `{scaler}`");
-        return error(StatusCode::NOT_FOUND, "invalid_request_error", "unknown_scaler", &message);
-    }
-    let reports = stream::unfold((handle.clone(), id, true), |(handle, id, first)| async move {
-        if !first {
-            tokio::time::sleep(MIN_GAP).await;
-            // A change or the heartbeat, whichever comes first.
-            drop(tokio::time::timeout(HEARTBEAT, handle.changed(&id)).await);
-        }
-        let report = serde_json::to_string(&handle.report(&id).ok()?).ok()?;
-        let frame: Result<_, answer::BodyError> = Ok(Frame::data(Bytes::from(format!("data: {report}\n\n"))));
-        Some((frame, (handle, id, false)))
-    });
-    let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(reports)));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response
-}
-
-fn metrics(handle: &GatewayHandle) -> Response<Body> {
-    let mut text = String::new();
-    let reports: Vec<_> =
-        handle.all().into_iter().map(|scaler| (scaler.id.clone(), scaler.report())).collect();
-    let gauge = |text: &mut String, name: &str, help: &str, kind: &str| {
-        text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    };
-    gauge(&mut text, "forewarm_gateway_queue_depth", "Requests that wait for a slot.", "gauge");
-    for (id, report) in &reports {
-        text.push_str(&format!("forewarm_gateway_queue_depth{{scaler=\"{id}\"}} {}\n", report.queued));
-    }
-    gauge(&mut text, "forewarm_gateway_in_flight_requests", "Requests at replicas.", "gauge");
-    for (id, report) in &reports {
-        for (replica, count) in &report.in_flight {
-            text.push_str(&format!(
-                "forewarm_gateway_in_flight_requests{{scaler=\"{id}\",replica=\"{replica}\"}} {count}\n"
-            ));
-        }
-    }
-    gauge(&mut text, "forewarm_gateway_requests_total", "Requests by what became of them.", "counter");
-    for (id, report) in &reports {
-        let failed = report.failed_total.iter().map(|(cause, count)| (cause.as_str(), *count));
-        let outcomes = [("succeeded", report.succeeded_total), ("refused", report.refused_total)];
-        for (outcome, count) in outcomes.into_iter().chain(failed) {
-            text.push_str(&format!(
-                "forewarm_gateway_requests_total{{scaler=\"{id}\",outcome=\"{outcome}\"}} {count}\n"
-            ));
-        }
-    }
-    let mut response = Response::new(answer::full(text));
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+fn unknown_scaler(scaler: &str) -> Response<Body> {
+    let message = format!("the gateway has no plan for scaler `{scaler}`");
+    error(StatusCode::NOT_FOUND, "invalid_request_error", "unknown_scaler", &message)
 }

@@ -2,23 +2,24 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use crate::{
     account::Cause,
-    answer::{ACCEPTED, Body, failure, refusal},
-    relay::Relay,
-    scaler::{Scaler, Slot},
+    answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
+    pool::Fault,
+    relay::{Ending, Relay},
+    scaler::{Place, Scaler, Slot},
     upstream::{SendError, Sender},
     wait::{OutOfPatience, Patience},
 };
 
-/// Tries of one request at replicas, before it is called an upstream error. Each is at another replica
-/// where there is one, and waits for a slot like everybody.
+/// Replicas that may end a request's connection without an answer before it is called an upstream error: it may
+/// be the request that they cannot bear. Each try is at another replica where there is one.
 const MAX_ATTEMPTS: u32 = 6;
 /// Bytes read of an error answer to see whether the replica is starting or stopping.
 const MAX_ERROR_BYTES: usize = 16 << 10;
@@ -48,29 +49,80 @@ enum Failed {
     Gone,
 }
 
+impl Failed {
+    /// What it says about the replica.
+    fn fault(&self) -> Option<Fault> {
+        match self {
+            Failed::Refused(_) | Failed::NotServing(_) => Some(Fault::NotServing),
+            Failed::Ended(_) => Some(Fault::Ended),
+            Failed::Gone => None,
+        }
+    }
+
+    fn describe(&self, replica: &str) -> String {
+        match self {
+            Failed::Refused(error) => format!("`{replica}` takes no connection: {error}"),
+            Failed::Ended(error) => format!("`{replica}` ended before its first byte: {error}"),
+            Failed::NotServing(status) => format!("`{replica}` is starting or stopping ({status})"),
+            Failed::Gone => format!("`{replica}` is gone"),
+        }
+    }
+}
+
 /// A request with its body at hand, so that it can be sent again.
 pub(crate) struct Forward {
     request: Request<Full<Bytes>>,
     bytes: usize,
+    /// Whether its answer, if it is a stream, ends with `[DONE]`.
+    says_done: bool,
     patience: Patience,
+    accepted: Instant,
+}
+
+/// An answer whose first bytes are there; `None`: it has none.
+struct Answer {
+    parts: http::response::Parts,
+    first: Option<Bytes>,
+    rest: Incoming,
+    sender: Sender,
+}
+
+/// A timeout that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}` is `{value}`; it takes seconds, such as 30 or 0.5")]
+pub(crate) struct BadTimeout {
+    name: &'static str,
+    value: String,
+}
+
+/// The modelled time that a client asks for in a header, up to a maximum.
+fn asked(headers: &HeaderMap, name: &'static str) -> Result<Option<Duration>, BadTimeout> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
+    match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
+        Some(asked) => Ok(Some(asked.min(MAX_ASKED_TIMEOUT))),
+        None => Err(BadTimeout { name, value: String::from_utf8_lossy(value.as_bytes()).into_owned() }),
+    }
 }
 
 impl Forward {
     /// Prepares a request for its way to a replica.
-    pub(crate) fn new(scaler: &Scaler, parts: http::request::Parts, body: Bytes, client: IpAddr) -> Self {
+    ///
+    /// # Errors
+    /// When a timeout that it asks for makes no sense.
+    pub(crate) fn new(
+        scaler: &Scaler,
+        parts: http::request::Parts,
+        body: Bytes,
+        client: IpAddr,
+    ) -> Result<Self, BadTimeout> {
         let (warm, cold) = scaler.timeouts();
-        let asked = |name: &str, default: Duration| {
-            let text = parts.headers.get(name).and_then(|value| value.to_str().ok());
-            let seconds = text.and_then(|text| text.trim().parse::<f64>().ok());
-            let asked = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            // Asked for in modelled seconds, as everything else.
-            asked.map_or(default, |asked| {
-                let per_second = scaler.modelled(Duration::from_secs(1));
-                asked.min(MAX_ASKED_TIMEOUT).div_f64(per_second)
-            })
-        };
-        let patience = Patience::new(asked("x-request-timeout", warm), asked("x-scale-up-timeout", cold));
+        let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
+        let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(cold);
+        let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
         let bytes = body.len();
+        // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
+        let says_done = parts.uri.path().ends_with("/completions");
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = parts.method;
         *request.uri_mut() =
@@ -86,129 +138,134 @@ impl Forward {
         // Set anew by the client connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
-        Self { request, bytes, patience }
+        Ok(Self { request, bytes, says_done, patience, accepted: Instant::now() })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
     pub(crate) async fn run(mut self, scaler: &Arc<Scaler>) -> Response<Body> {
         scaler.account.arrive();
-        let Ok((mut ticket, mut granted)) = scaler.enqueue(self.bytes) else {
-            scaler.account.refuse();
-            let message = "the queue is full; come again later";
-            return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", message, scaler.retry_after());
+        let place = match scaler.enqueue(self.bytes) {
+            Ok(place) => place,
+            Err(full) => {
+                scaler.refuse();
+                let message = format!("{full}; come again after the seconds that Retry-After says");
+                let retry_after = scaler.retry_after();
+                return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", &message, retry_after);
+            }
         };
         let mut left = ClientLeft::new(scaler);
-        let mut last = String::new();
-        for _ in 0..MAX_ATTEMPTS {
-            let slot = match self.patience.wait(scaler, ticket, granted).await {
+        let stopping = scaler.stopping.clone();
+        let response = tokio::select! {
+            biased;
+            () = stopping.cancelled() => {
+                scaler.fail(Cause::GatewayStopping);
+                failure(Cause::GatewayStopping, "the gateway stops")
+            }
+            response = self.serve(scaler, place) => response,
+        };
+        left.counted();
+        response
+    }
+
+    async fn serve(&mut self, scaler: &Arc<Scaler>, mut place: Place) -> Response<Body> {
+        let mut unanswered = 0;
+        loop {
+            let slot = match self.patience.wait(scaler, place).await {
                 Ok(slot) => slot,
-                Err(out) => return left.counted(|| self.out_of_patience(scaler, out)),
+                Err(out) => return self.out_of_patience(scaler, out),
             };
-            let queue_wait = self.patience.since.elapsed();
-            let replica = slot.replica.clone();
+            let queue_wait = scaler.modelled(self.accepted.elapsed());
             if let Ok(value) = HeaderValue::try_from(slot.connections.address()) {
                 self.request.headers_mut().insert(header::HOST, value);
             }
-            match self.attempt(scaler, slot).await {
-                Ok(response) => {
-                    // The relay counts from here on.
-                    return left.counted(|| self.label(scaler, response, replica.as_str(), queue_wait));
+            let gone = slot.gone.clone();
+            let answer = tokio::select! {
+                answer = self.answer(&slot) => answer,
+                () = gone.cancelled() => Err(Failed::Gone),
+            };
+            let failed = match answer {
+                Ok(answer) => {
+                    scaler.account.waited(queue_wait);
+                    return self.relay(scaler, slot, answer, queue_wait);
                 }
-                Err(failed) => {
-                    last = describe(&failed, replica.as_str());
-                    tracing::debug!(scaler = scaler.id.as_str(), why = last, "trying again");
-                }
+                Err(failed) => failed,
+            };
+            let why = failed.describe(slot.replica.as_str());
+            tracing::debug!(scaler = scaler.id.as_str(), why, "a request has to be sent again");
+            // Where nobody took it up, it costs no attempt: it waits, by its clocks, until somebody does.
+            unanswered += u32::from(matches!(failed, Failed::Ended(_)));
+            if unanswered >= MAX_ATTEMPTS {
+                scaler.fail(Cause::UpstreamError);
+                let message = format!("{MAX_ATTEMPTS} tries at replicas failed; the last one: {why}");
+                return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            (ticket, granted) = scaler.enqueue_again(self.bytes, replica, self.patience.since);
+            place = scaler.enqueue_again(self.bytes, self.accepted, slot, failed.fault());
         }
-        scaler.cancel(ticket);
-        left.counted(|| {
-            scaler.account.fail(Cause::UpstreamError);
-            failure(
-                Cause::UpstreamError,
-                &format!("{MAX_ATTEMPTS} tries at replicas failed; the last one: {last}"),
-            )
-        })
     }
 
-    async fn attempt(&self, scaler: &Arc<Scaler>, slot: Slot) -> Result<Response<Body>, Failed> {
-        let gone = slot.gone.clone();
-        let answer = tokio::select! {
-            answer = self.answer(&slot) => answer,
-            () = gone.cancelled() => Err(Failed::Gone),
+    fn relay(&self, scaler: &Arc<Scaler>, slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
+        slot.answered();
+        let Answer { parts, first, rest, sender } = answer;
+        // A compressed stream can be passed on, but not looked into.
+        let ending = match is_stream(&parts.headers) && !parts.headers.contains_key(header::CONTENT_ENCODING)
+        {
+            true if self.says_done && parts.status.is_success() => Ending::EventsUntilDone,
+            true => Ending::Events,
+            false => Ending::Http,
         };
-        match answer {
-            Ok(Answer::Begun { parts, first, rest, is_stream, sender }) => {
-                let relay = Relay::new(rest, first, is_stream, Arc::clone(scaler), slot, sender);
-                Ok(Response::from_parts(parts, relay.boxed_unsync()))
-            }
-            Ok(Answer::Whole(response)) => {
-                scaler.account.succeed();
-                Ok(response)
-            }
-            Err(failed) => {
-                if matches!(failed, Failed::Refused(_) | Failed::NotServing(_)) {
-                    slot.suspend();
-                }
-                Err(failed)
-            }
-        }
+        let replica = slot.replica.clone();
+        let is_error = parts.status.is_server_error();
+        let relay = Relay::new(rest, first, ending, is_error, Arc::clone(scaler), (slot, sender));
+        let response = Response::from_parts(parts, relay.boxed_unsync());
+        self.label(response, replica.as_str(), queue_wait)
     }
 
-    /// Sends the request and waits for the first frame of the answer: until then it can be sent again.
+    /// Sends the request and waits for the first bytes of the answer: until then it can be sent again.
     async fn answer(&self, slot: &Slot) -> Result<Answer, Failed> {
         let (response, sender) = slot.connections.send(&self.request).await.map_err(|error| match error {
             SendError::Connect(error) => Failed::Refused(error.to_string()),
             SendError::Closed(error) => Failed::Ended(error.to_string()),
         })?;
-        let (mut parts, mut body) = response.into_parts();
+        let (mut parts, mut rest) = response.into_parts();
         parts.headers = end_to_end(parts.headers);
-        if matches!(parts.status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE) {
-            return judge_error(parts, body).await;
-        }
-        let first = match body.frame().await {
-            Some(Ok(frame)) => Some(frame),
-            Some(Err(error)) => return Err(Failed::Ended(error.to_string())),
-            None => None,
+        let may_pass =
+            matches!(parts.status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE);
+        let first = if may_pass {
+            let words = read_up_to(&mut rest, MAX_ERROR_BYTES).await?;
+            if is_passing(&words) {
+                return Err(Failed::NotServing(parts.status));
+            }
+            (!words.is_empty()).then_some(words)
+        } else {
+            next_data(&mut rest).await?
         };
-        let is_stream = parts
-            .headers
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-        if is_stream && first.is_none() {
+        if first.is_none() && parts.status.is_success() && is_stream(&parts.headers) {
             return Err(Failed::Ended("the stream ended before its first event".to_owned()));
         }
-        Ok(Answer::Begun { parts, first, rest: body, is_stream, sender })
+        Ok(Answer { parts, first, rest, sender })
     }
 
     fn out_of_patience(&self, scaler: &Scaler, out: OutOfPatience) -> Response<Body> {
-        scaler.account.fail(Cause::Deadline);
-        let waited = scaler.modelled(self.patience.since.elapsed());
+        scaler.fail(Cause::Deadline);
+        let waited = scaler.modelled(self.accepted.elapsed());
         let message = match out {
-            OutOfPatience::Warm => format!("no replica had a slot free within {waited:.0} s"),
-            OutOfPatience::Cold => format!("no replica became ready within {waited:.0} s"),
+            OutOfPatience::Warm => format!("no replica had a slot free in time, after {waited:.1} s"),
+            OutOfPatience::Cold => format!("no replica became ready in time, after {waited:.1} s"),
         };
         let mut response = failure(Cause::Deadline, &message);
-        let seconds = scaler.retry_after().as_secs_f64().ceil().max(1.0) as u64;
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        set_retry_after(&mut response, scaler.retry_after());
         response
     }
 
     /// Tells the client where its answer comes from, and how long it waited for it, in modelled seconds.
-    fn label(
-        &self,
-        scaler: &Scaler,
-        mut response: Response<Body>,
-        replica: &str,
-        wait: Duration,
-    ) -> Response<Body> {
+    fn label(&self, mut response: Response<Body>, replica: &str, queue_wait: f64) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(ACCEPTED, HeaderValue::from_static("true"));
         let cold = if self.patience.was_cold { "true" } else { "false" };
         headers.insert("x-forewarm-cold-start", HeaderValue::from_static(cold));
-        let wait = format!("{:.6}", scaler.modelled(wait));
+        let wait = format!("{queue_wait:.6}");
         for (name, value) in
             [("x-forewarm-queue-wait-seconds", wait.as_str()), ("x-forewarm-replica", replica)]
         {
@@ -220,38 +277,42 @@ impl Forward {
     }
 }
 
-/// An answer whose first byte is there.
-enum Answer {
-    Begun {
-        parts: http::response::Parts,
-        first: Option<Frame<Bytes>>,
-        rest: Incoming,
-        is_stream: bool,
-        sender: Sender,
-    },
-    Whole(Response<Body>),
+fn is_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
-/// A replica that is starting or stopping says so with 503 or 500; any other error is the client's to see.
-async fn judge_error(parts: http::response::Parts, body: Incoming) -> Result<Answer, Failed> {
-    let limited = http_body_util::Limited::new(body, MAX_ERROR_BYTES);
-    let bytes = limited.collect().await.map_err(|error| Failed::Ended(error.to_string()))?.to_bytes();
-    let says = |words: &[u8]| bytes.windows(words.len()).any(|window| window == words);
+/// The next bytes of an answer; `None` at its end.
+async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Failed> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Failed::Ended(error.to_string()))?;
+        // Trailers are not passed on; none of these engines sends any.
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// The first bytes of an answer, `most` or somewhat more of them.
+async fn read_up_to(body: &mut Incoming, most: usize) -> Result<Bytes, Failed> {
+    let mut read = BytesMut::new();
+    while read.len() < most
+        && let Some(data) = next_data(body).await?
+    {
+        read.extend_from_slice(&data);
+    }
+    Ok(read.freeze())
+}
+
+/// Whether an error says that the replica is starting or stopping; any other is the client's to see.
+fn is_passing(words: &[u8]) -> bool {
+    let says = |part: &[u8]| words.windows(part.len()).any(|window| window == part);
     // llama.cpp while loading; vLLM after SIGTERM, and beyond its admission limit.
     let passing = [b"Loading model".as_slice(), b"after shutdown", b"shutting down", b"currently busy"];
-    if passing.into_iter().any(says) {
-        return Err(Failed::NotServing(parts.status));
-    }
-    Ok(Answer::Whole(Response::from_parts(parts, crate::answer::full(bytes))))
-}
-
-fn describe(failed: &Failed, replica: &str) -> String {
-    match failed {
-        Failed::Refused(error) => format!("`{replica}` takes no connection: {error}"),
-        Failed::Ended(error) => format!("`{replica}` ended before its first byte: {error}"),
-        Failed::NotServing(status) => format!("`{replica}` is starting or stopping ({status})"),
-        Failed::Gone => format!("`{replica}` is gone"),
-    }
+    passing.into_iter().any(says)
 }
 
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
@@ -279,17 +340,16 @@ impl<'a> ClientLeft<'a> {
         Self { scaler: Some(scaler) }
     }
 
-    /// Somebody else counts.
-    fn counted<T>(&mut self, outcome: impl FnOnce() -> T) -> T {
+    /// Somebody else has counted, or will.
+    fn counted(&mut self) {
         self.scaler = None;
-        outcome()
     }
 }
 
 impl Drop for ClientLeft<'_> {
     fn drop(&mut self) {
         if let Some(scaler) = self.scaler {
-            scaler.account.fail(Cause::ClientLeft);
+            scaler.fail(Cause::ClientLeft);
         }
     }
 }

@@ -4,29 +4,32 @@
 //! Late binding: a replica is given at most its concurrency, everything else waits here in the order it
 //! came. A replica that becomes ready takes as many as it has slots, no more.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::{ReplicaId, pool::Endpoint};
 
-/// A waiting request's place. Smaller tickets go first.
-pub type Ticket = i64;
+use crate::queue::Queue;
+pub use crate::queue::{QueueBounds, QueueFull, Ticket};
+
+/// Connections in a row that may end before an answer began until a replica is put aside. One alone may
+/// be the request's fault, and must not keep everybody from the replica.
+const STRIKES: u32 = 3;
 
 /// The queue and the slots of one scaler. `W` is whatever waits: a channel, or a number in a simulation.
+///
+/// After every call that changes something, [`Pool::grant`] is to be called until it returns `None`.
+/// Times are durations since any fixed moment of the caller's choice.
 #[derive(Debug)]
 pub struct Pool<W> {
     replicas: BTreeMap<ReplicaId, Slots>,
-    waiting: BTreeMap<Ticket, Waiting<W>>,
-    bytes: u64,
-    next_back: Ticket,
-    next_front: Ticket,
-    max_requests: u32,
-    max_bytes: u64,
+    queue: Queue<Waiting<W>>,
+    clocks: Clocks,
 }
 
 #[derive(Debug)]
 struct Waiting<W> {
-    bytes: u64,
     avoid: Option<ReplicaId>,
+    since: Duration,
     waiter: W,
 }
 
@@ -39,8 +42,12 @@ struct Slots {
     draining: bool,
     /// In the plan; a replica that left it is kept until its last slot is given back.
     planned: bool,
-    /// Refused a connection; gets nothing until a plan or a probe says that it is well.
+    /// Put aside: gets nothing until [`Pool::readmit`].
     suspended: bool,
+    /// Unanswered tries since the last answer.
+    strikes: u32,
+    /// Times it was put aside since the last answer.
+    suspensions: u32,
 }
 
 /// A slot at a replica, to be given back with [`Pool::release`].
@@ -48,31 +55,69 @@ struct Slots {
 pub struct Grant {
     /// The replica.
     pub replica: ReplicaId,
-    /// Its address.
-    pub address: String,
 }
 
-/// There is no place in the queue.
+/// How a replica failed a request before the first byte of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueFull;
+pub enum Fault {
+    /// It takes no connection, or says that it is starting or stopping: the next request would fare no better.
+    NotServing,
+    /// The connection ended without an answer.
+    Ended,
+}
 
-impl<W> Pool<W> {
-    /// An empty pool with these limits of the queue.
-    pub fn new(max_requests: u32, max_bytes: u64) -> Self {
-        Self {
-            replicas: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            bytes: 0,
-            next_back: 0,
-            next_front: -1,
-            max_requests,
-            max_bytes,
-        }
+/// How long a pool has had a serving replica, and how long it had none, since it began.
+///
+/// A request is charged by the difference of two of these, so that its cold start and its wait for a slot
+/// are two clocks, and nobody needs to be woken when one stops and the other runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    warm: bool,
+    since: Duration,
+    warm_total: Duration,
+    cold_total: Duration,
+}
+
+impl Clocks {
+    fn advance(&mut self, now: Duration, warm: bool) {
+        *self = Self { warm, ..self.at(now) };
     }
 
-    /// Replaces replicas and limits. Returns the replicas that left.
-    pub fn apply(&mut self, endpoints: &[Endpoint], max_requests: u32, max_bytes: u64) -> Vec<ReplicaId> {
-        (self.max_requests, self.max_bytes) = (max_requests, max_bytes);
+    /// The same clocks at `now`; time does not run backwards.
+    pub fn at(mut self, now: Duration) -> Self {
+        let passed = now.saturating_sub(self.since);
+        if self.warm {
+            self.warm_total += passed;
+        } else {
+            self.cold_total += passed;
+        }
+        self.since = self.since.max(now);
+        self
+    }
+
+    /// Whether a replica serves.
+    pub fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// Time with, and time without a serving replica since `earlier`.
+    pub fn since(&self, earlier: &Self) -> (Duration, Duration) {
+        (
+            self.warm_total.saturating_sub(earlier.warm_total),
+            self.cold_total.saturating_sub(earlier.cold_total),
+        )
+    }
+}
+
+impl<W> Pool<W> {
+    /// A pool without replicas.
+    pub fn new(bounds: QueueBounds) -> Self {
+        Self { replicas: BTreeMap::new(), queue: Queue::new(bounds), clocks: Clocks::default() }
+    }
+
+    /// Replaces replicas and bounds. Returns the replicas that left.
+    pub fn apply(&mut self, endpoints: &[Endpoint], bounds: QueueBounds, now: Duration) -> Vec<ReplicaId> {
+        self.queue.bounds = bounds;
         let mut left = Vec::new();
         for (id, slots) in &mut self.replicas {
             if slots.planned && !endpoints.iter().any(|endpoint| &endpoint.replica == id) {
@@ -82,22 +127,26 @@ impl<W> Pool<W> {
         }
         for endpoint in endpoints {
             let slots = self.replicas.entry(endpoint.replica.clone()).or_insert_with(|| Slots {
-                address: String::new(),
+                address: endpoint.address.clone(),
                 max_concurrency: 0,
                 in_flight: 0,
                 draining: false,
                 planned: true,
                 suspended: false,
+                strikes: 0,
+                suspensions: 0,
             });
-            if slots.address != endpoint.address {
+            // Somewhere else, or back again: what it did before says nothing.
+            if slots.address != endpoint.address || !slots.planned {
                 slots.address.clone_from(&endpoint.address);
-                slots.suspended = false;
+                (slots.suspended, slots.strikes, slots.suspensions) = (false, 0, 0);
             }
             slots.max_concurrency = endpoint.max_concurrency;
             slots.draining = endpoint.draining;
             slots.planned = true;
         }
         self.replicas.retain(|_, slots| slots.planned || slots.in_flight > 0);
+        self.tick(now);
         left
     }
 
@@ -105,59 +154,45 @@ impl<W> Pool<W> {
     ///
     /// # Errors
     /// When the queue is full, unless a slot is free: then nobody has to wait.
-    pub fn enqueue(&mut self, bytes: u64, waiter: W) -> Result<Ticket, QueueFull> {
-        let full = self.waiting.len() >= self.max_requests as usize
-            || self.bytes.saturating_add(bytes) > self.max_bytes;
-        if full && !(self.waiting.is_empty() && self.best(None).is_some()) {
+    pub fn enqueue(&mut self, bytes: u64, now: Duration, waiter: W) -> Result<Ticket, QueueFull> {
+        let waits = self.queue.len() > 0 || self.best(None).is_none();
+        if waits && self.queue.is_full_for(bytes) {
             return Err(QueueFull);
         }
-        let ticket = self.next_back;
-        self.next_back += 1;
-        self.insert(ticket, bytes, None, waiter);
-        Ok(ticket)
+        Ok(self.queue.push_back(bytes, Waiting { avoid: None, since: now, waiter }))
     }
 
-    /// Puts a request that was accepted before in front of all others; it prefers any other replica to
-    /// the one that failed it. It had its place, so no limit applies.
-    pub fn enqueue_again(&mut self, bytes: u64, avoid: ReplicaId, waiter: W) -> Ticket {
-        let ticket = self.next_front;
-        self.next_front -= 1;
-        self.insert(ticket, bytes, Some(avoid), waiter);
-        ticket
-    }
-
-    fn insert(&mut self, ticket: Ticket, bytes: u64, avoid: Option<ReplicaId>, waiter: W) {
-        self.bytes += bytes;
-        self.waiting.insert(ticket, Waiting { bytes, avoid, waiter });
+    /// Puts a request that was accepted at `since` in front of all others; it prefers any other replica to
+    /// the one that failed it. It had its place, so no bound applies.
+    pub fn enqueue_again(&mut self, bytes: u64, since: Duration, avoid: ReplicaId, waiter: W) -> Ticket {
+        self.queue.push_front(bytes, Waiting { avoid: Some(avoid), since, waiter })
     }
 
     /// Takes a request out of the queue; `None` when it has been granted a slot already.
     pub fn cancel(&mut self, ticket: Ticket) -> Option<W> {
-        let waiting = self.waiting.remove(&ticket)?;
-        self.bytes -= waiting.bytes;
-        Some(waiting.waiter)
+        self.queue.remove(ticket).map(|waiting| waiting.waiter)
     }
 
-    /// Grants the oldest waiting request a slot at the replica with the least work. To be called until it
+    /// Grants the first waiting request a slot at the replica with the least work. To be called until it
     /// returns `None`, whenever anything changed.
     pub fn grant(&mut self) -> Option<(W, Grant)> {
-        let (&ticket, waiting) = self.waiting.first_key_value()?;
-        let replica = self.best(waiting.avoid.as_ref())?;
-        let waiter = self.cancel(ticket)?;
+        let (ticket, waiting) = self.queue.first()?;
+        let replica = self.best(waiting.avoid.as_ref())?.clone();
         let slots = self.replicas.get_mut(&replica)?;
+        let waiting = self.queue.remove(ticket)?;
         slots.in_flight += 1;
-        Some((waiter, Grant { address: slots.address.clone(), replica }))
+        Some((waiting.waiter, Grant { replica }))
     }
 
     /// The open replica with the least work, relative to what it can take; `avoid` only if there is no other.
-    fn best(&self, avoid: Option<&ReplicaId>) -> Option<ReplicaId> {
+    fn best(&self, avoid: Option<&ReplicaId>) -> Option<&ReplicaId> {
         let open = self.replicas.iter().filter(|(_, slots)| slots.is_open());
         open.min_by(|(a_id, a), (b_id, b)| {
             let work =
                 |slots: &Slots, other: &Slots| u64::from(slots.in_flight) * u64::from(other.max_concurrency);
             (avoid == Some(*a_id)).cmp(&(avoid == Some(*b_id))).then(work(a, b).cmp(&work(b, a)))
         })
-        .map(|(id, _)| id.clone())
+        .map(|(id, _)| id)
     }
 
     /// Gives a slot back.
@@ -170,37 +205,80 @@ impl<W> Pool<W> {
         }
     }
 
-    /// Keeps requests from a replica that refused a connection, or lets them come again. Returns whether
-    /// that is news.
-    pub fn suspend(&mut self, replica: &ReplicaId, suspended: bool) -> bool {
-        self.replicas
-            .get_mut(replica)
-            .is_some_and(|slots| std::mem::replace(&mut slots.suspended, suspended) != suspended)
+    /// A replica began an answer: it is well.
+    pub fn answered(&mut self, replica: &ReplicaId) {
+        if let Some(slots) = self.replicas.get_mut(replica) {
+            (slots.strikes, slots.suspensions) = (0, 0);
+        }
     }
 
-    /// Whether a replica is in the plan.
-    pub fn has(&self, replica: &ReplicaId) -> bool {
-        self.replicas.get(replica).is_some_and(|slots| slots.planned)
+    /// A replica failed a request. Returns how often it was put aside since its last answer when it is put
+    /// aside now; then the caller sees to it that [`Pool::readmit`] is called some time.
+    pub fn failed(&mut self, replica: &ReplicaId, fault: Fault, now: Duration) -> Option<u32> {
+        // One that left is not asked again anyway.
+        let slots = self.replicas.get_mut(replica).filter(|slots| slots.planned)?;
+        slots.strikes = match fault {
+            Fault::NotServing => STRIKES,
+            Fault::Ended => slots.strikes + 1,
+        };
+        if slots.suspended || slots.strikes < STRIKES {
+            return None;
+        }
+        slots.suspended = true;
+        slots.suspensions += 1;
+        let times = slots.suspensions;
+        self.tick(now);
+        Some(times)
+    }
+
+    /// Lets requests come to a replica again that was put aside.
+    pub fn readmit(&mut self, replica: &ReplicaId, now: Duration) {
+        if let Some(slots) = self.replicas.get_mut(replica) {
+            slots.suspended = false;
+            slots.strikes = 0;
+            self.tick(now);
+        }
+    }
+
+    /// Whether a replica is put aside.
+    pub fn is_suspended(&self, replica: &ReplicaId) -> bool {
+        self.replicas.get(replica).is_some_and(|slots| slots.planned && slots.suspended)
     }
 
     /// Whether any replica could take requests if it had a slot free.
     pub fn is_warm(&self) -> bool {
-        self.replicas.values().any(|slots| slots.planned && !slots.draining && !slots.suspended)
+        self.replicas.values().any(Slots::is_serving)
+    }
+
+    /// The two clocks at `now`.
+    pub fn clocks(&self, now: Duration) -> Clocks {
+        self.clocks.at(now)
+    }
+
+    fn tick(&mut self, now: Duration) {
+        let warm = self.is_warm();
+        self.clocks.advance(now, warm);
     }
 
     /// Waiting requests.
     pub fn queued(&self) -> usize {
-        self.waiting.len()
+        self.queue.len()
     }
 
     /// Bytes of their bodies.
     pub fn queued_bytes(&self) -> u64 {
-        self.bytes
+        self.queue.bytes()
     }
 
-    /// What waits longest.
-    pub fn oldest(&self) -> Option<&W> {
-        self.waiting.first_key_value().map(|(_, waiting)| &waiting.waiter)
+    /// When the request was accepted that waits longest. Those that were sent back stand in front in any
+    /// order, so all of them are looked at, up to the first that was not.
+    pub fn oldest(&self) -> Option<Duration> {
+        let mut sent_back = true;
+        self.queue
+            .iter()
+            .take_while(|waiting| std::mem::replace(&mut sent_back, waiting.avoid.is_some()))
+            .map(|waiting| waiting.since)
+            .min()
     }
 
     /// Requests at replicas, by replica.
@@ -210,7 +288,11 @@ impl<W> Pool<W> {
 }
 
 impl Slots {
+    fn is_serving(&self) -> bool {
+        self.planned && !self.draining && !self.suspended && self.max_concurrency > 0
+    }
+
     fn is_open(&self) -> bool {
-        self.planned && !self.draining && !self.suspended && self.in_flight < self.max_concurrency
+        self.is_serving() && self.in_flight < self.max_concurrency
     }
 }

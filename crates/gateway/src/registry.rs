@@ -1,14 +1,15 @@
 //! The scalers of this gateway, and the handle by which a controller in this process speaks to them.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use forewarm_core::{
     ScalerId,
     pool::{PoolPlan, PoolReport},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::scaler::Scaler;
 
@@ -16,10 +17,29 @@ use crate::scaler::Scaler;
 const MAX_SCALERS: usize = 1_024;
 
 /// What a controller in the same process holds of a gateway.
-#[derive(Clone, Debug)]
+///
+/// A clone is an observer of its own: what one has seen by [`GatewayHandle::report`] is still news to another.
+#[derive(Debug)]
 pub struct GatewayHandle {
-    scalers: Arc<RwLock<BTreeMap<ScalerId, Arc<Scaler>>>>,
+    shared: Arc<Shared>,
+    /// The versions that this handle's last reports showed.
+    seen: Mutex<BTreeMap<ScalerId, u64>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    routes: RwLock<Routes>,
+    stopping: CancellationToken,
     speed: f64,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    scalers: BTreeMap<ScalerId, (Arc<Scaler>, Vec<String>)>,
+    /// Scalers by their models; where two name the same model, the first by name has it.
+    by_model: HashMap<String, Arc<Scaler>>,
+    /// The first scaler that takes every model.
+    catch_all: Option<Arc<Scaler>>,
 }
 
 /// No plan was ever given for this scaler.
@@ -27,9 +47,16 @@ pub struct GatewayHandle {
 #[error("the gateway has no plan for scaler `{0}`")]
 pub struct UnknownScaler(pub ScalerId);
 
+impl Clone for GatewayHandle {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), seen: Mutex::default() }
+    }
+}
+
 impl GatewayHandle {
-    pub(crate) fn new(speed: f64) -> Self {
-        Self { scalers: Arc::default(), speed }
+    pub(crate) fn new(speed: f64, stopping: CancellationToken) -> Self {
+        let shared = Shared { routes: RwLock::default(), stopping, speed };
+        Self { shared: Arc::new(shared), seen: Mutex::default() }
     }
 
     /// Serves this plan from now on. When it returns, no request goes to a draining or missing replica.
@@ -43,15 +70,22 @@ impl GatewayHandle {
     }
 
     fn scaler_or_new(&self, plan: &PoolPlan) -> Option<Arc<Scaler>> {
-        let mut scalers = self.scalers.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(scaler) = scalers.get(&plan.scaler) {
+        if let Some((scaler, models)) = self.routes().scalers.get(&plan.scaler)
+            && *models == plan.models
+        {
             return Some(Arc::clone(scaler));
         }
-        if scalers.len() >= MAX_SCALERS {
-            return None;
-        }
-        let scaler = Arc::new(Scaler::new(plan.clone(), self.speed));
-        scalers.insert(plan.scaler.clone(), Arc::clone(&scaler));
+        let mut routes = self.shared.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let full = routes.scalers.len() >= MAX_SCALERS;
+        let scaler = match routes.scalers.get(&plan.scaler) {
+            Some((scaler, _)) => Arc::clone(scaler),
+            None if full => return None,
+            None => {
+                Arc::new(Scaler::new(plan.clone(), self.shared.speed, self.shared.stopping.child_token()))
+            }
+        };
+        routes.scalers.insert(plan.scaler.clone(), (Arc::clone(&scaler), plan.models.clone()));
+        routes.index();
         Some(scaler)
     }
 
@@ -60,32 +94,68 @@ impl GatewayHandle {
     /// # Errors
     /// When no plan was ever given for it.
     pub fn report(&self, scaler: &ScalerId) -> Result<PoolReport, UnknownScaler> {
-        self.scaler(scaler).map(|scaler| scaler.report()).ok_or_else(|| UnknownScaler(scaler.clone()))
+        let found = self.scaler(scaler).ok_or_else(|| UnknownScaler(scaler.clone()))?;
+        let (report, version) = found.report();
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(scaler.clone(), version);
+        Ok(report)
     }
 
-    /// Returns when the queue or the work in flight changed since the last report; never for an unknown scaler.
+    /// Returns when the queue or the work in flight changed since this handle's last report; never for an
+    /// unknown scaler. Any number of changes before the next report count as one.
     pub async fn changed(&self, scaler: &ScalerId) {
-        match self.scaler(scaler) {
-            Some(scaler) => scaler.changed_since_report().await,
-            None => std::future::pending().await,
-        }
+        let Some(found) = self.scaler(scaler) else {
+            return std::future::pending().await;
+        };
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(scaler).copied();
+        let mut versions = found.versions();
+        // The sender lives as long as `found`, so this ends only with a change.
+        drop(versions.wait_for(|version| Some(*version) != seen).await);
+    }
+
+    fn routes(&self) -> RwLockReadGuard<'_, Routes> {
+        self.shared.routes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn scaler(&self, id: &ScalerId) -> Option<Arc<Scaler>> {
-        self.scalers.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.routes().scalers.get(id).map(|(scaler, _)| Arc::clone(scaler))
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Scaler>> {
-        self.scalers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.routes().scalers.values().map(|(scaler, _)| Arc::clone(scaler)).collect()
     }
 
-    /// The scaler of a model; one without a list of models takes every model that no other names.
+    pub(crate) fn models(&self) -> Vec<String> {
+        self.routes().scalers.values().flat_map(|(_, models)| models.iter().cloned()).collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.routes().scalers.is_empty()
+    }
+
+    /// The scaler of a model: the one that names it, or one that takes every model; for a request that names
+    /// none, also the only one there is.
     pub(crate) fn by_model(&self, model: Option<&str>) -> Option<Arc<Scaler>> {
-        let scalers = self.scalers.read().unwrap_or_else(PoisonError::into_inner);
-        let named = scalers
-            .values()
-            .find(|scaler| model.is_some_and(|model| scaler.models().iter().any(|name| name == model)));
-        let only = || if scalers.len() == 1 && model.is_none() { scalers.values().next() } else { None };
-        named.or_else(|| scalers.values().find(|scaler| scaler.models().is_empty())).or_else(only).cloned()
+        let routes = self.routes();
+        let named = model.and_then(|model| routes.by_model.get(model));
+        let only = || match routes.scalers.len() {
+            1 if model.is_none() => routes.scalers.values().next().map(|(scaler, _)| scaler),
+            _ => None,
+        };
+        named.or(routes.catch_all.as_ref()).or_else(only).cloned()
+    }
+}
+
+impl Routes {
+    fn index(&mut self) {
+        self.by_model.clear();
+        self.catch_all = None;
+        for (scaler, models) in self.scalers.values() {
+            if models.is_empty() {
+                self.catch_all.get_or_insert_with(|| Arc::clone(scaler));
+            }
+            for model in models {
+                self.by_model.entry(model.clone()).or_insert_with(|| Arc::clone(scaler));
+            }
+        }
     }
 }

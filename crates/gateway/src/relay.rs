@@ -15,94 +15,99 @@ use crate::{
     account::Cause,
     answer::{BodyError, error_event},
     scaler::{Scaler, Slot},
+    sse::Watch,
     upstream::Sender,
 };
 
-/// The line that ends an OpenAI stream.
-const DONE: &[u8] = b"data: [DONE]";
-/// Bytes at the end of a stream in which [`DONE`] must be: the line, and line ends or a comment after it.
-const TAIL: usize = 64;
+/// What counts as the end of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The end of its bytes, as HTTP frames them.
+    Http,
+    /// The same; it is an event stream, so that an error can be said in it.
+    Events,
+    /// An event stream that says `[DONE]` before it ends: an end without it is a death.
+    EventsUntilDone,
+}
 
 /// The body of an answer on its way from a replica to a client. Holds the slot until it ends.
 pub(crate) struct Relay {
     upstream: Incoming,
-    first: Option<Frame<Bytes>>,
-    stream: Option<Tail>,
+    first: Option<Bytes>,
+    ending: Ending,
+    watch: Watch,
     scaler: Arc<Scaler>,
-    slot: Option<Slot>,
-    sender: Option<Sender>,
+    /// Given up when the answer has ended, with whatever end.
+    held: Option<(Slot, Sender)>,
     gone: Pin<Box<WaitForCancellationFutureOwned>>,
-    ended: bool,
-}
-
-/// The last bytes of a stream.
-#[derive(Default)]
-struct Tail(Vec<u8>);
-
-impl Tail {
-    fn push(&mut self, data: &[u8]) {
-        if data.len() >= TAIL {
-            self.0.clear();
-            self.0.extend_from_slice(&data[data.len() - TAIL..]);
-        } else {
-            let excess = (self.0.len() + data.len()).saturating_sub(TAIL);
-            self.0.drain(..excess);
-            self.0.extend_from_slice(data);
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.0.windows(DONE.len()).any(|window| window == DONE)
-    }
+    is_server_error: bool,
 }
 
 impl Relay {
-    /// `first` is the frame that was read to make sure that the replica answers at all; `is_stream` says
-    /// that the answer is an event stream, which must end with `[DONE]`.
+    /// `first` is what was read already to make sure that the replica answers at all.
     pub(crate) fn new(
         upstream: Incoming,
-        first: Option<Frame<Bytes>>,
-        is_stream: bool,
+        first: Option<Bytes>,
+        ending: Ending,
+        is_server_error: bool,
         scaler: Arc<Scaler>,
-        slot: Slot,
-        sender: Sender,
+        (slot, sender): (Slot, Sender),
     ) -> Self {
         let gone = Box::pin(slot.gone.clone().cancelled_owned());
-        let stream = is_stream.then(Tail::default);
-        Self { upstream, first, stream, scaler, slot: Some(slot), sender: Some(sender), gone, ended: false }
+        let held = Some((slot, sender));
+        let watch = Watch::default();
+        let mut relay = Self { upstream, first, ending, watch, scaler, held, gone, is_server_error };
+        if relay.first.is_none() {
+            // Nothing more will be asked for: an empty answer is whole.
+            relay.finished();
+        }
+        relay
     }
 
-    fn see(&mut self, frame: &Frame<Bytes>) {
-        self.scaler.account.frame();
-        if let (Some(tail), Some(data)) = (&mut self.stream, frame.data_ref()) {
-            tail.push(data);
+    /// Takes note of what passes, and of the end as soon as it is certain: nobody asks for more after the
+    /// last byte of a known length.
+    fn see(&mut self, data: &[u8]) {
+        if self.ending != Ending::Http {
+            self.scaler.account.events(self.watch.see(data));
+        }
+        if self.upstream.is_end_stream() && self.is_whole() {
+            self.finished();
         }
     }
 
-    /// The replica is gone, or stopped in the middle.
+    fn is_whole(&self) -> bool {
+        self.ending != Ending::EventsUntilDone || self.watch.is_done()
+    }
+
+    fn has_said_done(&self) -> bool {
+        self.ending == Ending::EventsUntilDone && self.watch.is_done()
+    }
+
+    /// The replica is gone, or stopped in the middle; or the gateway has to.
     fn broken(&mut self, why: &str) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.ended = true;
-        self.scaler.account.fail(Cause::ReplicaDiedMidStream);
-        let replica = self.slot.take().map(|slot| slot.replica.clone());
-        tracing::warn!(
-            replica = replica.as_ref().map(|id| id.as_str()),
-            why,
-            "a replica died in the middle of an answer"
-        );
-        if self.stream.is_some() {
-            Poll::Ready(Some(Ok(Frame::data(error_event()))))
-        } else {
+        let stopping = self.scaler.stopping.is_cancelled();
+        let cause = if stopping { Cause::GatewayStopping } else { Cause::ReplicaDiedMidStream };
+        self.scaler.fail(cause);
+        if let Some((slot, _)) = self.held.take() {
+            let (scaler, replica) = (self.scaler.id.as_str(), slot.replica.as_str());
+            tracing::warn!(scaler, replica, why, "an answer was cut in the middle");
+        }
+        if self.ending == Ending::Http {
             // Only a broken connection tells the client that the answer is not whole.
             Poll::Ready(Some(Err(why.into())))
+        } else {
+            Poll::Ready(Some(Ok(Frame::data(error_event(cause, self.watch.is_between_events())))))
         }
     }
 
     fn finished(&mut self) {
-        self.ended = true;
-        self.scaler.account.succeed();
-        if let (Some(slot), Some(sender)) = (self.slot.take(), self.sender.take()) {
-            slot.connections.put_back(sender);
+        let Some((slot, sender)) = self.held.take() else { return };
+        if self.is_server_error {
+            self.scaler.fail(Cause::UpstreamError);
+        } else {
+            self.scaler.account.succeed();
         }
+        slot.connections.put_back(sender);
     }
 }
 
@@ -116,73 +121,54 @@ impl HttpBody for Relay {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(first) = self.first.take() {
             self.see(&first);
-            return Poll::Ready(Some(Ok(first)));
+            return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        if self.ended {
+        if self.held.is_none() {
             return Poll::Ready(None);
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.upstream).poll_frame(context) else {
-            // A replica that hangs is given up when the controller says that it is gone.
-            ready!(self.gone.as_mut().poll(context));
-            return self.broken("it is gone");
-        };
-        match frame {
-            Some(Ok(frame)) => {
-                self.see(&frame);
-                Poll::Ready(Some(Ok(frame)))
+        let why = match Pin::new(&mut self.upstream).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.see(data);
+                }
+                return Poll::Ready(Some(Ok(frame)));
             }
-            Some(Err(error)) => self.broken(&error.to_string()),
-            None if self.stream.as_ref().is_some_and(|tail| !tail.is_done()) => {
-                self.broken("the stream ended without [DONE]")
-            }
-            None => {
+            Poll::Ready(None) if self.is_whole() => {
                 self.finished();
-                Poll::Ready(None)
+                return Poll::Ready(None);
             }
+            Poll::Ready(None) => "the stream ended without [DONE]".to_owned(),
+            Poll::Ready(Some(Err(error))) => error.to_string(),
+            Poll::Pending => {
+                // A replica that hangs is given up when the controller says that it is gone.
+                ready!(self.gone.as_mut().poll(context));
+                "the replica is gone, or the gateway stops".to_owned()
+            }
+        };
+        if self.has_said_done() {
+            // Whatever goes wrong after the last event is no harm to anybody.
+            self.finished();
+            return Poll::Ready(None);
         }
+        self.broken(&why)
     }
 
     fn is_end_stream(&self) -> bool {
-        // Asked before the first poll too: the end must be seen by `poll_frame`, which counts it.
-        self.ended && self.first.is_none()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::default()
+        self.held.is_none() && self.first.is_none()
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if !self.ended {
-            // Dropping the upstream's body closes its connection, which stops the generation.
-            self.scaler.account.fail(Cause::ClientLeft);
+        if self.held.is_none() {
+            return;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn the_end_of_a_stream_is_found_however_it_is_cut(cuts in prop::collection::vec(1_usize..40, 0..30), done in any::<bool>()) {
-            let mut text = b"data: {\"x\":1}\n\n".repeat(20);
-            if done {
-                text.extend_from_slice(b"data: [DONE]\n\n");
-            }
-            let mut tail = Tail::default();
-            let mut rest = text.as_slice();
-            for cut in cuts {
-                let (now, later) = rest.split_at(cut.min(rest.len()));
-                tail.push(now);
-                rest = later;
-            }
-            tail.push(rest);
-            prop_assert_eq!(tail.is_done(), done);
+        // Many clients hang up right after `[DONE]`, before the end of the body.
+        if self.has_said_done() {
+            self.scaler.account.succeed();
+        } else {
+            self.scaler.fail(Cause::ClientLeft);
         }
+        // Dropping the upstream's body closes its connection, which stops the generation.
     }
 }

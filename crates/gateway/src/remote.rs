@@ -7,17 +7,19 @@ use forewarm_core::{
     ScalerId,
     pool::{PoolPlan, PoolReport},
 };
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use crate::upstream::Connections;
+use crate::{config::ControlToken, control_api::HEARTBEAT, upstream::Connections};
 
 /// Bytes of an answer that are read at most.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Longest wait for an answer: the gateway does nothing slow here.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest silence of the stream of reports before it is taken for dead: some heartbeats may be late.
+const MAX_SILENCE: Duration = HEARTBEAT.saturating_mul(5);
 /// Wait before the stream of reports is opened again.
 const RECONNECT: Duration = Duration::from_millis(200);
 
@@ -26,6 +28,7 @@ const RECONNECT: Duration = Duration::from_millis(200);
 pub struct RemoteGateway {
     scaler: ScalerId,
     connections: Arc<Connections>,
+    token: Option<ControlToken>,
     changes: watch::Receiver<u64>,
     seen: std::sync::atomic::AtomicU64,
     follower: tokio::task::JoinHandle<()>,
@@ -42,10 +45,19 @@ pub struct RemoteError {
 impl RemoteGateway {
     /// Speaks to the control port at `address` (`host:port`), and follows its reports from now on.
     pub fn new(scaler: ScalerId, address: &str) -> Self {
+        Self::connect(scaler, address, None)
+    }
+
+    /// The same, for a gateway that asks for a token.
+    pub fn with_token(scaler: ScalerId, address: &str, token: ControlToken) -> Self {
+        Self::connect(scaler, address, Some(token))
+    }
+
+    fn connect(scaler: ScalerId, address: &str, token: Option<ControlToken>) -> Self {
         let connections = Arc::new(Connections::new(address.to_owned()));
-        let (sender, changes) = watch::channel(0);
-        let follower = tokio::spawn(follow(Arc::clone(&connections), scaler.clone(), sender));
-        Self { scaler, connections, changes, seen: 0.into(), follower }
+        let (sender, changes) = watch::channel(1);
+        let follower = tokio::spawn(follow(Arc::clone(&connections), scaler.clone(), token.clone(), sender));
+        Self { scaler, connections, token, changes, seen: 0.into(), follower }
     }
 
     /// Makes the gateway serve this plan.
@@ -77,8 +89,13 @@ impl RemoteGateway {
     }
 
     async fn ask(&self, method: Method, body: Vec<u8>) -> Result<Bytes, RemoteError> {
-        let request =
-            request(&self.connections, method, &format!("/forewarm/v1/pools/{}", self.scaler), body);
+        let request = request(
+            &self.connections,
+            self.token.as_ref(),
+            method,
+            &format!("/forewarm/v1/pools/{}", self.scaler),
+            body,
+        );
         let answer = async {
             let (response, sender) =
                 self.connections.send(&request).await.map_err(|error| self.error(error))?;
@@ -108,24 +125,39 @@ impl Drop for RemoteGateway {
     }
 }
 
-fn request(connections: &Connections, method: Method, path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
+fn request(
+    connections: &Connections,
+    token: Option<&ControlToken>,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(Bytes::from(body)));
     *request.method_mut() = method;
     if let Ok(uri) = path.parse() {
         *request.uri_mut() = uri;
     }
     if let Ok(host) = connections.address().parse() {
-        request.headers_mut().insert(http::header::HOST, host);
+        request.headers_mut().insert(header::HOST, host);
+    }
+    if let Some(Ok(mut value)) = token.map(|token| HeaderValue::try_from(token.bearer())) {
+        value.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, value);
     }
     request
 }
 
 /// Counts the gateway's reports; also each time that its stream begins or ends.
-async fn follow(connections: Arc<Connections>, scaler: ScalerId, changes: watch::Sender<u64>) {
+async fn follow(
+    connections: Arc<Connections>,
+    scaler: ScalerId,
+    token: Option<ControlToken>,
+    changes: watch::Sender<u64>,
+) {
     let path = format!("/forewarm/v1/pools/{scaler}/events");
     loop {
-        let request = request(&connections, Method::GET, &path, Vec::new());
-        if let Ok((response, _sender)) = connections.send(&request).await
+        let request = request(&connections, token.as_ref(), Method::GET, &path, Vec::new());
+        if let Ok(Ok((response, _sender))) = tokio::time::timeout(TIMEOUT, connections.send(&request)).await
             && response.status() == StatusCode::OK
         {
             read_reports(response.into_body(), &changes).await;
@@ -136,7 +168,10 @@ async fn follow(connections: Arc<Connections>, scaler: ScalerId, changes: watch:
 }
 
 async fn read_reports(mut body: Incoming, changes: &watch::Sender<u64>) {
-    while let Some(Ok(_)) = body.frame().await {
-        changes.send_modify(|version| *version += 1);
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(MAX_SILENCE, body.frame()).await {
+        // A heartbeat is a comment, and no change.
+        if frame.data_ref().is_some_and(|data| !data.starts_with(b":")) {
+            changes.send_modify(|version| *version += 1);
+        }
     }
 }

@@ -2,16 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{PoolPlan, PoolReport},
+    pool::{PoolPlan, PoolReport, QueueLimits},
 };
 use tokio::{
     sync::{oneshot, watch},
@@ -20,36 +17,37 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::Account,
-    pool::{Pool, QueueFull, Ticket},
+    account::{Account, Cause},
+    pool::{Clocks, Fault, Pool, QueueBounds, QueueFull, Ticket},
     upstream::Connections,
 };
 
-/// Told to a client when nothing better is known about when to come again.
+/// Told to a client, in modelled time, when nothing better is known about when to come again.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Time on the wall between two tries to connect to a suspended replica.
-const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// Time on the wall before the first try to connect to a replica that was put aside; doubles each time.
+const FIRST_PROBE: Duration = Duration::from_millis(100);
+/// Longest time on the wall between two such tries: a replica that is well again is not missed for longer.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// One scaler at this gateway.
 #[derive(Debug)]
 pub(crate) struct Scaler {
     pub(crate) id: ScalerId,
     pub(crate) account: Account,
+    /// Cancelled when what is in flight or waits has to end.
+    pub(crate) stopping: CancellationToken,
     speed: f64,
+    began: Instant,
     state: Mutex<State>,
-    /// Whether a replica could serve: a cold start has a clock of its own.
-    warm: watch::Sender<bool>,
     /// Counts changes of the queue and of the work in flight.
     version: watch::Sender<u64>,
-    /// The version that the last report showed.
-    reported: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
     plan: PoolPlan,
     planned_at: Instant,
-    pool: Pool<Waiter>,
+    pool: Pool<oneshot::Sender<Slot>>,
     links: HashMap<ReplicaId, Link>,
 }
 
@@ -61,37 +59,45 @@ struct Link {
     gone: CancellationToken,
 }
 
+/// A place in the queue, given up when dropped.
 #[derive(Debug)]
-pub(crate) struct Waiter {
-    since: Instant,
-    slot: oneshot::Sender<Slot>,
+pub(crate) struct Place {
+    scaler: Arc<Scaler>,
+    ticket: Ticket,
+    granted: oneshot::Receiver<Slot>,
+    /// The pool's clocks when the place was taken.
+    pub(crate) clocks: Clocks,
+    left: bool,
 }
 
 /// A slot at a replica. Dropping it gives it back, and the next waiting request gets it.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    scaler: Arc<Scaler>,
+    scaler: Option<Arc<Scaler>>,
     pub(crate) replica: ReplicaId,
     pub(crate) connections: Arc<Connections>,
     pub(crate) gone: CancellationToken,
+    /// The pool's clocks when the slot was granted.
+    pub(crate) clocks: Clocks,
 }
 
 impl Scaler {
-    pub(crate) fn new(plan: PoolPlan, speed: f64) -> Self {
-        let queue = plan.queue;
+    pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken) -> Self {
+        let pool = Pool::new(bounds(&plan.queue));
+        let began = Instant::now();
         Self {
             id: plan.scaler.clone(),
             account: Account::default(),
+            stopping,
             speed,
+            began,
             state: Mutex::new(State {
                 plan: PoolPlan { endpoints: Vec::new(), ..plan },
-                planned_at: Instant::now(),
-                pool: Pool::new(queue.max_requests, queue.max_bytes),
+                planned_at: began,
+                pool,
                 links: HashMap::new(),
             }),
-            warm: watch::channel(false).0,
             version: watch::channel(1).0,
-            reported: AtomicU64::new(0),
         }
     }
 
@@ -100,134 +106,157 @@ impl Scaler {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Time on the wall since the scaler was first planned: the pool's time.
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Changes the state, hands out the slots that became free, and tells whoever wants to know.
+    fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> R {
+        let mut granted = Vec::new();
+        let result = {
+            let mut state = self.lock();
+            let now = self.now();
+            let result = change(&mut state, now);
+            self.grant(&mut state, now, &mut granted);
+            result
+        };
+        // A client that has left in this very moment leaves its slot to the next one.
+        loop {
+            let returned: Vec<Slot> =
+                granted.drain(..).filter_map(|(waiter, slot)| waiter.send(slot).err()).collect();
+            if returned.is_empty() {
+                break;
+            }
+            let mut state = self.lock();
+            let now = self.now();
+            for mut slot in returned {
+                slot.scaler = None;
+                state.pool.release(&slot.replica);
+            }
+            self.grant(&mut state, now, &mut granted);
+        }
+        self.version.send_modify(|version| *version += 1);
+        result
+    }
+
+    fn grant(
+        self: &Arc<Self>,
+        state: &mut State,
+        now: Duration,
+        granted: &mut Vec<(oneshot::Sender<Slot>, Slot)>,
+    ) {
+        while let Some((waiter, grant)) = state.pool.grant() {
+            // The pool grants planned replicas only, and each of them has a link.
+            let Some(Link { connections, gone }) = state.links.get(&grant.replica).cloned() else {
+                continue;
+            };
+            let (scaler, clocks) = (Some(Arc::clone(self)), state.pool.clocks(now));
+            granted.push((waiter, Slot { scaler, replica: grant.replica, connections, gone, clocks }));
+        }
+    }
+
     /// Serves this plan from now on. On return no request goes to a draining or missing replica.
     pub(crate) fn apply(self: &Arc<Self>, plan: &PoolPlan) {
-        {
-            let mut state = self.lock();
-            let queue = plan.queue;
-            let left = state.pool.apply(&plan.endpoints, queue.max_requests, queue.max_bytes);
-            for replica in left {
+        self.update(|state, now| {
+            for replica in state.pool.apply(&plan.endpoints, bounds(&plan.queue), now) {
                 if let Some(link) = state.links.remove(&replica) {
                     link.gone.cancel();
                 }
             }
             for endpoint in &plan.endpoints {
-                let stale = state
-                    .links
-                    .get(&endpoint.replica)
-                    .is_none_or(|link| link.connections.address() != endpoint.address);
-                if stale {
-                    let link = Link {
-                        connections: Arc::new(Connections::new(endpoint.address.clone())),
-                        gone: CancellationToken::new(),
-                    };
-                    if let Some(old) = state.links.insert(endpoint.replica.clone(), link) {
-                        old.gone.cancel();
-                    }
+                let link = state.links.get(&endpoint.replica);
+                if link.is_some_and(|link| link.connections.address() == endpoint.address) {
+                    continue;
+                }
+                let link = Link {
+                    connections: Arc::new(Connections::new(endpoint.address.clone())),
+                    gone: self.stopping.child_token(),
+                };
+                if let Some(old) = state.links.insert(endpoint.replica.clone(), link) {
+                    old.gone.cancel();
                 }
             }
             state.plan = plan.clone();
             state.planned_at = Instant::now();
-        }
-        self.changed();
-    }
-
-    /// Gives a request a place; the slot comes through the channel.
-    pub(crate) fn enqueue(
-        self: &Arc<Self>,
-        bytes: usize,
-    ) -> Result<(Ticket, oneshot::Receiver<Slot>), QueueFull> {
-        let (slot, granted) = oneshot::channel();
-        let waiter = Waiter { since: Instant::now(), slot };
-        let ticket = self.lock().pool.enqueue(bytes as u64, waiter)?;
-        self.changed();
-        Ok((ticket, granted))
-    }
-
-    /// Gives a request that was failed by `avoid` its place in front.
-    pub(crate) fn enqueue_again(
-        self: &Arc<Self>,
-        bytes: usize,
-        avoid: ReplicaId,
-        since: Instant,
-    ) -> (Ticket, oneshot::Receiver<Slot>) {
-        let (slot, granted) = oneshot::channel();
-        let ticket = self.lock().pool.enqueue_again(bytes as u64, avoid, Waiter { since, slot });
-        self.changed();
-        (ticket, granted)
-    }
-
-    /// Takes a request out of the queue.
-    pub(crate) fn cancel(self: &Arc<Self>, ticket: Ticket) {
-        let cancelled = self.lock().pool.cancel(ticket).is_some();
-        if cancelled {
-            self.changed();
-        }
-    }
-
-    /// Keeps requests from a replica that does not take connections, until it does again.
-    pub(crate) fn suspend(self: &Arc<Self>, replica: &ReplicaId, connections: &Arc<Connections>) {
-        if !self.lock().pool.suspend(replica, true) {
-            return;
-        }
-        self.changed();
-        let (scaler, replica, connections) = (Arc::clone(self), replica.clone(), Arc::clone(connections));
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(PROBE_INTERVAL).await;
-                let planned = scaler.lock().pool.has(&replica);
-                if !planned || connections.probe().await {
-                    break;
-                }
-            }
-            scaler.lock().pool.suspend(&replica, false);
-            scaler.changed();
         });
     }
 
-    /// Something changed: hands out free slots and tells whoever wants to know.
-    fn changed(self: &Arc<Self>) {
-        let mut granted = Vec::new();
-        let warm = {
-            let mut state = self.lock();
-            while let Some((waiter, grant)) = state.pool.grant() {
-                let Some(link) = state.links.get(&grant.replica).cloned() else {
-                    state.pool.release(&grant.replica);
-                    continue;
-                };
-                let scaler = Arc::clone(self);
-                let Link { connections, gone } = link;
-                granted.push((waiter.slot, Slot { scaler, replica: grant.replica, connections, gone }));
-            }
-            state.pool.is_warm()
-        };
-        self.warm.send_if_modified(|was| std::mem::replace(was, warm) != warm);
-        self.version.send_modify(|version| *version += 1);
-        for (waiter, slot) in granted {
-            // A client that left drops the receiver: the slot comes back here, and goes to the next.
-            drop(waiter.send(slot));
+    /// Gives a request a place.
+    pub(crate) fn enqueue(self: &Arc<Self>, bytes: usize) -> Result<Place, QueueFull> {
+        let (slot, granted) = oneshot::channel();
+        let (ticket, clocks) = self.update(|state, now| {
+            let ticket = state.pool.enqueue(bytes as u64, now, slot)?;
+            Ok((ticket, state.pool.clocks(now)))
+        })?;
+        Ok(Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false })
+    }
+
+    /// Gives a request that a replica failed its place in front, and the replica's slot to another.
+    pub(crate) fn enqueue_again(
+        self: &Arc<Self>,
+        bytes: usize,
+        accepted: Instant,
+        mut failed: Slot,
+        fault: Option<Fault>,
+    ) -> Place {
+        let (slot, granted) = oneshot::channel();
+        let since = accepted.saturating_duration_since(self.began);
+        failed.scaler = None;
+        let (ticket, clocks, put_aside) = self.update(|state, now| {
+            let put_aside = fault.and_then(|fault| state.pool.failed(&failed.replica, fault, now));
+            state.pool.release(&failed.replica);
+            let ticket = state.pool.enqueue_again(bytes as u64, since, failed.replica.clone(), slot);
+            (ticket, state.pool.clocks(now), put_aside)
+        });
+        if let Some(times) = put_aside {
+            self.probe(failed.replica.clone(), Arc::clone(&failed.connections), times);
         }
+        Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false }
     }
 
-    /// Follows whether a replica could serve.
-    pub(crate) fn warm(&self) -> watch::Receiver<bool> {
-        self.warm.subscribe()
+    /// Keeps trying to connect to a replica that was put aside, and lets requests come to it again.
+    fn probe(self: &Arc<Self>, replica: ReplicaId, connections: Arc<Connections>, times: u32) {
+        tracing::warn!(
+            scaler = self.id.as_str(),
+            replica = replica.as_str(),
+            times,
+            "a replica is put aside"
+        );
+        let scaler = Arc::clone(self);
+        tokio::spawn(async move {
+            let doubled = FIRST_PROBE.saturating_mul(1 << (times - 1).min(10));
+            let mut interval = doubled.min(MAX_PROBE_INTERVAL);
+            while scaler.lock().pool.is_suspended(&replica) {
+                tokio::select! {
+                    () = scaler.stopping.cancelled() => return,
+                    () = tokio::time::sleep(interval) => {}
+                }
+                if connections.probe().await {
+                    scaler.update(|state, now| state.pool.readmit(&replica, now));
+                    return;
+                }
+                interval = interval.saturating_mul(2).min(MAX_PROBE_INTERVAL);
+            }
+        });
     }
 
-    /// Longest waits on the wall: while warm, and while cold.
+    /// Longest waits: while warm, and while cold, in modelled time.
     pub(crate) fn timeouts(&self) -> (Duration, Duration) {
         let queue = self.lock().plan.queue;
-        (queue.timeout.div_f64(self.speed), queue.cold_start_timeout.div_f64(self.speed))
+        (queue.timeout, queue.cold_start_timeout)
     }
 
-    /// When a refused client should come again: when the next replica is expected, as far as it is known.
+    /// When a refused client should come again, in modelled time: when the next replica is expected, as far
+    /// as it is known.
     pub(crate) fn retry_after(&self) -> Duration {
         let state = self.lock();
-        let Some(ready_in) = state.plan.ready_in_seconds.filter(|_| !state.pool.is_warm()) else {
+        let Some(ready_in) = state.plan.ready_in_seconds else {
             return DEFAULT_RETRY_AFTER;
         };
-        let since = state.planned_at.elapsed().as_secs_f64() * self.speed;
-        Duration::try_from_secs_f64(ready_in - since).unwrap_or_default()
+        let left = ready_in - self.modelled(state.planned_at.elapsed());
+        // Late already, or a plan that makes no sense: soon.
+        Duration::try_from_secs_f64(left).unwrap_or_default()
     }
 
     /// Modelled seconds of a span on the wall.
@@ -235,46 +264,95 @@ impl Scaler {
         wall.as_secs_f64() * self.speed
     }
 
-    /// Whether requests for this model belong here, and its models.
-    pub(crate) fn models(&self) -> Vec<String> {
-        self.lock().plan.models.clone()
+    /// The span on the wall of a modelled one.
+    pub(crate) fn on_the_wall(&self, modelled: Duration) -> Duration {
+        Duration::try_from_secs_f64(modelled.as_secs_f64() / self.speed).unwrap_or(Duration::MAX)
     }
 
-    /// What is seen now.
-    pub(crate) fn report(&self) -> PoolReport {
-        self.reported.store(*self.version.borrow(), Relaxed);
+    /// The pool's clocks.
+    pub(crate) fn clocks(&self) -> Clocks {
+        let state = self.lock();
+        state.pool.clocks(self.now())
+    }
+
+    /// What is seen now, and the version of it.
+    pub(crate) fn report(&self) -> (PoolReport, u64) {
+        // Before the state is read: a change in between is reported once too often, never missed.
+        let version = *self.version.borrow();
         let mut report = PoolReport::default();
         {
             let state = self.lock();
+            let now = self.now();
             report.queued = state.pool.queued() as u64;
             report.queued_bytes = state.pool.queued_bytes();
             report.oldest_wait_seconds =
-                state.pool.oldest().map_or(0.0, |waiter| self.modelled(waiter.since.elapsed()));
+                state.pool.oldest().map_or(0.0, |since| self.modelled(now.saturating_sub(since)));
             report.in_flight = state.pool.in_flight();
         }
         self.account.fill(&mut report);
-        report
+        (report, version)
     }
 
-    /// Returns when something changed since the last report.
-    pub(crate) async fn changed_since_report(&self) {
-        let reported = self.reported.load(Relaxed);
-        let mut version = self.version.subscribe();
-        // The sender lives as long as `self`, so this ends only with a change.
-        drop(version.wait_for(|version| *version != reported).await);
+    /// Follows the versions of the report.
+    pub(crate) fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// A request was turned away. It wanted to be served: the controller has to know.
+    pub(crate) fn refuse(&self) {
+        self.account.refuse();
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// An accepted request ended in an honest error.
+    pub(crate) fn fail(&self, cause: Cause) {
+        self.account.fail(cause);
+        self.version.send_modify(|version| *version += 1);
+    }
+}
+
+fn bounds(queue: &QueueLimits) -> QueueBounds {
+    QueueBounds { max_requests: queue.max_requests, max_bytes: queue.max_bytes }
+}
+
+impl Place {
+    /// Waits for the slot; safe to be called again after it was dropped.
+    pub(crate) async fn slot(&mut self) -> Slot {
+        match (&mut self.granted).await {
+            Ok(slot) => {
+                self.left = true;
+                slot
+            }
+            // The other end is dropped only by `Drop` below.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.left {
+            return;
+        }
+        let ticket = self.ticket;
+        self.scaler.update(|state, _| state.pool.cancel(ticket));
+        // Granted in this very moment: a slot in the channel is given back when the receiver is dropped.
     }
 }
 
 impl Slot {
-    /// Keeps requests from this slot's replica until it takes connections again.
-    pub(crate) fn suspend(&self) {
-        self.scaler.suspend(&self.replica, &self.connections);
+    /// The replica began an answer.
+    pub(crate) fn answered(&self) {
+        if let Some(scaler) = &self.scaler {
+            scaler.lock().pool.answered(&self.replica);
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.scaler.lock().pool.release(&self.replica);
-        self.scaler.changed();
+        if let Some(scaler) = self.scaler.take() {
+            scaler.update(|state, _| state.pool.release(&self.replica));
+        }
     }
 }

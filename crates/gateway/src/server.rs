@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{self, Body, error, refusal},
-    config::{BindError, GatewayConfig},
+    config::{GatewayConfig, GatewayError},
     control_api,
     forward::Forward,
     registry::GatewayHandle,
@@ -34,6 +34,8 @@ use crate::{
 const MAX_HEADERS: usize = 100;
 /// Bytes of headers a connection may buffer.
 const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Longest time on the wall to send clients their last answer when the gateway has to stop.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Wait after the system could not accept a connection, such as when it is out of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
@@ -44,21 +46,27 @@ pub struct Gateway {
     listener: TcpListener,
     control: Option<TcpListener>,
     handle: GatewayHandle,
+    /// Cancelled when what is in flight or waits has to end.
+    stopping: CancellationToken,
 }
 
 impl Gateway {
     /// Takes the ports.
     ///
     /// # Errors
-    /// When a port cannot be had; the error names it.
-    pub async fn bind(config: GatewayConfig) -> Result<Self, BindError> {
+    /// When a port cannot be had, or the speed is not above 0; the error names it.
+    pub async fn bind(config: GatewayConfig) -> Result<Self, GatewayError> {
+        if !(config.speed.is_finite() && config.speed > 0.0) {
+            return Err(GatewayError::Speed(config.speed));
+        }
         let listener = bind(config.listen).await?;
         let control = match config.control {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let handle = GatewayHandle::new(config.speed);
-        Ok(Self { config: Arc::new(config), listener, control, handle })
+        let stopping = CancellationToken::new();
+        let handle = GatewayHandle::new(config.speed, stopping.clone());
+        Ok(Self { config: Arc::new(config), listener, control, handle, stopping })
     }
 
     /// Where a controller in this process gives its plans.
@@ -83,10 +91,14 @@ impl Gateway {
     }
 
     /// Serves until cancelled; then takes nothing new and lets what is there finish, for as long as the
-    /// configuration says.
+    /// configuration says. What is left then ends with an honest error.
     pub async fn run(self, shutdown: CancellationToken) {
+        // The controller's port stays until the end: what drains has to be seen, and needs its replicas.
+        let ended = CancellationToken::new();
+        let _ended = ended.clone().drop_guard();
         if let Some(control) = self.control {
-            tokio::spawn(control_api::serve(control, self.handle.clone(), shutdown.clone()));
+            let token = self.config.control_token.clone();
+            tokio::spawn(control_api::serve(control, self.handle.clone(), token, ended, shutdown.clone()));
         }
         let connections = Arc::new(Semaphore::new(self.config.max_connections));
         let graceful = GracefulShutdown::new();
@@ -115,14 +127,20 @@ impl Gateway {
             });
         }
         drop(self.listener);
-        if tokio::time::timeout(self.config.shutdown_timeout, graceful.shutdown()).await.is_err() {
+        let drained = graceful.shutdown();
+        tokio::pin!(drained);
+        if tokio::time::timeout(self.config.shutdown_timeout, &mut drained).await.is_err() {
             tracing::warn!("requests were still in flight when the gateway had to stop");
+            self.stopping.cancel();
+            if tokio::time::timeout(LAST_WORDS, drained).await.is_err() {
+                tracing::warn!("some clients did not take their last answer");
+            }
         }
     }
 }
 
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+async fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    TcpListener::bind(address).await.map_err(|source| GatewayError::Listen { address, source })
 }
 
 /// The next connection, once there is room for it.
@@ -159,6 +177,9 @@ async fn serve(
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/health" | "/healthz" | "/ping") => return Response::new(answer::full(Bytes::new())),
         (&Method::GET, "/v1/models") => return models(handle),
+        (&Method::GET, path) if let Some(model) = path.strip_prefix("/v1/models/") => {
+            return one_model(handle, model);
+        }
         (_, path) if !path.starts_with("/v1/") => {
             let message = format!("there is no {path} here; the OpenAI API is under /v1/");
             return error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", &message);
@@ -174,7 +195,12 @@ async fn serve(
     let Some(scaler) = handle.by_model(model.as_deref()) else {
         return unknown_model(handle, model.as_deref());
     };
-    Forward::new(&scaler, parts, body, client).run(&scaler).await
+    match Forward::new(&scaler, parts, body, client) {
+        Ok(forward) => forward.run(&scaler).await,
+        Err(bad) => {
+            error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
+        }
+    }
 }
 
 async fn read(config: &GatewayConfig, body: Incoming) -> Result<Bytes, Box<Response<Body>>> {
@@ -195,25 +221,32 @@ async fn read(config: &GatewayConfig, body: Incoming) -> Result<Bytes, Box<Respo
     }
 }
 
+fn model_object(model: &str) -> serde_json::Value {
+    json!({"id": model, "object": "model", "created": 0, "owned_by": "forewarm"})
+}
+
+/// From the plans: a model is there to be asked for even while no replica is.
 fn models(handle: &GatewayHandle) -> Response<Body> {
-    let data: Vec<_> = handle
-        .all()
-        .iter()
-        .flat_map(|scaler| scaler.models())
-        .map(|model| json!({"id": model, "object": "model", "created": 0, "owned_by": "forewarm"}))
-        .collect();
+    let data: Vec<_> = handle.models().iter().map(|model| model_object(model)).collect();
     answer::json(StatusCode::OK, &json!({"object": "list", "data": data}))
 }
 
+fn one_model(handle: &GatewayHandle, model: &str) -> Response<Body> {
+    match handle.models().iter().any(|known| known == model) {
+        true => answer::json(StatusCode::OK, &model_object(model)),
+        false => unknown_model(handle, Some(model)),
+    }
+}
+
 fn unknown_model(handle: &GatewayHandle, model: Option<&str>) -> Response<Body> {
-    if handle.all().is_empty() {
+    if handle.is_empty() {
         let message = "the gateway has no plan yet: its controller is starting";
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "starting", message, Duration::from_secs(1));
     }
-    let known: Vec<String> = handle.all().iter().flat_map(|scaler| scaler.models()).collect();
+    let known = handle.models().join(", ");
     let message = match model {
-        Some(model) => format!("the model `{model}` does not exist; there are: {}", known.join(", ")),
-        None => format!("`model` is missing; there are: {}", known.join(", ")),
+        Some(model) => format!("the model `{model}` does not exist; there are: {known}"),
+        None => format!("`model` is missing; there are: {known}"),
     };
     error(StatusCode::NOT_FOUND, "invalid_request_error", "model_not_found", &message)
 }

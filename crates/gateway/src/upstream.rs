@@ -19,6 +19,8 @@ use tokio::net::TcpStream;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Idle connections kept for a replica; it never has more requests than its concurrency.
 const MAX_IDLE: usize = 256;
+/// Headers an answer may have.
+const MAX_HEADERS: usize = 100;
 
 /// What a request's sender looks like.
 pub(crate) type Sender = SendRequest<Full<Bytes>>;
@@ -94,8 +96,11 @@ impl Connections {
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::trace!(%error, "a connection to a replica ended");

@@ -1,21 +1,20 @@
 //! Waiting for a slot, by two clocks: one while replicas serve, one while none does.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::{sync::oneshot, time::Instant};
+use std::time::Duration;
 
 use crate::{
-    pool::Ticket,
-    scaler::{Scaler, Slot},
+    pool::Clocks,
+    scaler::{Place, Scaler, Slot},
 };
 
-/// How long a request may wait and has waited, on the wall.
+/// Shortest time between two looks at the clocks.
+const MIN_SLEEP: Duration = Duration::from_millis(20);
+
+/// How much longer a request may wait, on the wall.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     warm_left: Duration,
     cold_left: Duration,
-    /// When it was accepted.
-    pub(crate) since: Instant,
     /// Whether it waited for a cold start.
     pub(crate) was_cold: bool,
 }
@@ -31,56 +30,46 @@ pub(crate) enum OutOfPatience {
 
 impl Patience {
     pub(crate) fn new(warm: Duration, cold: Duration) -> Self {
-        Self { warm_left: warm, cold_left: cold, since: Instant::now(), was_cold: false }
+        Self { warm_left: warm, cold_left: cold, was_cold: false }
     }
 
-    /// Waits for the slot of a ticket. When the future is dropped, the place is given up.
-    pub(crate) async fn wait(
-        &mut self,
-        scaler: &Arc<Scaler>,
-        ticket: Ticket,
-        mut granted: oneshot::Receiver<Slot>,
-    ) -> Result<Slot, OutOfPatience> {
-        let _place = Place { scaler, ticket };
-        let mut warm = scaler.warm();
+    /// Waits for the slot of a place.
+    pub(crate) async fn wait(&mut self, scaler: &Scaler, mut place: Place) -> Result<Slot, OutOfPatience> {
+        let began = place.clocks;
+        let mut clocks = began;
         loop {
-            let is_warm = *warm.borrow_and_update();
-            let left = if is_warm { self.warm_left } else { self.cold_left };
-            let started = Instant::now();
-            let slot = tokio::select! {
-                biased;
-                slot = &mut granted => Some(slot),
-                _ = warm.changed() => None,
-                () = tokio::time::sleep(left) => {
-                    return Err(if is_warm { OutOfPatience::Warm } else { OutOfPatience::Cold });
-                }
+            let left = self.charged(began, clocks);
+            // Only the clock that runs can run out. Which one runs may change unnoticed in between; since the
+            // sleep is no longer than either has left, the next look is never late.
+            let out = match clocks.is_warm() {
+                true => left.warm_left.is_zero().then_some(OutOfPatience::Warm),
+                false => left.cold_left.is_zero().then_some(OutOfPatience::Cold),
             };
-            let waited = started.elapsed();
-            if is_warm {
-                self.warm_left = self.warm_left.saturating_sub(waited);
+            let sleep = if out.is_some() {
+                Duration::ZERO
             } else {
-                self.cold_left = self.cold_left.saturating_sub(waited);
-                self.was_cold = true;
-            }
-            if let Some(Ok(slot)) = slot {
-                return Ok(slot);
-            }
-            if let Some(Err(_)) = slot {
-                // The sender is dropped only with the pool, that is, with the gateway.
-                return Err(OutOfPatience::Cold);
+                left.warm_left.min(left.cold_left).max(MIN_SLEEP)
+            };
+            tokio::select! {
+                biased;
+                slot = place.slot() => {
+                    *self = self.charged(began, slot.clocks);
+                    return Ok(slot);
+                }
+                () = tokio::time::sleep(sleep) => match out {
+                    Some(out) => return Err(out),
+                    None => clocks = scaler.clocks(),
+                },
             }
         }
     }
-}
 
-/// A place in the queue, given up when whoever held it goes away.
-struct Place<'a> {
-    scaler: &'a Arc<Scaler>,
-    ticket: Ticket,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.scaler.cancel(self.ticket);
+    fn charged(self, began: Clocks, now: Clocks) -> Self {
+        let (warm, cold) = now.since(&began);
+        Self {
+            warm_left: self.warm_left.saturating_sub(warm),
+            cold_left: self.cold_left.saturating_sub(cold),
+            was_cold: self.was_cold || !cold.is_zero() || !now.is_warm(),
+        }
     }
 }

@@ -1,0 +1,94 @@
+//! The gateway's own metrics, in Prometheus' text format 0.0.4.
+
+use std::fmt::{Display, Write};
+
+use crate::{account::WAIT_BUCKETS_SECONDS, registry::GatewayHandle};
+
+/// The metrics page.
+pub(crate) fn page(handle: &GatewayHandle) -> String {
+    let scalers: Vec<_> = handle
+        .all()
+        .into_iter()
+        .map(|scaler| (escaped(scaler.id.as_str()), scaler.report().0, scaler.account.waits()))
+        .collect();
+    let mut page = Page(String::new());
+
+    page.family("forewarm_gateway_queue_depth", "gauge", "Requests that wait for a slot.");
+    for (id, report, _) in &scalers {
+        page.sample("forewarm_gateway_queue_depth", &format!("scaler=\"{id}\""), report.queued);
+    }
+    page.family("forewarm_gateway_queue_bytes", "gauge", "Bytes of the bodies of waiting requests.");
+    for (id, report, _) in &scalers {
+        page.sample("forewarm_gateway_queue_bytes", &format!("scaler=\"{id}\""), report.queued_bytes);
+    }
+    page.family("forewarm_gateway_in_flight", "gauge", "Requests at a replica.");
+    for (id, report, _) in &scalers {
+        for (replica, count) in &report.in_flight {
+            let replica = escaped(replica.as_str());
+            page.sample(
+                "forewarm_gateway_in_flight",
+                &format!("scaler=\"{id}\",replica=\"{replica}\""),
+                count,
+            );
+        }
+    }
+    page.family(
+        "forewarm_gateway_arrivals_total",
+        "counter",
+        "Requests that arrived, refused ones included.",
+    );
+    for (id, report, _) in &scalers {
+        page.sample("forewarm_gateway_arrivals_total", &format!("scaler=\"{id}\""), report.arrived_total);
+    }
+    page.family("forewarm_gateway_requests_total", "counter", "Requests by what became of them.");
+    for (id, report, _) in &scalers {
+        let failed = report.failed_total.iter().map(|(cause, count)| (cause.as_str(), *count));
+        let outcomes = [("succeeded", report.succeeded_total), ("refused", report.refused_total)];
+        for (outcome, count) in outcomes.into_iter().chain(failed) {
+            let labels = format!("scaler=\"{id}\",outcome=\"{outcome}\"");
+            page.sample("forewarm_gateway_requests_total", &labels, count);
+        }
+    }
+    page.family("forewarm_gateway_retries_total", "counter", "Requests sent again before their first byte.");
+    for (id, report, _) in &scalers {
+        page.sample("forewarm_gateway_retries_total", &format!("scaler=\"{id}\""), report.retried_total);
+    }
+    page.family("forewarm_gateway_streamed_events_total", "counter", "Stream events passed on.");
+    for (id, report, _) in &scalers {
+        let labels = format!("scaler=\"{id}\"");
+        page.sample("forewarm_gateway_streamed_events_total", &labels, report.streamed_events_total);
+    }
+    page.family("forewarm_gateway_queue_wait_seconds", "histogram", "Wait for a slot, in modelled seconds.");
+    for (id, _, waits) in &scalers {
+        let bounds = WAIT_BUCKETS_SECONDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(&waits.cumulative) {
+            let labels = format!("scaler=\"{id}\",le=\"{bound}\"");
+            page.sample("forewarm_gateway_queue_wait_seconds_bucket", &labels, count);
+        }
+        let (labels, count) = (format!("scaler=\"{id}\""), waits.cumulative.last().copied().unwrap_or(0));
+        page.sample("forewarm_gateway_queue_wait_seconds_sum", &labels, waits.sum_seconds);
+        page.sample("forewarm_gateway_queue_wait_seconds_count", &labels, count);
+    }
+    page.0
+}
+
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        self.line(format_args!("{name}{{{labels}}} {value}\n"));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        self.0.write_fmt(line).expect("a string takes everything");
+    }
+}
+
+/// A label's value as the format wants it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
+}

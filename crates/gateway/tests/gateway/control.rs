@@ -1,0 +1,153 @@
+//! The gateway as its controller sees it, in this process and in another.
+
+use forewarm_core::{ScalerId, pool::PoolReport};
+use forewarm_gateway::{ControlToken, GatewayConfig, RemoteGateway};
+use http::{Request, StatusCode};
+use http_body_util::Full;
+
+use crate::support::{PATIENCE, Rig, Upstream, config, get, plan, scaler, send};
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("never: {what}"),
+    }
+}
+
+#[tokio::test]
+async fn a_controller_elsewhere_plans_and_sees_changes_at_once() {
+    let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
+    let remote = RemoteGateway::new(scaler(), &rig.control.to_string());
+    let error = remote.report().await.unwrap_err();
+    assert!(error.to_string().contains("no plan for scaler `s`"), "{error}");
+    remote.apply(&plan(Vec::new())).await.unwrap();
+    let waiting = rig.chat();
+    let report = soon("a report of it", async {
+        loop {
+            let report = remote.report().await.unwrap();
+            if report.queued == 1 {
+                return report;
+            }
+            remote.changed().await;
+        }
+    })
+    .await;
+    let oldest_wait_seconds = report.oldest_wait_seconds;
+    assert_eq!(report, PoolReport { oldest_wait_seconds, ..rig.report() });
+    remote.apply(&plan(vec![replica.endpoint("a", 1)])).await.unwrap();
+    replica.call().await.stream().await;
+    assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_answer_is_an_error_and_is_found_again() {
+    let rig = Rig::start().await;
+    let remote = RemoteGateway::new(scaler(), &rig.control.to_string());
+    remote.apply(&plan(Vec::new())).await.unwrap();
+    remote.report().await.unwrap();
+    let (control, address) = (rig.control, rig.address);
+    rig.stop.cancel();
+    soon("it ends", rig.running).await.unwrap();
+    remote.report().await.expect_err("nobody is there; that is not an empty queue");
+    remote.apply(&plan(Vec::new())).await.expect_err("nobody is there");
+    // Another one takes its place, knows nothing, and is told.
+    let config = GatewayConfig { control: Some(control), ..GatewayConfig::new(address) };
+    let again = Rig::with(config).await;
+    soon("a plan is taken", async {
+        while remote.apply(&plan(Vec::new())).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let _waiting = again.chat();
+    soon("a report of it", async {
+        while remote.report().await.unwrap().queued == 0 {
+            remote.changed().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plan_that_makes_no_sense_is_refused_by_name() {
+    let rig = Rig::start().await;
+    let good = serde_json::to_value(plan(Vec::new())).unwrap();
+    let cases = [
+        ("s", "{".to_owned(), "EOF"),
+        ("other", good.to_string(), "`scaler` is `s`"),
+        ("s", r#"{"scaler":"s","typo":1}"#.to_owned(), "typo"),
+    ];
+    for (path, body, says) in cases {
+        let request = Request::put(format!("/forewarm/v1/pools/{path}")).header("host", "g");
+        let reply = send(rig.control, request.body(Full::new(body.into())).unwrap()).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{path}");
+        let text = reply.text().await;
+        assert!(text.contains(says), "{text}");
+    }
+    assert_eq!(get(rig.control, "/forewarm/v1/pools/s").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(get(rig.control, "/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    rig.apply(Vec::new());
+    assert_eq!(get(rig.control, "/readyz").await.status, StatusCode::OK);
+    assert_eq!(get(rig.control, "/healthz").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn pools_are_for_those_who_show_the_token() {
+    let token = ControlToken::new("let-me-in");
+    assert!(!format!("{token:?}").contains("let-me-in"), "never printed");
+    let rig = Rig::with(GatewayConfig { control_token: Some(token.clone()), ..config() }).await;
+    rig.apply(Vec::new());
+    for shown in ["", "Bearer ", "Bearer let-me-i", "Bearer let-me-in2", "Basic let-me-in"] {
+        let mut request = Request::get("/forewarm/v1/pools/s").header("host", "g");
+        if !shown.is_empty() {
+            request = request.header("authorization", shown);
+        }
+        let reply = send(rig.control, request.body(Full::default()).unwrap()).await;
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{shown}");
+    }
+    let address = rig.control.to_string();
+    RemoteGateway::new(scaler(), &address).report().await.expect_err("without a token");
+    RemoteGateway::with_token(scaler(), &address, token).report().await.unwrap();
+    assert_eq!(get(rig.control, "/metrics").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn metrics_are_those_of_the_account() {
+    let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
+    rig.apply(vec![replica.endpoint("a", 1)]);
+    let first = rig.chat();
+    replica.call().await.stream().await;
+    first.await.unwrap().text().await;
+    rig.until("it ended", |report| report.succeeded_total == 1).await;
+    let _replies = rig.queue(2).await;
+    let page = get(rig.control, "/metrics").await.text().await;
+    for line in [
+        "# TYPE forewarm_gateway_queue_wait_seconds histogram",
+        "forewarm_gateway_queue_depth{scaler=\"s\"} 1",
+        "forewarm_gateway_in_flight{scaler=\"s\",replica=\"a\"} 1",
+        "forewarm_gateway_arrivals_total{scaler=\"s\"} 3",
+        "forewarm_gateway_requests_total{scaler=\"s\",outcome=\"succeeded\"} 1",
+        "forewarm_gateway_requests_total{scaler=\"s\",outcome=\"refused\"} 0",
+        "forewarm_gateway_streamed_events_total{scaler=\"s\"} 1",
+        "forewarm_gateway_queue_wait_seconds_bucket{scaler=\"s\",le=\"+Inf\"} 1",
+        "forewarm_gateway_queue_wait_seconds_count{scaler=\"s\"} 1",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn what_one_observer_has_seen_is_news_to_another() {
+    let rig = Rig::start().await;
+    rig.apply(Vec::new());
+    let (one, other) = (rig.handle.clone(), rig.handle.clone());
+    one.report(&scaler()).unwrap();
+    other.report(&scaler()).unwrap();
+    let _waiting = rig.chat();
+    rig.until("it waits", |report| report.queued == 1).await;
+    soon("one is told", one.changed(&scaler())).await;
+    one.report(&scaler()).unwrap();
+    get(rig.control, "/metrics").await;
+    soon("the other is told too", other.changed(&scaler())).await;
+    assert!(one.report(&ScalerId::from("nobody")).is_err());
+}

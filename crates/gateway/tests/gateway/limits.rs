@@ -1,0 +1,94 @@
+//! What is not let in, and what is told to whom asks for what there is not.
+
+use std::time::Duration;
+
+use forewarm_gateway::{Gateway, GatewayConfig, GatewayError};
+use http::StatusCode;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{BODY, CHAT, PATIENCE, Rig, Upstream, config, get};
+
+#[tokio::test]
+async fn bad_requests_are_told_what_is_wrong() {
+    struct Case {
+        path: &'static str,
+        body: String,
+        header: (&'static str, &'static str),
+        status: u16,
+        code: &'static str,
+    }
+    let fine = ("x-fine", "1");
+    let case =
+        |path, body: &str, header, status, code| Case { path, body: body.to_owned(), header, status, code };
+    let cases = [
+        case(CHAT, r#"{"model":"other"}"#, fine, 404, "model_not_found"),
+        case("/nothing", BODY, fine, 404, "not_found"),
+        case(CHAT, &"x".repeat(1025), fine, 413, "body_too_large"),
+        case(CHAT, BODY, ("x-request-timeout", "soon"), 400, "invalid_timeout"),
+        case(CHAT, BODY, ("x-scale-up-timeout", "-1"), 400, "invalid_timeout"),
+        case(CHAT, BODY, ("x-scale-up-timeout", "NaN"), 400, "invalid_timeout"),
+    ];
+    let rig = Rig::with(GatewayConfig { max_body_bytes: 1024, ..config() }).await;
+    rig.apply(Vec::new());
+    for Case { path, body, header, status, code } in cases {
+        let reply = rig.post(path, body, &[header]).await.unwrap();
+        assert_eq!(reply.status.as_u16(), status, "{path} {header:?}");
+        assert_eq!(reply.error_code().await, code, "{path} {header:?}");
+    }
+    assert_eq!(rig.report().arrived_total, 0);
+}
+
+#[tokio::test]
+async fn without_a_plan_clients_are_asked_to_come_again() {
+    let rig = Rig::start().await;
+    let reply = rig.chat().await.unwrap();
+    assert_eq!((reply.status, reply.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    assert_eq!(reply.error_code().await, "starting");
+}
+
+#[tokio::test]
+async fn models_are_those_of_the_plans_even_while_no_replica_serves() {
+    let rig = Rig::start().await;
+    rig.apply(Vec::new());
+    assert!(get(rig.address, "/v1/models").await.text().await.contains(r#""id":"m""#));
+    assert_eq!(get(rig.address, "/v1/models/m").await.status, StatusCode::OK);
+    assert_eq!(get(rig.address, "/v1/models/x").await.status, StatusCode::NOT_FOUND);
+    // Whatever the body is, a gateway with one scaler knows where it belongs.
+    let mut replica = Upstream::start().await;
+    rig.apply(vec![replica.endpoint("a", 1)]);
+    let reply = rig.post("/v1/audio/transcriptions", "--boundary\r\n", &[]);
+    replica.call().await.answer("200 OK", "{}").await;
+    assert_eq!(reply.await.unwrap().text().await, "{}");
+}
+
+#[tokio::test]
+async fn who_sends_too_slowly_is_let_go() {
+    let rig = Rig::with(GatewayConfig { read_timeout: Duration::from_millis(50), ..config() }).await;
+    rig.apply(Vec::new());
+    let cases = [
+        ("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nx-never", ""),
+        ("POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 99\r\n\r\n{", "HTTP/1.1 408"),
+    ];
+    for (sent, answer) in cases {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut read = Vec::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("let go").unwrap();
+        assert!(String::from_utf8_lossy(&read).starts_with(answer), "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_and_an_impossible_speed_are_named() {
+    let rig = Rig::start().await;
+    let error = Gateway::bind(GatewayConfig::new(rig.address)).await.unwrap_err();
+    assert!(matches!(error, GatewayError::Listen { address, .. } if address == rig.address));
+    assert!(error.to_string().contains(&rig.address.to_string()), "{error}");
+    for speed in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let error = Gateway::bind(GatewayConfig { speed, ..config() }).await.unwrap_err();
+        assert!(matches!(error, GatewayError::Speed(_)), "{speed}: {error}");
+    }
+}

@@ -1,0 +1,14 @@
+//! The gateway from outside: real sockets, replicas that do what a test writes, a client that looks closely.
+//!
+//! No test sleeps: each waits for what the gateway or a replica says.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
+
+mod control;
+mod endings;
+mod limits;
+mod queue;
+mod retry;
+mod stop;
+mod streams;
+mod support;
