@@ -1,6 +1,12 @@
 //! A gateway in another process, as its controller sees it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use forewarm_core::{
@@ -24,14 +30,24 @@ const MAX_SILENCE: Duration = HEARTBEAT.saturating_mul(5);
 const RECONNECT: Duration = Duration::from_millis(200);
 
 /// The control API of a gateway, for one scaler. A gateway that does not answer is an error, never an empty queue.
+///
+/// A gateway that was started anew knows nothing: it is told the last plan again.
 #[derive(Debug)]
 pub struct RemoteGateway {
-    scaler: ScalerId,
-    connections: Arc<Connections>,
-    token: Option<ControlToken>,
+    wire: Arc<Wire>,
     changes: watch::Receiver<u64>,
-    seen: std::sync::atomic::AtomicU64,
+    seen: AtomicU64,
     follower: tokio::task::JoinHandle<()>,
+}
+
+/// What it takes to ask.
+#[derive(Debug)]
+struct Wire {
+    path: String,
+    connections: Connections,
+    token: Option<ControlToken>,
+    /// The last plan that the gateway took. Held while one is sent, so that an old one never follows a new one.
+    plan: tokio::sync::Mutex<Option<PoolPlan>>,
 }
 
 /// The gateway could not be asked, or said no.
@@ -54,10 +70,12 @@ impl RemoteGateway {
     }
 
     fn connect(scaler: ScalerId, address: &str, token: Option<ControlToken>) -> Self {
-        let connections = Arc::new(Connections::new(address.to_owned()));
+        let path = format!("/forewarm/v1/pools/{scaler}");
+        let connections = Connections::new(address.to_owned());
+        let wire = Arc::new(Wire { path, connections, token, plan: tokio::sync::Mutex::default() });
         let (sender, changes) = watch::channel(1);
-        let follower = tokio::spawn(follow(Arc::clone(&connections), scaler.clone(), token.clone(), sender));
-        Self { scaler, connections, token, changes, seen: 0.into(), follower }
+        let follower = tokio::spawn(follow(Arc::clone(&wire), sender));
+        Self { wire, changes, seen: AtomicU64::new(0), follower }
     }
 
     /// Makes the gateway serve this plan.
@@ -65,8 +83,10 @@ impl RemoteGateway {
     /// # Errors
     /// When it does not answer or refuses the plan.
     pub async fn apply(&self, plan: &PoolPlan) -> Result<(), RemoteError> {
-        let body = serde_json::to_vec(plan).map_err(|error| self.error(error))?;
-        self.ask(Method::PUT, body).await.map(|_| ())
+        let mut taken = self.wire.plan.lock().await;
+        self.wire.put(plan).await?;
+        *taken = Some(plan.clone());
+        Ok(())
     }
 
     /// What the gateway sees now.
@@ -74,28 +94,29 @@ impl RemoteGateway {
     /// # Errors
     /// When it does not answer, or has no plan yet.
     pub async fn report(&self) -> Result<PoolReport, RemoteError> {
-        self.seen.store(*self.changes.borrow(), std::sync::atomic::Ordering::Relaxed);
-        let answer = self.ask(Method::GET, Vec::new()).await?;
-        serde_json::from_slice(&answer).map_err(|error| self.error(error))
+        self.seen.store(*self.changes.borrow(), Relaxed);
+        let answer = self.wire.ask(Method::GET, Vec::new()).await?;
+        serde_json::from_slice(&answer).map_err(|error| self.wire.error(error))
     }
 
     /// Returns when the gateway reported a change since the last `report`, or came or went.
     pub async fn changed(&self) {
-        let seen = self.seen.load(std::sync::atomic::Ordering::Relaxed);
+        let seen = self.seen.load(Relaxed);
         if self.changes.clone().wait_for(|version| *version != seen).await.is_err() {
             // The follower ends only with `self`.
             std::future::pending::<()>().await;
         }
     }
+}
+
+impl Wire {
+    async fn put(&self, plan: &PoolPlan) -> Result<(), RemoteError> {
+        let body = serde_json::to_vec(plan).map_err(|error| self.error(error))?;
+        self.ask(Method::PUT, body).await.map(|_| ())
+    }
 
     async fn ask(&self, method: Method, body: Vec<u8>) -> Result<Bytes, RemoteError> {
-        let request = request(
-            &self.connections,
-            self.token.as_ref(),
-            method,
-            &format!("/forewarm/v1/pools/{}", self.scaler),
-            body,
-        );
+        let request = self.request(method, &self.path, body);
         let answer = async {
             let (response, sender) =
                 self.connections.send(&request).await.map_err(|error| self.error(error))?;
@@ -117,6 +138,34 @@ impl RemoteGateway {
             reason: format!("does not serve: {reason}"),
         }
     }
+
+    fn request(&self, method: Method, path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = method;
+        if let Ok(uri) = path.parse() {
+            *request.uri_mut() = uri;
+        }
+        if let Ok(host) = self.connections.address().parse() {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        if let Some(Ok(mut value)) = self.token.as_ref().map(|token| HeaderValue::try_from(token.bearer())) {
+            value.set_sensitive(true);
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        request
+    }
+
+    /// Tells a gateway that knows nothing of the scaler what one knew before it.
+    async fn tell_again(&self) {
+        let taken = self.plan.lock().await;
+        let Some(plan) = &*taken else { return };
+        match self.put(plan).await {
+            Ok(()) => {
+                tracing::info!(path = self.path, "the gateway was started anew, and has its plan again")
+            }
+            Err(error) => tracing::warn!(%error, "the gateway was started anew, and does not take its plan"),
+        }
+    }
 }
 
 impl Drop for RemoteGateway {
@@ -125,43 +174,22 @@ impl Drop for RemoteGateway {
     }
 }
 
-fn request(
-    connections: &Connections,
-    token: Option<&ControlToken>,
-    method: Method,
-    path: &str,
-    body: Vec<u8>,
-) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(Bytes::from(body)));
-    *request.method_mut() = method;
-    if let Ok(uri) = path.parse() {
-        *request.uri_mut() = uri;
-    }
-    if let Ok(host) = connections.address().parse() {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    if let Some(Ok(mut value)) = token.map(|token| HeaderValue::try_from(token.bearer())) {
-        value.set_sensitive(true);
-        request.headers_mut().insert(header::AUTHORIZATION, value);
-    }
-    request
-}
-
 /// Counts the gateway's reports; also each time that its stream begins or ends.
-async fn follow(
-    connections: Arc<Connections>,
-    scaler: ScalerId,
-    token: Option<ControlToken>,
-    changes: watch::Sender<u64>,
-) {
-    let path = format!("/forewarm/v1/pools/{scaler}/events");
+async fn follow(wire: Arc<Wire>, changes: watch::Sender<u64>) {
+    let path = format!("{}/events", wire.path);
     loop {
-        let request = request(&connections, token.as_ref(), Method::GET, &path, Vec::new());
-        if let Ok(Ok((response, _sender))) = tokio::time::timeout(TIMEOUT, connections.send(&request)).await
-            && response.status() == StatusCode::OK
+        let request = wire.request(Method::GET, &path, Vec::new());
+        if let Ok(Ok((response, _sender))) =
+            tokio::time::timeout(TIMEOUT, wire.connections.send(&request)).await
         {
-            read_reports(response.into_body(), &changes).await;
-            changes.send_modify(|version| *version += 1);
+            match response.status() {
+                StatusCode::OK => {
+                    read_reports(response.into_body(), &changes).await;
+                    changes.send_modify(|version| *version += 1);
+                }
+                StatusCode::NOT_FOUND => wire.tell_again().await,
+                status => tracing::debug!(%status, path, "the gateway does not report"),
+            }
         }
         tokio::time::sleep(RECONNECT).await;
     }

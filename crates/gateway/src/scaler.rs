@@ -113,6 +113,17 @@ impl Scaler {
 
     /// Changes the state, hands out the slots that became free, and tells whoever wants to know.
     fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> R {
+        let (result, _) = self.settle(change);
+        self.tell();
+        result
+    }
+
+    fn tell(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Changes the state and hands out the slots that became free; says whether there were any to hand out.
+    fn settle<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> (R, bool) {
         let mut granted = Vec::new();
         let result = {
             let mut state = self.lock();
@@ -121,6 +132,7 @@ impl Scaler {
             self.grant(&mut state, now, &mut granted);
             result
         };
+        let any = !granted.is_empty();
         // A client that has left in this very moment leaves its slot to the next one.
         loop {
             let returned: Vec<Slot> =
@@ -136,8 +148,7 @@ impl Scaler {
             }
             self.grant(&mut state, now, &mut granted);
         }
-        self.version.send_modify(|version| *version += 1);
-        result
+        (result, any)
     }
 
     fn grant(
@@ -158,7 +169,7 @@ impl Scaler {
 
     /// Serves this plan from now on. On return no request goes to a draining or missing replica.
     pub(crate) fn apply(self: &Arc<Self>, plan: &PoolPlan) {
-        self.update(|state, now| {
+        let ((), granted) = self.settle(|state, now| {
             for replica in state.pool.apply(&plan.endpoints, bounds(&plan.queue), now) {
                 if let Some(link) = state.links.remove(&replica) {
                     link.gone.cancel();
@@ -180,6 +191,10 @@ impl Scaler {
             state.plan = plan.clone();
             state.planned_at = Instant::now();
         });
+        // The plan itself is no news to the controller that made it.
+        if granted {
+            self.tell();
+        }
     }
 
     /// Gives a request a place.
@@ -301,13 +316,13 @@ impl Scaler {
     /// A request was turned away. It wanted to be served: the controller has to know.
     pub(crate) fn refuse(&self) {
         self.account.refuse();
-        self.version.send_modify(|version| *version += 1);
+        self.tell();
     }
 
     /// An accepted request ended in an honest error.
     pub(crate) fn fail(&self, cause: Cause) {
         self.account.fail(cause);
-        self.version.send_modify(|version| *version += 1);
+        self.tell();
     }
 }
 

@@ -50,15 +50,16 @@ async fn a_gateway_that_does_not_answer_is_an_error_and_is_found_again() {
     soon("it ends", rig.running).await.unwrap();
     remote.report().await.expect_err("nobody is there; that is not an empty queue");
     remote.apply(&plan(Vec::new())).await.expect_err("nobody is there");
-    // Another one takes its place, knows nothing, and is told.
+    // Another one takes its place, knows nothing, and is told without anybody asking.
     let config = GatewayConfig { control: Some(control), ..GatewayConfig::new(address) };
     let again = Rig::with(config).await;
-    soon("a plan is taken", async {
-        while remote.apply(&plan(Vec::new())).await.is_err() {
-            tokio::task::yield_now().await;
+    let known = soon("it has the plan", async {
+        while remote.report().await.is_err() {
+            remote.changed().await;
         }
-    })
-    .await;
+        remote.report().await.unwrap()
+    });
+    assert_eq!(known.await.arrived_total, 0);
     let _waiting = again.chat();
     soon("a report of it", async {
         while remote.report().await.unwrap().queued == 0 {

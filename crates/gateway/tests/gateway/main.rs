@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
+mod account;
 mod control;
 mod endings;
 mod limits;

@@ -244,6 +244,11 @@ impl Upstream {
         call.expect("a request in time").unwrap()
     }
 
+    /// The next request, however long it takes.
+    pub(crate) async fn next(&mut self) -> Call {
+        self.calls.recv().await.unwrap()
+    }
+
     /// Whether a request has come that was not looked at.
     pub(crate) fn has_call(&mut self) -> bool {
         !self.calls.is_empty()
