@@ -15,6 +15,16 @@ pub(crate) fn to_i64(f: f64) -> i64 {
     if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&f) { f as i64 } else { i64::MIN }
 }
 
+/// Go's `math.Max`, which keeps a NaN where Rust's `max` drops it.
+pub(crate) fn max(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// Go's `math.Min`, likewise.
+pub(crate) fn min(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,6 +37,8 @@ mod tests {
         for f in [f64::NAN, f64::INFINITY, 1e19, 9_223_372_036_854_775_808.0] {
             assert_eq!(to_i64(f), i64::MIN, "{f}");
         }
+        assert!(max(f64::NAN, 1.0).is_nan() && min(1.0, f64::NAN).is_nan());
+        assert_eq!((max(1.0, 2.0), min(1.0, 2.0)), (2.0, 1.0));
         assert_eq!(to_i32(2_147_483_647.9), i32::MAX);
         assert_eq!(to_i32(-1.9), -1);
         assert_eq!(to_i64(1e18), 1_000_000_000_000_000_000);

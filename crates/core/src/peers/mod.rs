@@ -5,5 +5,7 @@
 //! belongs into forewarm's own policy, never here.
 
 pub(crate) mod go_arith;
+mod go_duration;
 pub mod hpa;
+pub mod kpa;
 pub mod vectors;

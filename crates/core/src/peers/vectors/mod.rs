@@ -5,6 +5,7 @@
 
 mod compare;
 mod hpa;
+mod kpa;
 
 pub use compare::{Mismatch, Report, StepReport};
 
@@ -13,12 +14,21 @@ pub use compare::{Mismatch, Report, StepReport};
 pub enum VectorKind {
     /// Kubernetes' HPA controller.
     Hpa,
+    /// Knative's decisions.
+    Kpa,
+    /// Knative's windows.
+    KpaWindow,
+    /// Knative's configuration.
+    KpaSpec,
 }
 
 impl VectorKind {
     /// Judged by the beginning of a file's name, so that further files of a kind need no new code.
     pub fn of_file(name: &str) -> Option<Self> {
-        [("hpa", Self::Hpa)].into_iter().find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))
+        // The longer beginnings first.
+        [("hpa", Self::Hpa), ("kpa-window", Self::KpaWindow), ("kpa-spec", Self::KpaSpec), ("kpa", Self::Kpa)]
+            .into_iter()
+            .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))
     }
 }
 
@@ -37,6 +47,9 @@ pub struct InvalidVector {
 pub fn replay(kind: VectorKind, line: &str) -> Result<Report, InvalidVector> {
     match kind {
         VectorKind::Hpa => hpa::replay(line),
+        VectorKind::Kpa => kpa::replay(line),
+        VectorKind::KpaWindow => kpa::replay_window(line),
+        VectorKind::KpaSpec => kpa::replay_spec(line),
     }
     .map_err(|source| InvalidVector { kind, source })
 }
