@@ -7,5 +7,6 @@
 pub(crate) mod go_arith;
 mod go_duration;
 pub mod hpa;
+pub mod keda;
 pub mod kpa;
 pub mod vectors;

@@ -140,7 +140,7 @@ impl ConfigMap {
         )?;
         entries.check(retention >= 0, "scale-to-zero-pod-retention-period", "must not be negative")?;
         entries.check(
-            target_burst_capacity == -1.0 || refuses_below(target_burst_capacity, 0.0),
+            target_burst_capacity == -1.0 || not_below(target_burst_capacity, 0.0),
             "target-burst-capacity",
             "must not be negative, or must be -1 for unlimited",
         )?;
@@ -150,16 +150,16 @@ impl ConfigMap {
             "must be in (0, 100]",
         )?;
         entries.check(
-            refuses_below(target_fraction * concurrency_target, TARGET_MIN),
+            not_below(target_fraction * concurrency_target, TARGET_MIN),
             "container-concurrency-target-default",
             "the target percentage of it must be at least 0.01",
         )?;
         entries.check(
-            refuses_below(rps_target, TARGET_MIN),
+            not_below(rps_target, TARGET_MIN),
             "requests-per-second-target-default",
             "must be at least 0.01",
         )?;
-        entries.check(refuses_below(activator_capacity, 1.0), "activator-capacity", "must be at least 1")?;
+        entries.check(not_below(activator_capacity, 1.0), "activator-capacity", "must be at least 1")?;
         let above_one = "must be greater than 1";
         entries.check(!at_most_one(max_scale_up_rate), "max-scale-up-rate", above_one)?;
         entries.check(!at_most_one(max_scale_down_rate), "max-scale-down-rate", above_one)?;
@@ -169,7 +169,7 @@ impl ConfigMap {
             "must be whole seconds from 6s to 1h",
         )?;
         entries.check(
-            !(panic_window_percentage < 1.0 || panic_window_percentage > 100.0),
+            not_below(panic_window_percentage, 1.0) && not_below(100.0, panic_window_percentage),
             "panic-window-percentage",
             "must be from 1 to 100",
         )?;
@@ -210,7 +210,7 @@ impl ConfigMap {
 }
 
 /// Written so that a NaN passes, as it does there.
-fn refuses_below(value: f64, least: f64) -> bool {
+fn not_below(value: f64, least: f64) -> bool {
     value.partial_cmp(&least) != Some(std::cmp::Ordering::Less)
 }
 

@@ -9,6 +9,7 @@ mod decider;
 pub mod window;
 pub mod zero;
 
+pub(super) use config::parse_bool;
 pub use config::{ConfigMap, InvalidConfig, Reachability, RevisionSpec, resolve};
 pub use decider::{
     DeciderSpec, KpaObservation, KpaOutcome, KpaReason, KpaState, PodsError, ScalingMetric, WindowAverages,

@@ -5,6 +5,7 @@
 
 mod compare;
 mod hpa;
+mod keda;
 mod kpa;
 
 pub use compare::{Mismatch, Report, StepReport};
@@ -20,15 +21,23 @@ pub enum VectorKind {
     KpaWindow,
     /// Knative's configuration.
     KpaSpec,
+    /// KEDA's loop and fallbacks.
+    Keda,
 }
 
 impl VectorKind {
     /// Judged by the beginning of a file's name, so that further files of a kind need no new code.
     pub fn of_file(name: &str) -> Option<Self> {
         // The longer beginnings first.
-        [("hpa", Self::Hpa), ("kpa-window", Self::KpaWindow), ("kpa-spec", Self::KpaSpec), ("kpa", Self::Kpa)]
-            .into_iter()
-            .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))
+        [
+            ("hpa", Self::Hpa),
+            ("kpa-window", Self::KpaWindow),
+            ("kpa-spec", Self::KpaSpec),
+            ("kpa", Self::Kpa),
+            ("keda", Self::Keda),
+        ]
+        .into_iter()
+        .find_map(|(prefix, kind)| name.starts_with(prefix).then_some(kind))
     }
 }
 
@@ -50,6 +59,7 @@ pub fn replay(kind: VectorKind, line: &str) -> Result<Report, InvalidVector> {
         VectorKind::Kpa => kpa::replay(line),
         VectorKind::KpaWindow => kpa::replay_window(line),
         VectorKind::KpaSpec => kpa::replay_spec(line),
+        VectorKind::Keda => keda::replay(line),
     }
     .map_err(|source| InvalidVector { kind, source })
 }
