@@ -15,6 +15,9 @@ pub struct GatewayConfig {
     pub speed: f64,
     /// Longest request body. 64 MiB holds a long context with a few images.
     pub max_body_bytes: usize,
+    /// Bytes of request bodies that may be on their way in, all together; what waits is bounded by its plan.
+    /// 1 GiB holds sixteen of the longest, or a great many of the usual ones.
+    pub max_receiving_bytes: usize,
     /// Client connections at a time; one more waits in the listener's backlog.
     pub max_connections: usize,
     /// Longest time for a request's headers, and again for its body, to arrive: against slow senders.
@@ -32,6 +35,7 @@ impl GatewayConfig {
             control_token: None,
             speed: 1.0,
             max_body_bytes: 64 << 20,
+            max_receiving_bytes: 1 << 30,
             max_connections: 20_000,
             read_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(600),

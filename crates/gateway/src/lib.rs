@@ -12,6 +12,7 @@ mod forward;
 mod metrics;
 pub mod pool;
 mod queue;
+mod receive;
 mod registry;
 mod relay;
 mod remote;

@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -26,6 +25,7 @@ use crate::{
     config::{GatewayConfig, GatewayError},
     control_api,
     forward::Forward,
+    receive::{Receiving, Unread},
     registry::GatewayHandle,
     route,
 };
@@ -100,6 +100,7 @@ impl Gateway {
             let token = self.config.control_token.clone();
             tokio::spawn(control_api::serve(control, self.handle.clone(), token, ended, shutdown.clone()));
         }
+        let receiving = Arc::new(Receiving::new(self.config.max_receiving_bytes));
         let connections = Arc::new(Semaphore::new(self.config.max_connections));
         let graceful = GracefulShutdown::new();
         loop {
@@ -107,10 +108,15 @@ impl Gateway {
                 () = shutdown.cancelled() => break,
                 accepted = accept(&self.listener, &connections) => accepted,
             };
-            let (config, handle) = (Arc::clone(&self.config), self.handle.clone());
+            let config = Arc::clone(&self.config);
+            let (receiving, handle) = (Arc::clone(&receiving), self.handle.clone());
             let service = service_fn(move |request| {
-                let (config, handle) = (Arc::clone(&config), handle.clone());
-                async move { Ok::<_, std::convert::Infallible>(serve(&config, &handle, request, peer.ip()).await) }
+                let (config, receiving) = (Arc::clone(&config), Arc::clone(&receiving));
+                let handle = handle.clone();
+                async move {
+                    let response = serve(&config, &receiving, &handle, request, peer.ip()).await;
+                    Ok::<_, std::convert::Infallible>(response)
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -170,6 +176,7 @@ async fn accept(
 
 async fn serve(
     config: &GatewayConfig,
+    receiving: &Receiving,
     handle: &GatewayHandle,
     request: Request<Incoming>,
     client: IpAddr,
@@ -187,7 +194,7 @@ async fn serve(
         _ => {}
     }
     let (parts, body) = request.into_parts();
-    let body = match read(config, body).await {
+    let body = match read(config, receiving, body).await {
         Ok(body) => body,
         Err(response) => return *response,
     };
@@ -203,22 +210,31 @@ async fn serve(
     }
 }
 
-async fn read(config: &GatewayConfig, body: Incoming) -> Result<Bytes, Box<Response<Body>>> {
-    let invalid =
-        |status, code, message: &str| Box::new(error(status, "invalid_request_error", code, message));
-    let limited = Limited::new(body, config.max_body_bytes);
-    match tokio::time::timeout(config.read_timeout, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(failed)) if failed.is::<LengthLimitError>() => {
-            let message = format!("the body is longer than the {} bytes allowed", config.max_body_bytes);
-            Err(invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &message))
-        }
-        Ok(Err(failed)) => Err(invalid(StatusCode::BAD_REQUEST, "body_unreadable", &failed.to_string())),
-        Err(_) => {
-            let message = format!("the body did not arrive within {:.0?}", config.read_timeout);
-            Err(invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow", &message))
-        }
-    }
+async fn read(
+    config: &GatewayConfig,
+    receiving: &Receiving,
+    body: Incoming,
+) -> Result<Bytes, Box<Response<Body>>> {
+    let invalid = |status, code, message: String| error(status, "invalid_request_error", code, &message);
+    let reading = tokio::time::timeout(config.read_timeout, receiving.read(body, config.max_body_bytes));
+    let unread = reading.await.unwrap_or(Err(Unread::TooSlow));
+    unread.map_err(|unread| {
+        Box::new(match unread {
+            Unread::TooLong => {
+                let message = format!("the body is longer than the {} bytes allowed", config.max_body_bytes);
+                invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+            }
+            Unread::TooSlow => {
+                let message = format!("the body did not arrive within {:.0?}", config.read_timeout);
+                invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
+            }
+            Unread::Broken(failed) => invalid(StatusCode::BAD_REQUEST, "body_unreadable", failed.to_string()),
+            Unread::NoRoom => {
+                let message = "too many request bodies are on their way to the gateway";
+                refusal(StatusCode::SERVICE_UNAVAILABLE, "gateway_busy", message, Duration::from_secs(1))
+            }
+        })
+    })
 }
 
 fn model_object(model: &str) -> serde_json::Value {

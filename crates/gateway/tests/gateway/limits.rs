@@ -82,6 +82,43 @@ async fn who_sends_too_slowly_is_let_go() {
 }
 
 #[tokio::test]
+async fn bodies_on_their_way_in_are_bounded_together() {
+    let rig = Rig::with(GatewayConfig { max_receiving_bytes: 1500, ..config() }).await;
+    rig.apply(Vec::new());
+    // Announces much and sends some: it holds what it sent.
+    let mut slow = TcpStream::connect(rig.address).await.unwrap();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 2000\r\nexpect: 100-continue\r\n\r\n";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    // The gateway reads the body from here on.
+    let mut read = [0; 25];
+    slow.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"HTTP/1.1 100 Continue\r\n\r\n");
+    slow.write_all(&[b' '; 1400]).await.unwrap();
+    let body = format!(r#"{{"model":"m","prompt":"{}"}}"#, "x".repeat(600));
+    // It may take a moment until the bytes have come; until then there is room, and a request is held.
+    let refused = loop {
+        let before = rig.report().queued;
+        let mut reply = rig.post(CHAT, body.clone(), &[]);
+        tokio::select! {
+            reply = &mut reply => break reply.unwrap(),
+            _ = rig.until("it is held", |report| report.queued > before) => {}
+        }
+    };
+    assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    assert_eq!(refused.error_code().await, "gateway_busy");
+    drop(slow);
+    // Room again, once the gateway has seen it go.
+    loop {
+        let before = rig.report().queued;
+        let mut reply = rig.post(CHAT, body.clone(), &[]);
+        tokio::select! {
+            reply = &mut reply => assert_eq!(reply.unwrap().error_code().await, "gateway_busy"),
+            _ = rig.until("it is held", |report| report.queued > before) => break,
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_port_in_use_and_an_impossible_speed_are_named() {
     let rig = Rig::start().await;
     let error = Gateway::bind(GatewayConfig::new(rig.address)).await.unwrap_err();

@@ -98,7 +98,7 @@ async fn a_full_queue_refuses_and_says_when_to_come_again() {
 
 #[tokio::test]
 async fn a_cold_start_does_not_eat_the_deadline() {
-    // An hour passes each wall millisecond or so; the deadline of a warm wait is over at once.
+    // A wait for a slot may take a microsecond, which the wait for a replica is longer than by far.
     let rig = Rig::start().await;
     let mut replica = Upstream::start().await;
     rig.apply(Vec::new());

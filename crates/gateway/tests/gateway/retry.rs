@@ -15,6 +15,8 @@ enum Failing {
     Ends,
     Resets,
     EndsAfterHead,
+    EmptyStream,
+    EmptyStreamUntilClose,
     Loads,
     ShutsDown,
     IsBusy,
@@ -28,6 +30,12 @@ impl Failing {
             Failing::EndsAfterHead => {
                 call.write(crate::support::EVENTS).await;
                 drop(call);
+            }
+            // Well-formed, and still no answer: it has not one event.
+            Failing::EmptyStream => call.write(format!("{}0\r\n\r\n", crate::support::EVENTS)).await,
+            Failing::EmptyStreamUntilClose => {
+                call.write("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+                    .await;
             }
             Failing::Loads => call.answer("503 Service Unavailable", LOADING).await,
             Failing::ShutsDown => {
@@ -47,6 +55,8 @@ async fn a_request_is_sent_to_another_replica_when_one_fails_before_the_first_by
         Failing::Ends,
         Failing::Resets,
         Failing::EndsAfterHead,
+        Failing::EmptyStream,
+        Failing::EmptyStreamUntilClose,
         Failing::Loads,
         Failing::ShutsDown,
         Failing::IsBusy,

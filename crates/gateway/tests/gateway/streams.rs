@@ -115,6 +115,22 @@ async fn a_client_that_hangs_up_after_the_last_event_was_served() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_with_its_connection_is_whole_when_it_said_done() {
+    let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
+    rig.apply(vec![replica.endpoint("a", 1)]);
+    let reply = rig.chat();
+    let events =
+        ": a comment\r\n\r\ndata: {\"text\":\"é\\u0000\"}\n\nevent: x\ndata: 1\ndata: 2\n\ndata: [DONE]\n\n";
+    let mut call = replica.call().await;
+    call.write("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n").await;
+    call.write(events).await;
+    drop(call);
+    assert_eq!(reply.await.unwrap().text().await, events);
+    let report = rig.until("it ended", |report| report.in_flight_sum() == 0).await;
+    assert_eq!((report.succeeded_total, report.streamed_events_total), (1, 2));
+}
+
+#[tokio::test]
 async fn other_streams_need_not_say_done() {
     let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
     rig.apply(vec![replica.endpoint("a", 1)]);
