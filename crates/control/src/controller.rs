@@ -190,6 +190,10 @@ impl Controller {
             Some(gateway) => Some(gateway.report().await),
             None => None,
         };
+        if matches!(report, Some(Err(_))) {
+            // It may have been restarted, and then has no plan.
+            *plan_at_gateway = None;
+        }
         let fleet = self.fleet.observe().await;
         if let Ok(view) = &fleet {
             self.signals.iter().for_each(|signals| signals.replicas(&view.replicas));
