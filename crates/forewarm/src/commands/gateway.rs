@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use forewarm_gateway::{Gateway, GatewayConfig};
+use forewarm_gateway::{ControlToken, Gateway, GatewayConfig};
 
 use crate::{
     commands::values,
@@ -26,6 +26,9 @@ pub(crate) struct GatewayArgs {
     /// Where the controller connects; also /metrics, /healthz and /readyz. Not for clients.
     #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
     control: SocketAddr,
+    /// Asked of every controller that sees or changes replicas.
+    #[arg(long, env = "FOREWARM_CONTROL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    control_token: Option<String>,
     /// Divides every timeout, for compressed tests.
     #[arg(long, value_parser = values::speed, default_value = "1")]
     speed: f64,
@@ -35,7 +38,9 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
     runtime(2)?.block_on(async {
         let shutdown = shutdown_on_signal()?;
         let control = Some(args.control);
-        let config = GatewayConfig { control, speed: args.speed, ..GatewayConfig::new(args.listen) };
+        let control_token = args.control_token.map(ControlToken::new);
+        let config =
+            GatewayConfig { control, control_token, speed: args.speed, ..GatewayConfig::new(args.listen) };
         let gateway = Gateway::bind(config).await.map_err(Failure::usage)?;
         tracing::info!(listen = %gateway.local_addr()?, control = ?gateway.control_addr()?, "the gateway listens");
         gateway.run(shutdown).await;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use forewarm_control::{Clock, Store, ports};
-use forewarm_gateway::{Gateway, GatewayConfig, GatewayHandle, RemoteGateway};
+use forewarm_gateway::{ControlToken, Gateway, GatewayConfig, GatewayHandle, RemoteGateway};
 use forewarm_manifest::{CheckedScaler, Target, read_scalers};
 use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,9 @@ pub(crate) struct RunArgs {
     /// Use the gateway in another process, by its control address, instead of one of our own.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "listen")]
     gateway: Option<String>,
+    /// What that gateway asks of its controllers.
+    #[arg(long, env = "FOREWARM_CONTROL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    control_token: Option<String>,
     /// The live page, JSON, /metrics, /healthz and /readyz.
     #[arg(long, default_value = "127.0.0.1:9180", value_name = "ADDRESS")]
     admin: SocketAddr,
@@ -118,7 +121,7 @@ fn read(files: &[PathBuf]) -> Result<Vec<CheckedScaler>, Failure> {
 /// Where requests come in.
 enum FrontDoor {
     Ours(GatewayHandle),
-    Other(String),
+    Other(String, Option<ControlToken>),
 }
 
 impl FrontDoor {
@@ -126,7 +129,10 @@ impl FrontDoor {
         let name = scaler.spec.scaler.clone();
         match self {
             FrontDoor::Ours(handle) => Arc::new(LocalGateway { handle: handle.clone(), scaler: name }),
-            FrontDoor::Other(address) => Arc::new(OtherGateway(RemoteGateway::new(name, address))),
+            FrontDoor::Other(address, None) => Arc::new(OtherGateway(RemoteGateway::new(name, address))),
+            FrontDoor::Other(address, Some(token)) => {
+                Arc::new(OtherGateway(RemoteGateway::with_token(name, address, token.clone())))
+            }
         }
     }
 }
@@ -139,7 +145,10 @@ async fn serve(
     let clock = Clock::start(args.speed);
     // Ports first: nothing has been started when one cannot be had.
     let (door, gateway) = match &args.gateway {
-        Some(address) => (FrontDoor::Other(address.clone()), None),
+        Some(address) => {
+            let token = args.control_token.clone().map(ControlToken::new);
+            (FrontDoor::Other(address.clone(), token), None)
+        }
         None => {
             let config = GatewayConfig { speed: args.speed, ..GatewayConfig::new(args.listen) };
             let gateway = Gateway::bind(config).await.map_err(Failure::usage)?;

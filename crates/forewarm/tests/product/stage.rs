@@ -81,6 +81,7 @@ impl Stage {
             "--speed",
             &SPEED.to_string(),
             "--log=warn",
+            "--control-token=secret",
         ]);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let controller = std::sync::Mutex::new(None);
@@ -111,6 +112,7 @@ impl Stage {
             "--speed",
             &SPEED.to_string(),
             "--on-exit=stop",
+            "--control-token=secret",
             "--log=warn",
         ]);
         *self.controller.lock().unwrap() = Some(child);
