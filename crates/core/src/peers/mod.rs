@@ -4,9 +4,12 @@
 //! recorded history. The rules are reproduced to the last bit, surprises included: an improvement
 //! belongs into forewarm's own policy, never here.
 
+pub mod dynamo;
 pub(crate) mod go_arith;
 mod go_duration;
 pub mod hpa;
 pub mod keda;
 pub mod kpa;
+pub mod ray_serve;
+pub mod sky_serve;
 pub mod vectors;
