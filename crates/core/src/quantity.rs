@@ -7,8 +7,6 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::peers::go_arith::to_i64;
-
 /// How a quantity was written, and so how it is written again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Format {
@@ -60,7 +58,7 @@ impl Quantity {
             };
         }
         match scale {
-            0.. => (self.mantissa as i64).wrapping_mul(to_i64(pow10(scale))),
+            0.. => (self.mantissa as i64).wrapping_mul(10_i64.wrapping_pow(scale.unsigned_abs())),
             ..0 => {
                 let divisor = 10_i128.pow(-scale as u32);
                 let rest = self.mantissa % divisor;
@@ -351,6 +349,20 @@ mod tests {
             ("1.0001", 1001),
             ("4Gi", 4_294_967_296_000),
             ("2k", 2_000_000),
+        ] {
+            assert_eq!(quantity(written).milli_value(), milli, "{written}");
+        }
+    }
+
+    #[test]
+    fn thousandths_overflow_as_in_kubernetes() {
+        // Answers of k8s.io/apimachinery v0.37.2.
+        for (written, milli) in [
+            ("932054T", 0),
+            ("10P", 0),
+            ("827463988331544722e3", -1_610_582_844_634_838_912),
+            ("42428585709029353872E", -1_838_286_766_860_140_544),
+            ("34173692744015922145m", -2_719_795_403_403_181_087),
         ] {
             assert_eq!(quantity(written).milli_value(), milli, "{written}");
         }

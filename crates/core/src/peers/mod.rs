@@ -5,7 +5,7 @@
 //! belongs into forewarm's own policy, never here.
 
 pub mod dynamo;
-pub(crate) mod go_arith;
+mod go_arith;
 mod go_duration;
 pub mod hpa;
 pub mod keda;

@@ -8,7 +8,7 @@ use crate::Timestamp;
 
 /// The kube-controller-manager's flags that decide (`--horizontal-pod-autoscaler-*`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct ControllerConfig {
     /// How far a ratio may be from 1 without any change, both ways; a behavior's tolerance overrides it.
     pub tolerance: f64,

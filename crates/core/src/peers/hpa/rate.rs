@@ -57,7 +57,7 @@ fn up_from(start: i32, policy: &ScalingPolicy) -> i32 {
     match policy.r#type {
         ScalingPolicyType::Pods => start.wrapping_add(policy.value),
         // Rounded up, so that a small percentage of a small count still grows. Floating point makes
-        // 10 pods + 10 % twelve.
+        // 50 pods + 10 % fifty-six.
         ScalingPolicyType::Percent => {
             go_arith::to_i32((f64::from(start) * (1.0 + f64::from(policy.value) / 100.0)).ceil())
         }
