@@ -204,8 +204,7 @@ impl Controller {
         let decision = Arc::new(plan(&self.spec, state, &seen));
         self.store.decided(&self.spec, state, &seen, &decision)?;
         let evaluation = started.elapsed();
-        let view = fleet.unwrap_or_default();
-        let error = self.act(&decision, &view, plan_at_gateway).await;
+        let error = self.act(&decision, fleet.as_ref().ok(), plan_at_gateway).await;
         if decision.acts() {
             self.store.outcome(&self.spec.scaler, error.clone())?;
         }
@@ -217,7 +216,7 @@ impl Controller {
         self.snapshots.send_replace(Some(Arc::new(Snapshot {
             spec: self.spec.clone(),
             observation: seen,
-            replicas: view.replicas,
+            replicas: fleet.unwrap_or_default().replicas,
             report: report.and_then(Result::ok),
             decision: Arc::clone(&decision),
             cold_starts: state.cold_starts.clone(),
@@ -232,13 +231,12 @@ impl Controller {
     async fn act(
         &self,
         decision: &Decision,
-        view: &FleetView,
+        view: Option<&FleetView>,
         plan_at_gateway: &mut Option<PlanAtGateway>,
     ) -> Option<String> {
         // The gateway first: a replica gets no request any more when the fleet is told to drain or stop it.
-        if let Some(gateway) = &self.gateway
-            && decision.steps.iter().all(|step| step.reason.label() != "held_on_unseen_fleet")
-        {
+        // Where the fleet could not be seen, the gateway keeps the plan it has.
+        if let (Some(gateway), Some(view)) = (&self.gateway, view) {
             let plan = self.pool_plan(decision, view);
             if !plan_at_gateway.as_ref().is_some_and(|there| there.says(&plan, decision.at)) {
                 if let Err(error) = gateway.apply(&plan).await {

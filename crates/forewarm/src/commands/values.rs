@@ -2,31 +2,12 @@
 
 use std::time::Duration;
 
-/// Reads a Go-style duration: `90s`, `5m`, `1h30m`, `500ms`.
+use forewarm_manifest::quantity;
+
+/// Reads a Go-style duration as manifests have it: `90s`, `5m`, `1h30m`, `500ms`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration: write it like `90s`, `5m` or `1h30m`");
-    let mut total = Duration::ZERO;
-    let mut rest = text.trim();
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let seconds = match &rest[..unit] {
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3_600.0,
-            "d" => 86_400.0,
-            _ => return Err(wrong()),
-        };
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-        rest = &rest[unit..];
-    }
-    Ok(total)
+    quantity::duration(text)
+        .map_err(|_| format!("`{text}` is no duration: write it like `90s`, `5m` or `1h30m`"))
 }
 
 /// Reads a speed: how many modelled seconds pass in one on the wall.
