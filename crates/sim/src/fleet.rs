@@ -1,116 +1,308 @@
-//! Replicas of the simple engine, and what they cost.
+//! Modelled replicas, where each is in its life, and what they cost.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use forewarm_core::{Phase, Placement, Replica, ReplicaId, Timestamp};
+use forewarm_core::{FailedStart, Phase, Placement, Replica, ReplicaId};
 
-/// One modelled replica.
+use crate::{
+    cold_start::{ColdStarts, Fate, Start},
+    engine::Engine,
+    time::{Micros, timestamp},
+};
+
+/// A replica's number: they are counted in the order of their requests, and never used again.
+pub(crate) type Index = u32;
+
 #[derive(Debug)]
-struct Modelled {
+pub(crate) struct Modelled<E> {
+    pub(crate) engine: E,
     id: ReplicaId,
-    requested_at: Timestamp,
-    ready_at: Timestamp,
+    requested_at: Micros,
+    provisioned_at: Micros,
+    /// When it is ready or fails; `None`: never.
+    settled_at: Option<Micros>,
+    fate: Fate,
+    ready: bool,
     draining: bool,
-    busy_slots: u32,
+    /// Time with work, up to `busy_since`; for a GPU's utilisation.
+    busy: Micros,
+    busy_since: Option<Micros>,
+    busy_at_last_look: Micros,
 }
 
-/// A fleet whose replicas are ready a fixed time after they were asked for.
+/// Replicas by number; those that stopped are gone.
 #[derive(Debug)]
-pub(crate) struct ModelledFleet {
-    replicas: Vec<Modelled>,
-    slots: u32,
-    cold_start: Duration,
-    started: u64,
-    billed: Duration,
+pub(crate) struct Fleet<E> {
+    replicas: std::collections::BTreeMap<Index, Modelled<E>>,
+    /// Ready, not draining, with room.
+    open: BTreeSet<Index>,
+    starts: ColdStarts,
+    capacity: u32,
+    next: Index,
+    billed: Micros,
+    starting: Micros,
+    pub(crate) failed: u64,
+    failed_starts: Vec<FailedStart>,
 }
 
-impl ModelledFleet {
-    /// `ready` replicas at the beginning.
-    pub(crate) fn new(slots: u32, cold_start: Duration, ready: u32, now: Timestamp) -> Self {
-        let mut fleet = Self { replicas: Vec::new(), slots, cold_start, started: 0, billed: Duration::ZERO };
-        for _ in 0..ready {
-            fleet.request(now, now);
+impl<E: Engine> Fleet<E> {
+    pub(crate) fn new(starts: ColdStarts, capacity: Option<u32>) -> Self {
+        Self {
+            replicas: std::collections::BTreeMap::new(),
+            open: BTreeSet::new(),
+            starts,
+            capacity: capacity.unwrap_or(u32::MAX),
+            next: 0,
+            billed: 0,
+            starting: 0,
+            failed: 0,
+            failed_starts: Vec::new(),
         }
-        fleet.started = u64::from(ready);
-        fleet
-    }
-
-    fn request(&mut self, now: Timestamp, ready_at: Timestamp) {
-        let id = ReplicaId::from(format!("r-{}", self.started));
-        self.started += 1;
-        self.replicas.push(Modelled { id, requested_at: now, ready_at, draining: false, busy_slots: 0 });
-    }
-
-    /// Starts so far, those at the beginning included.
-    pub(crate) fn started(&self) -> u64 {
-        self.started
     }
 
     /// Replicas that exist.
-    pub(crate) fn len(&self) -> usize {
-        self.replicas.len()
+    pub(crate) fn len(&self) -> u32 {
+        self.replicas.len() as u32
+    }
+
+    /// Starts so far, the first ones included.
+    pub(crate) fn started(&self) -> u32 {
+        self.next
+    }
+
+    fn insert(&mut self, now: Micros, start: Start, ready: bool, engine: E) -> (Index, Option<Micros>) {
+        let index = self.next;
+        self.next += 1;
+        let provisioned_at = now + start.provisioning;
+        let settled_at = (start.fate != Fate::Hangs).then_some(provisioned_at + start.loading);
+        let replica = Modelled {
+            engine,
+            id: ReplicaId::from(format!("r-{index}")),
+            requested_at: now,
+            provisioned_at,
+            settled_at,
+            fate: start.fate,
+            ready,
+            draining: false,
+            busy: 0,
+            busy_since: None,
+            busy_at_last_look: 0,
+        };
+        self.replicas.insert(index, replica);
+        (index, settled_at)
+    }
+
+    /// A replica that is ready from the beginning.
+    pub(crate) fn insert_ready(&mut self, now: Micros, engine: E) {
+        let start = Start { provisioning: 0, loading: 0, fate: Fate::Ready };
+        let (index, _) = self.insert(now, start, true, engine);
+        self.open.insert(index);
+    }
+
+    /// Starts a replica; returns its number and when it is settled, unless it hangs or the provider has none.
+    pub(crate) fn start(&mut self, now: Micros, engine: E) -> Option<(Index, Micros)> {
+        let start = self.starts.next();
+        if self.len() >= self.capacity {
+            let id = ReplicaId::from(format!("r-{}", self.next));
+            self.next += 1;
+            self.fail(id, Phase::Requested, "the provider has no capacity");
+            return None;
+        }
+        let (index, settled_at) = self.insert(now, start, false, engine);
+        settled_at.map(|at| (index, at))
+    }
+
+    fn fail(&mut self, id: ReplicaId, phase: Phase, error: &str) {
+        self.failed += 1;
+        self.failed_starts.push(FailedStart { id, phase, error: error.into() });
+    }
+
+    /// A start has come to its end; returns whether the replica is ready.
+    pub(crate) fn settle(&mut self, index: Index, now: Micros) -> bool {
+        let Some(replica) = self.replicas.get_mut(&index) else { return false };
+        if replica.fate == Fate::Fails {
+            let id = replica.id.clone();
+            self.remove(index, now);
+            self.fail(id, Phase::Loading, "the engine ended with exit status 1");
+            return false;
+        }
+        replica.ready = true;
+        if !replica.draining {
+            self.open.insert(index);
+        }
+        true
+    }
+
+    fn remove(&mut self, index: Index, now: Micros) {
+        if let Some(replica) = self.replicas.remove(&index) {
+            self.billed += now - replica.requested_at;
+            self.starting += replica.starting(now);
+        }
+        self.open.remove(&index);
+    }
+
+    /// The oldest replica with room: packing lets the others fall idle.
+    pub(crate) fn with_room(&self) -> Option<Index> {
+        self.open.first().copied()
+    }
+
+    /// The ready replica after `last` in turn, with or without room.
+    pub(crate) fn in_turn(&self, last: Index) -> Option<Index> {
+        let serves = |(_, replica): &(&Index, &Modelled<E>)| replica.ready && !replica.draining;
+        let mut after = self.replicas.range(last + 1..).filter(serves);
+        let next = after.next().or_else(|| self.replicas.iter().find(serves));
+        next.map(|(&index, _)| index)
+    }
+
+    pub(crate) fn engine(&mut self, index: Index) -> Option<&mut E> {
+        self.replicas.get_mut(&index).map(|replica| &mut replica.engine)
+    }
+
+    /// Keeps track of room and work after an engine changed; a replica that has drained stops.
+    pub(crate) fn note(&mut self, index: Index, now: Micros) {
+        let Some(replica) = self.replicas.get_mut(&index) else { return };
+        let working = replica.engine.in_flight() > 0;
+        match (working, replica.busy_since) {
+            (true, None) => replica.busy_since = Some(now),
+            (false, Some(since)) => {
+                replica.busy += now - since;
+                replica.busy_since = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+        if replica.draining && !working {
+            self.remove(index, now);
+        } else if replica.ready && !replica.draining {
+            if replica.engine.has_room() {
+                self.open.insert(index);
+            } else {
+                self.open.remove(&index);
+            }
+        }
+    }
+
+    /// Does what a placement says, its starts apart.
+    pub(crate) fn apply(&mut self, placement: &Placement, now: Micros) {
+        if !placement.drain.is_empty() || !placement.stop.is_empty() {
+            let named = |ids: &[ReplicaId], replicas: &Self| -> Vec<Index> {
+                let by_id = |id: &ReplicaId| {
+                    replicas.replicas.iter().find(|(_, replica)| &replica.id == id).map(|(&index, _)| index)
+                };
+                ids.iter().filter_map(by_id).collect()
+            };
+            for index in named(&placement.drain, self) {
+                self.drain(index, now);
+            }
+            for index in named(&placement.stop, self) {
+                if self.replicas.get(&index).is_some_and(|replica| !replica.ready) {
+                    self.failed += 1;
+                }
+                self.remove(index, now);
+            }
+        }
+    }
+
+    fn drain(&mut self, index: Index, now: Micros) {
+        if let Some(replica) = self.replicas.get_mut(&index) {
+            replica.draining = true;
+        }
+        self.open.remove(&index);
+        self.note(index, now);
+    }
+
+    /// Takes away until `wanted` are left, and says how many are missing. Those that start go first, the
+    /// youngest first; then those with the least work.
+    pub(crate) fn shrink_to(&mut self, wanted: u32, now: Micros) -> u32 {
+        let mut serving: Vec<_> = self
+            .replicas
+            .iter()
+            .filter(|(_, replica)| !replica.draining)
+            .map(|(&index, replica)| (replica.ready, replica.engine.in_flight(), u32::MAX - index))
+            .collect();
+        let count = serving.len() as u32;
+        if count > wanted {
+            serving.sort_unstable();
+            for (ready, _, index) in serving.into_iter().take((count - wanted) as usize) {
+                if ready {
+                    self.drain(u32::MAX - index, now);
+                } else {
+                    self.remove(u32::MAX - index, now);
+                }
+            }
+        }
+        wanted.saturating_sub(count)
     }
 
     /// The replicas as an observation has them.
-    pub(crate) fn observe(&self, now: Timestamp) -> Vec<Replica> {
-        let phase = |replica: &Modelled| match (replica.draining, replica.ready_at <= now) {
-            (true, _) => Phase::Draining,
-            (false, true) => Phase::Ready,
-            (false, false) => Phase::Loading,
-        };
+    pub(crate) fn observe(&self, now: Micros) -> Vec<Replica> {
+        let at = timestamp(now);
         self.replicas
-            .iter()
+            .values()
             .map(|replica| Replica {
                 id: replica.id.clone(),
-                phase: phase(replica),
-                age: now.since(replica.requested_at),
-                in_flight: Some(replica.busy_slots),
+                phase: replica.phase(now),
+                age: at.since(timestamp(replica.requested_at)),
+                in_flight: Some(replica.engine.in_flight()),
             })
             .collect()
     }
 
-    /// Does what the placement says; returns when the replicas started now will be ready.
-    pub(crate) fn apply(&mut self, placement: &Placement, now: Timestamp) -> Option<Timestamp> {
-        let ready_at = now + self.cold_start;
-        for _ in 0..placement.start {
-            self.request(now, ready_at);
-        }
-        for replica in self.replicas.iter_mut().filter(|replica| placement.drain.contains(&replica.id)) {
-            replica.draining = true;
-        }
-        let billed = &mut self.billed;
-        self.replicas.retain(|replica| {
-            let stops = placement.stop.contains(&replica.id);
-            if stops {
-                *billed += now.since(replica.requested_at);
-            }
-            !stops
-        });
-        (placement.start > 0).then_some(ready_at)
+    /// Starts that failed since the last look.
+    pub(crate) fn take_failed_starts(&mut self) -> Vec<FailedStart> {
+        std::mem::take(&mut self.failed_starts)
     }
 
-    /// Takes a slot of the ready replica with the most work that has one free: packing lets the others
-    /// fall idle, and the simple engine is not slowed by company.
-    pub(crate) fn take_slot(&mut self, now: Timestamp) -> Option<ReplicaId> {
-        let slots = self.slots;
-        let replica = self
-            .replicas
-            .iter_mut()
-            .filter(|replica| !replica.draining && replica.ready_at <= now && replica.busy_slots < slots)
-            .max_by_key(|replica| replica.busy_slots)?;
-        replica.busy_slots += 1;
-        Some(replica.id.clone())
+    /// Of each ready replica: percent of the time since the last look in which it had work. That is what
+    /// GPU utilisation says of an engine: whether, not how much.
+    pub(crate) fn utilisation(&mut self, now: Micros, since: Micros) -> Vec<(ReplicaId, f64)> {
+        let span = (now - since).max(1) as f64;
+        self.replicas
+            .values_mut()
+            .filter(|replica| replica.ready && !replica.draining)
+            .map(|replica| {
+                let busy = replica.busy + replica.busy_since.map_or(0, |since| now - since);
+                let share = (busy - replica.busy_at_last_look) as f64 / span;
+                replica.busy_at_last_look = busy;
+                (replica.id.clone(), (share * 100.0).min(100.0))
+            })
+            .collect()
     }
 
-    /// Gives a slot back.
-    pub(crate) fn free_slot(&mut self, id: &ReplicaId) {
-        if let Some(replica) = self.replicas.iter_mut().find(|replica| &replica.id == id) {
-            replica.busy_slots = replica.busy_slots.saturating_sub(1);
+    /// Replicas that serve, and those on their way.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        let serving = self.replicas.values().filter(|replica| !replica.draining);
+        serving.fold((0, 0), |(ready, coming), replica| {
+            (ready + u32::from(replica.ready), coming + u32::from(!replica.ready))
+        })
+    }
+
+    /// Requests in each ready replica.
+    pub(crate) fn loads(&self) -> impl Iterator<Item = (&ReplicaId, u32)> {
+        let serving = self.replicas.values().filter(|replica| replica.ready && !replica.draining);
+        serving.map(|replica| (&replica.id, replica.engine.in_flight()))
+    }
+
+    /// Time billed for every replica there was, up to `now`, and the part of it spent starting.
+    pub(crate) fn bill(&self, now: Micros) -> (Micros, Micros) {
+        self.replicas.values().fold((self.billed, self.starting), |(billed, starting), replica| {
+            (billed + (now - replica.requested_at), starting + replica.starting(now))
+        })
+    }
+}
+
+impl<E> Modelled<E> {
+    fn phase(&self, now: Micros) -> Phase {
+        match (self.draining, self.ready) {
+            (true, _) => Phase::Draining,
+            (false, true) => Phase::Ready,
+            (false, false) if now < self.provisioned_at => Phase::Provisioning,
+            (false, false) => Phase::Loading,
         }
     }
 
-    /// Time billed for every replica there was, up to `now`.
-    pub(crate) fn billed(&self, now: Timestamp) -> Duration {
-        self.replicas.iter().map(|replica| now.since(replica.requested_at)).sum::<Duration>() + self.billed
+    /// The part of its life in which it was not ready.
+    fn starting(&self, now: Micros) -> Micros {
+        let until = if self.ready { self.settled_at.unwrap_or(now) } else { now };
+        until.min(now) - self.requested_at
     }
 }

@@ -1,12 +1,26 @@
-//! Virtual time: the same core over a modelled fleet.
+//! Virtual time: the live controller's core over a modelled fleet.
 //!
-//! [`simulate`] replays requests against replicas of the simple engine (a number of slots each, one shared
-//! queue, late binding) and lets [`forewarm_core::plan`] decide, exactly as the live controller does. It is
-//! the skeleton of what `forewarm simulate` will be: no batching engine, no peers, no clairvoyant yet.
+//! [`simulate`] replays requests against modelled replicas, and lets [`forewarm_core::plan`] decide exactly as
+//! the live controller does. Requests are the unit of the event loop: no event per token.
+//!
+//! The same requests, the same [`World`] and the same seed give the same [`Report`], to the last bit.
 
 mod account;
+mod cold_start;
+mod decider;
+pub mod engine;
 mod fleet;
+mod objective;
 mod run;
+mod time;
+mod timeline;
+mod world;
 
-pub use account::{Objective, Report};
-pub use run::{Request, Simulation, simulate};
+pub use account::{Latency, Report};
+pub use cold_start::{ColdStartLaw, StageLaw};
+pub use decider::{Decider, Step};
+pub use objective::Objective;
+pub use run::simulate;
+pub use time::Micros;
+pub use timeline::{Moment, Timeline};
+pub use world::{DataPlane, World};

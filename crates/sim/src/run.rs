@@ -1,113 +1,137 @@
-//! The loop of a run: arrivals, completions, replicas that become ready, ticks of the controller.
+//! The loop of a run: arrivals, work that ends, replicas that become ready, looks of the controller.
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
-    time::Duration,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
 };
 
-use forewarm_core::{Observation, ReplicaId, ScalerSpec, ScalerState, Signal, SignalName, Timestamp, plan};
+use forewarm_core::{Observation, Reading, Signal, SignalName, plan};
+use forewarm_workload::Request;
 
-use crate::{Objective, Report, fleet::ModelledFleet};
+use crate::{
+    DataPlane, Decider, Moment, Report, Timeline, World,
+    account::Account,
+    engine::{Engine, EngineModel, Progress, Slots},
+    fleet::{Fleet, Index},
+    time::{Micros, micros, seconds, timestamp},
+};
 
-/// One request of the workload.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Request {
-    /// When it arrives, from the start of the run.
-    pub arrival: Duration,
-    /// Prompt tokens.
-    pub input_tokens: u32,
-    /// Tokens to generate.
-    pub output_tokens: u32,
+/// Period of the controller when nothing happens: HPA's sync period.
+const TICK: Micros = 15_000_000;
+/// Shortest time between two looks on events: a burst is seen at once, a busy second once.
+const MIN_GAP: Micros = 1_000_000;
+/// Changes of direction closer than this are flapping.
+const FLAP: Micros = 600_000_000;
+
+/// Runs the requests, which must be in the order of their arrival, until the last one has ended.
+///
+/// `record_timeline` keeps the course of the run for charts; it costs memory, not exactness.
+pub fn simulate(world: &World, decider: &Decider, requests: &[Request], record_timeline: bool) -> Report {
+    match &world.engine {
+        EngineModel::Slots(model) => {
+            Run::new(world, decider, requests, record_timeline, || Slots::new(*model)).play()
+        }
+    }
 }
 
-/// The world of a run.
-#[derive(Clone, Debug)]
-pub struct Simulation {
-    /// What decides.
-    pub spec: ScalerSpec,
-    /// Requests a replica works on at a time; each takes as long as if it were alone.
-    pub slots: u32,
-    /// Time from asking for a replica until it is ready.
-    pub cold_start: Duration,
-    /// What a request must attain.
-    pub objective: Objective,
-}
+/// What happens next. The order of the numbers breaks ties: capacity first, then the controller's look.
+const ADVANCE: u64 = 0;
+const SETTLED: u64 = 1;
+const LOOK: u64 = 2;
 
-/// Period of the controller when nothing happens.
-const TICK: Duration = Duration::from_secs(15);
-/// Shortest time between two evaluations on events: a burst is seen at once, a busy second once.
-const MIN_GAP: Duration = Duration::from_secs(1);
-/// Prompt tokens a replica of the simple engine reads in a second.
-const PREFILL_TOKENS_PER_SECOND: f64 = 5_000.0;
-/// Time a replica of the simple engine takes for one output token.
-const SECONDS_PER_OUTPUT_TOKEN: f64 = 0.03;
-
-/// Runs the requests, which must be in the order of their arrival, to the end of the last one.
-pub fn simulate(world: &Simulation, requests: &[Request]) -> Report {
-    Run::new(world).play(requests)
-}
-
-/// What happens next. The order of the variants breaks ties: capacity first, then the controller's look.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
-    Completed(ReplicaId),
-    ReplicaReady,
-    Evaluate,
-}
-
-struct Run<'a> {
-    world: &'a Simulation,
-    state: ScalerState,
-    fleet: ModelledFleet,
-    queue: VecDeque<Request>,
-    /// By time, then by sequence, so that a run repeats to the last event.
-    agenda: BinaryHeap<Reverse<(Timestamp, u64, Event)>>,
-    sequence: u64,
+struct Run<'a, E, F> {
+    world: &'a World,
+    decider: Decider,
+    requests: &'a [Request],
+    new_engine: F,
+    fleet: Fleet<E>,
+    /// Waiting at the gateway.
+    queue: VecDeque<u32>,
+    /// Waiting in the engines, by replica; only in the data plane [`DataPlane::Engine`].
+    engine_queues: BTreeMap<Index, VecDeque<u32>>,
+    last_turn: Index,
+    /// By time, then by kind and number, so that a run repeats to the last event.
+    agenda: BinaryHeap<Reverse<(Micros, u64, u32)>>,
     in_flight: u32,
+    waiting: u32,
     arrived: u64,
-    evaluated_at: Timestamp,
-    ttft: Vec<Duration>,
+    looked_at: Micros,
+    next_tick: Micros,
+    wake_at: Option<Micros>,
+    next_step: usize,
+    target: u32,
+    last_change: Option<(Micros, bool)>,
+    /// Request-seconds in the system so far, up to `counted_at`.
+    in_system: u128,
+    counted_at: Micros,
+    first_token_at: BTreeMap<u32, Micros>,
+    account: Account,
+    timeline: Option<Timeline>,
     report: Report,
+    progress: Progress,
 }
 
-impl<'a> Run<'a> {
-    fn new(world: &'a Simulation) -> Self {
-        let start = Timestamp::default();
-        let fleet = ModelledFleet::new(world.slots, world.cold_start, world.spec.replicas.min.0, start);
+impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
+    fn new(
+        world: &'a World,
+        decider: &Decider,
+        requests: &'a [Request],
+        record_timeline: bool,
+        new_engine: F,
+    ) -> Self {
+        let mut fleet = Fleet::new(world.cold_start.draws(world.seed), world.provider_capacity);
+        for _ in 0..world.initial_replicas {
+            fleet.insert_ready(0, new_engine());
+        }
         Self {
             world,
-            state: ScalerState::default(),
+            decider: decider.clone(),
+            requests,
+            new_engine,
             fleet,
             queue: VecDeque::new(),
+            engine_queues: BTreeMap::new(),
+            last_turn: 0,
             agenda: BinaryHeap::new(),
-            sequence: 0,
             in_flight: 0,
+            waiting: 0,
             arrived: 0,
-            evaluated_at: start,
-            ttft: Vec::new(),
-            report: Report::default(),
+            looked_at: 0,
+            next_tick: 0,
+            wake_at: None,
+            next_step: 0,
+            target: world.initial_replicas,
+            last_change: None,
+            in_system: 0,
+            counted_at: 0,
+            first_token_at: BTreeMap::new(),
+            account: Account::new(),
+            timeline: record_timeline.then(Timeline::default),
+            report: Report { max_replicas: world.initial_replicas, ..Report::default() },
+            progress: Progress::default(),
         }
     }
 
-    fn play(mut self, requests: &[Request]) -> Report {
-        let mut arrivals = requests.iter().copied().peekable();
-        self.schedule(Timestamp::default(), Event::Evaluate);
-        let mut now = Timestamp::default();
-        while arrivals.peek().is_some() || self.in_flight > 0 || !self.queue.is_empty() {
-            let arrival = arrivals.peek().map(|request| Timestamp::default() + request.arrival);
+    fn play(mut self) -> Report {
+        let mut now = 0;
+        let mut next = 0;
+        self.agenda.push(Reverse((0, LOOK, 0)));
+        loop {
+            let arrival = self.requests.get(next).map(|request| micros(request.arrival));
+            if arrival.is_none() && self.in_flight == 0 && self.waiting == 0 && self.queue.is_empty() {
+                break;
+            }
             let event = self.agenda.peek().map(|Reverse((at, _, _))| *at);
             match (arrival, event) {
                 (Some(at), event) if event.is_none_or(|event| at < event) => {
                     now = at;
-                    if let Some(request) = arrivals.next() {
-                        self.arrive(now, request);
-                    }
+                    self.arrive(now, next as u32);
+                    next += 1;
                 }
                 (_, Some(_)) => {
-                    let Some(Reverse((at, _, event))) = self.agenda.pop() else { break };
+                    let Some(Reverse((at, kind, index))) = self.agenda.pop() else { break };
                     now = at;
-                    self.happen(now, event);
+                    self.happen(now, kind, index);
                 }
                 (_, None) => break,
             }
@@ -115,92 +139,264 @@ impl<'a> Run<'a> {
         self.close(now)
     }
 
-    fn schedule(&mut self, at: Timestamp, event: Event) {
-        self.sequence += 1;
-        self.agenda.push(Reverse((at, self.sequence, event)));
+    /// Counts request-seconds before the number in the system changes.
+    fn count(&mut self, now: Micros) {
+        let in_system = self.in_flight as u64 + self.waiting as u64 + self.queue.len() as u64;
+        self.in_system += u128::from(in_system) * u128::from(now - self.counted_at);
+        self.counted_at = now;
     }
 
-    fn arrive(&mut self, now: Timestamp, request: Request) {
+    fn arrive(&mut self, now: Micros, index: u32) {
+        self.count(now);
         self.arrived += 1;
-        self.queue.push_back(request);
-        self.dispatch(now);
-        if !self.queue.is_empty() && now.since(self.evaluated_at) >= MIN_GAP {
-            self.evaluate(now);
+        match self.world.data_plane {
+            DataPlane::Gateway => {
+                self.queue.push_back(index);
+                self.dispatch(now);
+            }
+            DataPlane::Engine => self.take_turns(now, index),
+        }
+        let waits = !self.queue.is_empty();
+        if waits && now - self.looked_at >= MIN_GAP && self.looks_on_events() {
+            self.look(now);
         }
     }
 
-    fn happen(&mut self, now: Timestamp, event: Event) {
-        match event {
-            Event::Completed(replica) => {
-                self.in_flight -= 1;
-                self.fleet.free_slot(&replica);
-                self.dispatch(now);
+    fn looks_on_events(&self) -> bool {
+        matches!(self.decider, Decider::Core { on_events: true, .. })
+    }
+
+    fn happen(&mut self, now: Micros, kind: u64, index: u32) {
+        match kind {
+            ADVANCE => self.advance(now, index),
+            SETTLED => {
+                if self.fleet.settle(index, now) {
+                    self.fill(now, index);
+                }
+                if self.looks_on_events() {
+                    self.look(now);
+                }
             }
-            Event::ReplicaReady => {
-                self.dispatch(now);
-                self.evaluate(now);
-            }
-            Event::Evaluate => {
-                self.schedule(now + TICK, Event::Evaluate);
-                self.evaluate(now);
+            _ => {
+                if now == self.next_tick {
+                    self.next_tick = now + TICK;
+                    self.agenda.push(Reverse((self.next_tick, LOOK, 0)));
+                    self.record(now);
+                    self.look(now);
+                } else if self.wake_at == Some(now) {
+                    self.look(now);
+                }
             }
         }
     }
 
-    /// Late binding: the oldest waiting request takes the next free slot.
-    fn dispatch(&mut self, now: Timestamp) {
+    fn advance(&mut self, now: Micros, replica: Index) {
+        let Some(engine) = self.fleet.engine(replica) else { return };
+        self.progress.clear();
+        engine.advance(now, &mut self.progress);
+        self.take_progress(now, replica);
+        self.fleet.note(replica, now);
+        self.fill(now, replica);
+    }
+
+    /// Gives a replica with room what waits.
+    fn fill(&mut self, now: Micros, replica: Index) {
+        match self.world.data_plane {
+            DataPlane::Gateway => self.dispatch(now),
+            DataPlane::Engine => {
+                while self.fleet.engine(replica).is_some_and(|engine| engine.has_room())
+                    && let Some(index) = self.engine_queues.get_mut(&replica).and_then(VecDeque::pop_front)
+                {
+                    self.count(now);
+                    self.waiting -= 1;
+                    self.admit(now, replica, index);
+                }
+                while let Some(index) = self.queue.front().copied()
+                    && self.fleet.in_turn(self.last_turn).is_some()
+                {
+                    self.count(now);
+                    self.queue.pop_front();
+                    self.take_turns(now, index);
+                }
+            }
+        }
+    }
+
+    /// Late binding: the oldest waiting request goes to the first replica with room.
+    fn dispatch(&mut self, now: Micros) {
         while !self.queue.is_empty() {
-            let Some(replica) = self.fleet.take_slot(now) else { return };
-            let Some(request) = self.queue.pop_front() else { return };
-            let prefill =
-                Duration::from_secs_f64(f64::from(request.input_tokens) / PREFILL_TOKENS_PER_SECOND);
-            let decode = Duration::from_secs_f64(f64::from(request.output_tokens) * SECONDS_PER_OUTPUT_TOKEN);
-            let waited = now.since(Timestamp::default() + request.arrival);
-            let ttft = waited + prefill;
-            self.report.attained += u64::from(ttft <= self.world.objective.ttft.max(prefill * 2));
-            self.ttft.push(ttft);
-            self.in_flight += 1;
-            self.schedule(now + prefill + decode, Event::Completed(replica));
+            let Some(replica) = self.fleet.with_room() else { return };
+            let Some(index) = self.queue.pop_front() else { return };
+            self.admit(now, replica, index);
         }
     }
 
-    fn evaluate(&mut self, now: Timestamp) {
-        self.evaluated_at = now;
-        let signals = [
-            ("queued", self.queue.len() as f64),
-            ("in_flight", f64::from(self.in_flight)),
-            ("arrivals_total", self.arrived as f64),
-        ];
-        let observation = Observation {
-            at: now,
+    fn take_turns(&mut self, now: Micros, index: u32) {
+        let Some(replica) = self.fleet.in_turn(self.last_turn) else {
+            self.queue.push_back(index);
+            return;
+        };
+        self.last_turn = replica;
+        let queue = self.engine_queues.entry(replica).or_default();
+        if queue.is_empty() && self.fleet.engine(replica).is_some_and(|engine| engine.has_room()) {
+            self.admit(now, replica, index);
+        } else {
+            queue.push_back(index);
+            self.waiting += 1;
+        }
+    }
+
+    fn admit(&mut self, now: Micros, replica: Index, index: u32) {
+        let (Some(request), Some(engine)) = (self.requests.get(index as usize), self.fleet.engine(replica))
+        else {
+            return;
+        };
+        self.progress.clear();
+        engine.admit(now, index, request, &mut self.progress);
+        self.in_flight += 1;
+        self.take_progress(now, replica);
+        self.fleet.note(replica, now);
+    }
+
+    fn take_progress(&mut self, now: Micros, replica: Index) {
+        let mut progress = std::mem::take(&mut self.progress);
+        for &(index, at) in &progress.first_tokens {
+            let (Some(request), Some(engine)) =
+                (self.requests.get(index as usize), self.fleet.engine(replica))
+            else {
+                continue;
+            };
+            let bound = self.world.objective.bound(engine.ttft_alone(request));
+            self.account.first_token(micros(request.arrival), at, bound);
+            self.first_token_at.insert(index, at);
+        }
+        if !progress.finished.is_empty() {
+            self.count(now);
+        }
+        for &(index, at) in &progress.finished {
+            self.in_flight -= 1;
+            let Some(request) = self.requests.get(index as usize) else { continue };
+            let first_token = self.first_token_at.remove(&index).unwrap_or(at);
+            self.account.finished(micros(request.arrival), first_token, at, request.output_tokens);
+        }
+        if let Some(at) = progress.wake_at {
+            self.agenda.push(Reverse((at, ADVANCE, replica)));
+        }
+        progress.clear();
+        self.progress = progress;
+    }
+
+    /// The controller looks, decides, and what it decides is done.
+    fn look(&mut self, now: Micros) {
+        self.count(now);
+        let before = self.target;
+        let starts = match &self.decider {
+            Decider::Timetable(steps) => {
+                let upto = steps.iter().skip(self.next_step).take_while(|step| step.at <= now).count();
+                self.next_step += upto;
+                if let Some(step) = self.next_step.checked_sub(1).and_then(|last| steps.get(last)) {
+                    self.target = step.replicas;
+                }
+                self.wake_at = steps.get(self.next_step).map(|step| step.at);
+                if let Some(at) = self.wake_at {
+                    self.agenda.push(Reverse((at, LOOK, 0)));
+                }
+                self.fleet.shrink_to(self.target, now)
+            }
+            Decider::Core { .. } => self.plan(now),
+        };
+        for _ in 0..starts {
+            let engine = (self.new_engine)();
+            if let Some((index, at)) = self.fleet.start(now, engine) {
+                self.agenda.push(Reverse((at, SETTLED, index)));
+            }
+        }
+        self.looked_at = now;
+        self.report.max_replicas = self.report.max_replicas.max(self.fleet.len());
+        if self.target != before {
+            self.report.changes += 1;
+            let up = self.target > before;
+            if self.last_change.is_some_and(|(at, was_up)| was_up != up && now - at < FLAP) {
+                self.report.flaps += 1;
+            }
+            self.last_change = Some((now, up));
+        }
+    }
+
+    fn plan(&mut self, now: Micros) -> u32 {
+        let observation = self.observe(now);
+        let Decider::Core { spec, state, .. } = &mut self.decider else { return 0 };
+        let decision = plan(spec, state, &observation);
+        if let Some(timeline) = &mut self.timeline
+            && decision.from != decision.to
+        {
+            timeline.decisions.push((now as f64 / 1e6, decision.summary()));
+        }
+        self.target = decision.to.0;
+        let wake_at = decision.wake_at.and_then(|at| u64::try_from(at.as_millis()).ok());
+        // Rounded up to the controller's millisecond, and never in the past.
+        self.wake_at = wake_at.map(|at| (at * 1_000).max(now + 1_000));
+        if let Some(at) = self.wake_at.filter(|&at| at < self.next_tick) {
+            self.agenda.push(Reverse((at, LOOK, 0)));
+        }
+        self.fleet.apply(&decision.placement, now);
+        decision.placement.start
+    }
+
+    fn observe(&mut self, now: Micros) -> Observation {
+        let utilisation = self.fleet.utilisation(now, self.looked_at);
+        let mut signals = BTreeMap::new();
+        let mut add = |name: &str, signal: Signal| signals.insert(SignalName::from(name), signal);
+        let per_replica = |values: Vec<_>, total: f64| Signal {
+            reading: Reading::Value { total, per_replica: values.into_iter().collect() },
+            age: std::time::Duration::ZERO,
+        };
+        let mean = utilisation.iter().map(|(_, share)| share).sum::<f64>() / utilisation.len().max(1) as f64;
+        add("gpu_utilization", per_replica(utilisation, mean));
+        let running = self.fleet.loads().map(|(id, load)| (id.clone(), f64::from(load))).collect();
+        add("queued", Signal::value(self.queue.len() as f64));
+        add("in_flight", per_replica(running, f64::from(self.in_flight)));
+        add("arrivals_total", Signal::value(self.arrived as f64));
+        add("in_system_seconds_total", Signal::value(self.in_system as f64 / 1e6));
+        add("attained_total", Signal::value(self.account.attained as f64));
+        add("missed_total", Signal::value(self.account.missed as f64));
+        if self.world.data_plane == DataPlane::Engine {
+            add("waiting", Signal::value(f64::from(self.waiting)));
+        }
+        Observation {
+            at: timestamp(now),
             replicas: self.fleet.observe(now),
-            signals: signals
-                .into_iter()
-                .map(|(name, value)| (SignalName::from(name), Signal::value(value)))
-                .collect(),
+            failed_starts: self.fleet.take_failed_starts(),
+            signals,
             ..Observation::default()
-        };
-        let decision = plan(&self.world.spec, &mut self.state, &observation);
-        self.report.changes += u64::from(decision.from != decision.to);
-        if let Some(ready_at) = self.fleet.apply(&decision.placement, now) {
-            self.schedule(ready_at, Event::ReplicaReady);
         }
-        let replicas = u32::try_from(self.fleet.len()).unwrap_or(u32::MAX);
-        self.report.max_replicas = self.report.max_replicas.max(replicas);
     }
 
-    fn close(mut self, now: Timestamp) -> Report {
-        self.ttft.sort_unstable();
-        let quantile = |q: f64| {
-            let rank = (q * self.ttft.len() as f64).ceil() as usize;
-            self.ttft.get(rank.saturating_sub(1)).map_or(0.0, Duration::as_secs_f64)
-        };
-        Report {
-            sent: self.arrived,
-            replica_hours: self.fleet.billed(now).as_secs_f64() / 3_600.0,
-            starts: self.fleet.started() - u64::from(self.world.spec.replicas.min.0),
-            ttft_seconds: [quantile(0.5), quantile(0.99)],
-            ..self.report
+    fn record(&mut self, now: Micros) {
+        let (ready, coming) = self.fleet.counts();
+        if let Some(timeline) = &mut self.timeline {
+            timeline.moments.push(Moment {
+                at_seconds: now as f64 / seconds(1.0) as f64,
+                target: self.target,
+                ready,
+                coming,
+                in_flight: self.in_flight,
+                queued: self.queue.len() as u32 + self.waiting,
+            });
         }
+    }
+
+    fn close(mut self, now: Micros) -> Report {
+        let hours = |span: Micros| span as f64 / 3.6e9;
+        let (billed, starting) = self.fleet.bill(now);
+        self.report.replica_hours = hours(billed);
+        self.report.starting_hours = hours(starting);
+        self.report.starts = u64::from(self.fleet.started() - self.world.initial_replicas);
+        self.report.failed_starts = self.fleet.failed;
+        self.report.length_seconds = now as f64 / 1e6;
+        self.report.lost = self.requests.len() as u64 - self.account.sent;
+        self.report.timeline = self.timeline.take().unwrap_or_default();
+        self.account.close(&mut self.report);
+        self.report
     }
 }

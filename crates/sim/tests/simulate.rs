@@ -5,31 +5,51 @@
 use std::time::Duration;
 
 use forewarm_core::{Bounds, Environment, Policy, QueueDepth, Requests, ScalerSpec};
-use forewarm_sim::{Objective, Request, Simulation, simulate};
+use forewarm_sim::{
+    ColdStartLaw, DataPlane, Decider, Objective, Report, Step, World,
+    engine::{EngineModel, SlotsModel},
+    simulate,
+};
+use forewarm_workload::Request;
 
-fn world(min: u32, cold_start_seconds: u64) -> Simulation {
+fn spec(min: u32) -> ScalerSpec {
     let policy = Policy::QueueDepth(QueueDepth { per_replica: Requests::new(5.0).unwrap(), pre_warm: None });
-    let spec = ScalerSpec {
+    ScalerSpec {
         environment: Environment::Dev,
         ..ScalerSpec::new("sim", Bounds::new(min, 8).unwrap(), policy)
-    };
-    Simulation {
-        spec,
-        slots: 8,
-        cold_start: Duration::from_secs(cold_start_seconds),
-        objective: Objective { ttft: Duration::from_secs(5) },
     }
+}
+
+fn world(initial_replicas: u32, cold_start_seconds: f64) -> World {
+    World {
+        engine: EngineModel::Slots(SlotsModel { slots: 8 }),
+        cold_start: ColdStartLaw::fixed(cold_start_seconds),
+        data_plane: DataPlane::Gateway,
+        objective: Objective { ttft: Duration::from_secs(5), percent: 99.0 },
+        initial_replicas,
+        provider_capacity: None,
+        seed: 1,
+    }
+}
+
+fn ours(min: u32, cold_start_seconds: f64, requests: &[Request]) -> Report {
+    simulate(&world(min, cold_start_seconds), &Decider::core(spec(min)), requests, false)
 }
 
 fn request(second: f64) -> Request {
     Request { arrival: Duration::from_secs_f64(second), input_tokens: 500, output_tokens: 100 }
 }
 
+fn near(left: f64, right: f64) -> bool {
+    // Histograms keep three digits.
+    (left - right).abs() <= right.abs() * 2e-3
+}
+
 #[test]
 fn a_warm_replica_answers_in_the_time_of_the_simple_engine() {
-    let report = simulate(&world(1, 240), &[request(10.0)]);
+    let report = ours(1, 240.0, &[request(10.0)]);
     assert_eq!((report.sent, report.attained, report.starts), (1, 1, 0));
-    assert_eq!(report.ttft_seconds, [0.1, 0.1]);
+    assert!(near(report.ttft_seconds.p50, 0.1) && near(report.e2e_seconds.p50, 3.1), "{report:?}");
     // From the start of the run until the end of the last request: 10 + 0.1 + 3 seconds of one replica.
     assert!((report.replica_hours * 3600.0 - 13.1).abs() < 1e-6, "{}", report.replica_hours);
 }
@@ -37,19 +57,46 @@ fn a_warm_replica_answers_in_the_time_of_the_simple_engine() {
 #[test]
 fn a_burst_on_an_idle_fleet_waits_one_cold_start_and_nothing_is_lost() {
     let burst: Vec<Request> = (0..40).map(|index| request(100.0 + f64::from(index) * 0.01)).collect();
-    let report = simulate(&world(0, 240), &burst);
-    assert_eq!((report.sent, report.attained), (40, 0));
+    let report = ours(0, 240.0, &burst);
+    assert_eq!((report.sent, report.attained, report.lost), (40, 0, 0));
     assert!(report.max_replicas >= 2, "{report:?}");
-    assert!(report.ttft_seconds[0] > 239.0 && report.ttft_seconds[1] < 260.0, "{report:?}");
+    assert!(report.ttft_seconds.p50 > 239.0 && report.ttft_seconds.p99 < 260.0, "{report:?}");
 }
 
 #[test]
 fn a_run_repeats_exactly() {
-    let requests: Vec<Request> =
+    let mut requests: Vec<Request> =
         (0..5_000).map(|index| request(f64::from(index) * 0.3 + f64::from(index % 7))).collect();
-    let mut requests = requests;
     requests.sort_by_key(|request| request.arrival);
-    let first = simulate(&world(1, 60), &requests);
-    assert_eq!(first, simulate(&world(1, 60), &requests));
+    let first = ours(1, 60.0, &requests);
+    assert_eq!(first, ours(1, 60.0, &requests));
     assert_eq!(first.sent, 5_000);
+}
+
+#[test]
+fn a_timetable_is_followed_and_billed_to_the_second() {
+    let timetable = Decider::Timetable(vec![
+        Step { at: 100_000_000, replicas: 3 },
+        Step { at: 500_000_000, replicas: 1 },
+    ]);
+    let report = simulate(&world(1, 240.0), &timetable, &[request(0.0), request(1_000.0)], false);
+    // One replica to the end, two more from 100 s to 500 s.
+    assert!((report.replica_hours * 3600.0 - (1_003.1 + 800.0)).abs() < 1e-6, "{report:?}");
+    assert!((report.starting_hours * 3600.0 - 480.0).abs() < 1e-6, "{report:?}");
+    assert_eq!((report.starts, report.attained), (2, 2));
+}
+
+#[test]
+fn behind_a_service_each_engine_has_its_own_queue() {
+    // Two replicas with one slot; the first request is long. In turn, the third waits behind it although
+    // the other replica is idle; a shared queue would not let it wait.
+    let long = Request { arrival: Duration::ZERO, input_tokens: 5, output_tokens: 1_000 };
+    let short = |second: f64| Request { output_tokens: 1, ..request(second) };
+    let requests = [long, short(1.0), short(2.0)];
+    let static_two = Decider::Timetable(vec![Step { at: 0, replicas: 2 }]);
+    let one_slot = World { engine: EngineModel::Slots(SlotsModel { slots: 1 }), ..world(2, 240.0) };
+    let shared = simulate(&one_slot, &static_two, &requests, false);
+    let in_turn =
+        simulate(&World { data_plane: DataPlane::Engine, ..one_slot }, &static_two, &requests, false);
+    assert_eq!((shared.attained, in_turn.attained), (3, 2), "{in_turn:?}");
 }
