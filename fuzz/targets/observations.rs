@@ -6,9 +6,9 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let Ok(observations) = read_observations("f", text) else { return };
-    let lines = observations.iter().map(|observation| {
-        serde_json::to_string(observation).expect("an observation can be written") + "\n"
-    });
+    let lines = observations
+        .iter()
+        .map(|observation| serde_json::to_string(observation).expect("an observation can be written") + "\n");
     let written: String = lines.collect();
     let again = read_observations("f", &written).unwrap_or_else(|error| panic!("{error} in\n{written}"));
     assert_eq!(again, observations);

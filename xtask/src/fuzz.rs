@@ -65,7 +65,8 @@ pub(crate) fn fuzz(args: &FuzzArgs) -> Result<()> {
         }
     }
     // What is fuzzed is built from the very versions that are shipped.
-    std::fs::copy(root().join("Cargo.lock"), root().join("fuzz/Cargo.lock")).context("cannot copy Cargo.lock")?;
+    std::fs::copy(root().join("Cargo.lock"), root().join("fuzz/Cargo.lock"))
+        .context("cannot copy Cargo.lock")?;
     let mut failed = Vec::new();
     for (name, seeds) in TARGETS {
         if !args.targets.is_empty() && !args.targets.iter().any(|target| target == name) {
@@ -84,7 +85,8 @@ pub(crate) fn fuzz(args: &FuzzArgs) -> Result<()> {
 }
 
 fn run(target: &str, seconds: u32) -> Command {
-    let mut command = cargo(&["fuzz", "run", "--sanitizer", "none", "--target-dir", "target/fuzz", target, "--"]);
+    let mut command =
+        cargo(&["fuzz", "run", "--sanitizer", "none", "--target-dir", "target/fuzz", target, "--"]);
     command.args([
         format!("-max_total_time={seconds}"),
         format!("-max_len={MAX_INPUT_BYTES}"),
@@ -108,7 +110,8 @@ fn seed(target: &str, sources: &[&str]) -> Result<usize> {
     let mut count = 0;
     for source in sources {
         for file in files(&root().join(source))? {
-            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text =
+                std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let is_rust = file.extension().is_some_and(|extension| extension == "rs");
             let seeds = if is_rust { literals::of(&text) } else { vec![text] };
             for seed in seeds.iter().filter(|seed| seed.len() <= MAX_INPUT_BYTES as usize) {

@@ -15,7 +15,8 @@ use forewarm_core::{
     Bounds, Environment, Observation, Phase, Policy, QueueDepth, Replica, Requests, ScalerSpec, ScalerState,
     Signal, Timestamp,
     peers::hpa::{
-        self, Container, ControllerConfig, HpaObservation, HpaSpec, HpaState, MetricAnswer, Pod, PodSample, Scale,
+        self, Container, ControllerConfig, HpaObservation, HpaSpec, HpaState, MetricAnswer, Pod, PodSample,
+        Scale,
     },
 };
 
@@ -88,7 +89,7 @@ fn many_scalers() {
         for (index, (spec, state)) in specs.iter().zip(&mut states).enumerate() {
             let seen = &mut loads[index % PERIOD as usize];
             seen.at = Timestamp::default() + SYNC * step;
-            black_box(forewarm_core::plan(spec, state, seen));
+            drop(black_box(forewarm_core::plan(spec, state, seen)));
         }
         seconds = started.elapsed().as_secs_f64();
     }
@@ -150,7 +151,8 @@ fn hpa_observation(pods: i32, load: f64) -> HpaObservation {
         let sample = |index| {
             // Pods differ a little.
             let value = milli(per_pod * (0.9 + 0.2 * f64::from(index) / f64::from(pods)));
-            let sample = PodSample { value, timestamp: Timestamp::default(), window: Duration::from_secs(30) };
+            let sample =
+                PodSample { value, timestamp: Timestamp::default(), window: Duration::from_secs(30) };
             (pod_name(index), sample)
         };
         MetricAnswer::PerPod((0..pods).map(sample).collect())
@@ -183,7 +185,10 @@ fn own_observation(replicas: u32, load: f64) -> Observation {
     let signals = [("queued", 5.0 * total), ("waiting", total), ("in_flight", 8.0 * total)];
     Observation {
         replicas: (0..replicas).map(ready).collect(),
-        signals: signals.into_iter().map(|(name, value)| (name.into(), Signal::value(value.round()))).collect(),
+        signals: signals
+            .into_iter()
+            .map(|(name, value)| (name.into(), Signal::value(value.round())))
+            .collect(),
         ..Observation::default()
     }
 }

@@ -87,7 +87,10 @@ fn items_of_a_list_are_named_by_their_place() {
     let finding = findings.iter().find(|finding| finding.code == "FW003").expect("FW003");
     assert_eq!(finding.path, "items[1].spec.policy.queueDepth.perReplica");
     assert!(text[finding.span.start..].starts_with("none"));
-    assert!(read_scalers("f.yaml", "kind: List\napiVersion: v1\nitems: []\n").is_err(), "nothing is no scaler");
+    assert!(
+        read_scalers("f.yaml", "kind: List\napiVersion: v1\nitems: []\n").is_err(),
+        "nothing is no scaler"
+    );
 }
 
 #[test]
@@ -101,7 +104,11 @@ fn unknown_fields_of_foreign_manifests_are_warned_of_by_path() {
     let unknown: Vec<_> = findings.iter().filter(|f| f.code == "FW002").map(|f| f.path.as_str()).collect();
     assert_eq!(
         unknown,
-        ["items[0].spec.maxReplica", "items[0].spec.metrics[0].pods.target.avarageValue", "spec.cooldownPeriods"]
+        [
+            "items[0].spec.maxReplica",
+            "items[0].spec.metrics[0].pods.target.avarageValue",
+            "spec.cooldownPeriods"
+        ]
     );
 }
 
@@ -121,7 +128,8 @@ fn what_yaml_forbids_is_refused_where_it_stands() {
 
 #[test]
 fn edits_keep_the_lines_ends_of_the_file() {
-    let text = "kind: ScaledObject\nspec:\n  minReplicaCount: 1\n  cooldownPeriod: 300\n  maxReplicaCount: 2\n";
+    let text =
+        "kind: ScaledObject\nspec:\n  minReplicaCount: 1\n  cooldownPeriod: 300\n  maxReplicaCount: 2\n";
     let text = text.replace('\n', "\r\n");
     let (fixed, settled) = apply_fixes("f.yaml", &text, &found(&text));
     assert_eq!(settled, 1);

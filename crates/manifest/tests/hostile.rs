@@ -24,8 +24,9 @@ fn hostile_texts_are_refused_with_a_reason() {
     };
     let block = (0..10_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>();
     // Each anchor keeps what is in it: ten thousand nodes, sixty times.
-    let anchors =
-        (0..60).map(|depth| format!("&a{depth} [")).collect::<String>() + &"x, ".repeat(10_000) + &"]".repeat(60);
+    let anchors = (0..60).map(|depth| format!("&a{depth} [")).collect::<String>()
+        + &"x, ".repeat(10_000)
+        + &"]".repeat(60);
     let cases = [
         ("anchors in anchors", anchors, "nodes"),
         ("alias bomb", laughs, "aliases expanded"),

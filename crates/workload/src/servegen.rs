@@ -118,9 +118,8 @@ impl ServeGen {
     /// # Errors
     /// When a table cannot be used, a number is out of range, or there is no load in that time.
     pub fn open(spec: &ServeGenSpec) -> Result<Self, ServeGenError> {
-        let file = |path: &Path| {
-            File::open(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })
-        };
+        let file =
+            |path: &Path| File::open(path).map_err(|source| ReadError::Io { path: path.to_owned(), source });
         Self::read(spec, file(&spec.rates)?, file(&spec.tokens)?)
     }
 

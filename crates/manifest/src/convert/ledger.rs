@@ -70,8 +70,7 @@ impl<'a> Ledger<'a> {
             .collect();
         let why = format!("{to} has no such field");
         let forgotten = leaves.iter().filter(|leaf| !within(leaf).any(|path| accounted.contains(path)));
-        let forgotten: Vec<_> =
-            forgotten.map(|leaf| Note { path: leaf.clone(), why: why.clone() }).collect();
+        let forgotten: Vec<_> = forgotten.map(|leaf| Note { path: leaf.clone(), why: why.clone() }).collect();
         self.dropped.extend(forgotten);
         self.dropped.sort_by(|a, b| a.path.cmp(&b.path));
         self.carried.sort();

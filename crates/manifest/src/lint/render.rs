@@ -54,7 +54,8 @@ fn report<'a>(finding: &'a Finding, text: &'a str, lines: &Lines<'a>) -> Vec<Gro
             let (offset, line, shown) = lines.around(first, last);
             let mut patched = Snippet::source(shown).line_start(line).path(&finding.file);
             for edit in &fix.edits {
-                patched = patched.patch(Patch::new(edit.start - offset..edit.end - offset, &edit.replacement));
+                patched =
+                    patched.patch(Patch::new(edit.start - offset..edit.end - offset, &edit.replacement));
             }
             groups.push(Level::HELP.secondary_title(&fix.text).element(patched));
         }
