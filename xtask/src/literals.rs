@@ -10,8 +10,8 @@ pub(crate) fn of(source: &str) -> Vec<String> {
             from.find('\n').map_or("", |end| &from[end..])
         } else if let Some(after) = from.strip_prefix("'\"'").or_else(|| from.strip_prefix("'\\\"'")) {
             after
-        } else if from.starts_with('"') {
-            let (text, after) = literal(before, &from[1..]);
+        } else if let Some(opened) = from.strip_prefix('"') {
+            let (text, after) = literal(before, opened);
             found.push(text);
             after
         } else {
