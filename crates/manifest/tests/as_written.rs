@@ -135,3 +135,19 @@ fn edits_keep_the_lines_ends_of_the_file() {
     assert_eq!(settled, 1);
     assert_eq!(fixed, text.replace("  cooldownPeriod: 300\r\n", ""));
 }
+
+#[test]
+fn a_conversion_is_a_manifest_that_is_read() {
+    let knative = |annotations: &str| {
+        format!(
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{template: {{metadata: \
+             {{annotations: {{{annotations}}}}}}}}}\n"
+        )
+    };
+    let text = knative("autoscaling.knative.dev/min-scale: \"9\"");
+    let converted = convert("f.yaml", &text, Form::InferenceScaler).expect("a Knative service");
+    assert_eq!(read(&converted[0].yaml)[0].spec.replicas.max.0, 9, "no guess below what is asked for");
+    let text = knative("autoscaling.knative.dev/min-scale: \"9\", autoscaling.knative.dev/max-scale: \"3\"");
+    let problems = convert("f.yaml", &text, Form::InferenceScaler).expect_err("bounds that cross");
+    assert_eq!(problems.list[0].path, "spec.replicas.max");
+}
