@@ -1,4 +1,5 @@
-//! Quantities: the canonical form reads back as the same quantity, and means what it was written as.
+//! Quantities: the canonical form reads back as the same value. Its suffixes may change their kind, as they do in
+//! Kubernetes: `62.5Ki` is written `64000`, and that is written `64k`.
 #![no_main]
 
 use forewarm_core::quantity::Quantity;
@@ -9,7 +10,6 @@ fuzz_target!(|text: &str| {
     if let Ok(read) = text.parse::<Quantity>() {
         let canonical = read.to_string();
         let again: Quantity = canonical.parse().unwrap_or_else(|error| panic!("{text:?}: {error}"));
-        assert_eq!(again.to_string(), canonical, "{text:?}");
         assert_eq!(again.milli_value(), read.milli_value(), "{text:?}");
         assert_eq!(again.is_negative(), read.is_negative(), "{text:?}");
         let (a, b) = (again.approximate(), read.approximate());
