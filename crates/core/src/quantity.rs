@@ -27,8 +27,9 @@ pub struct Quantity {
     format: Format,
 }
 
-/// Exponents beyond this are surely typing errors, and their powers of ten leave `i128`.
-const MAX_EXPONENT: i32 = 30;
+/// Exponents beyond this are surely typing errors, and their powers of ten leave `i128`. Counted in canonical form,
+/// so that what is read is also read as it is written.
+const MAX_EXPONENT: i32 = 36;
 /// The finest step: quantities are rounded away from zero to whole nano-units.
 const NANO: i32 = -9;
 /// Kubernetes keeps up to this many digits as a scaled `int64`; more go to arbitrary precision, whose
@@ -205,7 +206,7 @@ fn canonical(mut mantissa: i128, mut exponent: i32, format: Format) -> Option<Qu
         mantissa = mantissa.checked_mul(10)?;
         exponent -= 1;
     }
-    Some(Quantity { mantissa, exponent, format })
+    (exponent <= MAX_EXPONENT).then_some(Quantity { mantissa, exponent, format })
 }
 
 /// `value / 10^places`, rounded away from zero.
@@ -335,6 +336,8 @@ mod tests {
             ("0", "0"),
             ("1E", "1E"),
             ("2E3", "2e3"),
+            ("10000000000000000000000000000000000", "10e33"),
+            ("100e34", "1e36"),
         ] {
             assert_eq!(quantity(written).to_string(), canonical, "{written}");
         }
@@ -388,6 +391,7 @@ mod tests {
             "Ki",
             "1e999",
             "9999999999999999999999999999999999999999",
+            "10000000000000000000000000000000000000e30",
         ] {
             let error = text.parse::<Quantity>().expect_err(text).to_string();
             assert!(error.contains("is not a quantity"), "{text}: {error}");

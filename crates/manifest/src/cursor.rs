@@ -108,6 +108,16 @@ impl<'a> Cursor<'a> {
         value
     }
 
+    /// A quantity above zero: `5`, `"5"` and `5000m` are the same, as in the manifests it is copied from.
+    pub(crate) fn positive_quantity(&self) -> Option<f64> {
+        let value = self.node.text().and_then(|text| quantity::quantity(text).ok());
+        let value = value.filter(|value| value.is_finite() && *value > 0.0);
+        if value.is_none() {
+            self.wanted("a number above 0");
+        }
+        value
+    }
+
     /// A Go-style duration.
     pub(crate) fn duration(&self) -> Option<Duration> {
         self.amount(quantity::duration)
@@ -231,7 +241,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn join(path: &str, name: impl Display) -> String {
+pub(crate) fn join(path: &str, name: impl Display) -> String {
     if path.is_empty() { name.to_string() } else { format!("{path}.{name}") }
 }
 
