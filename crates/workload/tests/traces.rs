@@ -20,7 +20,7 @@ fn read(text: &str) -> Result<Workload, ReadError> {
 }
 
 fn request(seconds: f64, input_tokens: u32, output_tokens: u32) -> Request {
-    Request { arrival: Duration::from_secs_f64(seconds), input_tokens, output_tokens }
+    Request { arrival: Duration::from_secs_f64(seconds), input_tokens, output_tokens, cached_tokens: 0 }
 }
 
 #[test]
