@@ -37,7 +37,12 @@ fn ours(min: u32, cold_start_seconds: f64, requests: &[Request]) -> Report {
 }
 
 fn request(second: f64) -> Request {
-    Request { arrival: Duration::from_secs_f64(second), input_tokens: 500, output_tokens: 100, cached_tokens: 0 }
+    Request {
+        arrival: Duration::from_secs_f64(second),
+        input_tokens: 500,
+        output_tokens: 100,
+        cached_tokens: 0,
+    }
 }
 
 fn near(left: f64, right: f64) -> bool {

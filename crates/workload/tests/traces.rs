@@ -48,6 +48,19 @@ fn every_published_format_is_told_by_its_first_line() {
 }
 
 #[test]
+fn the_cached_prefix_is_read_where_a_trace_has_it() {
+    for column in ["cached_tokens", "prefix_hit_tokens_inf_cache"] {
+        let text = format!("arrival_s,input_tokens,output_tokens,{column}\n0,10,5,0\n1,20,6,16\n");
+        let cached: Vec<u32> =
+            read(&text).unwrap().requests.iter().map(|request| request.cached_tokens).collect();
+        assert_eq!(cached, [0, 16], "{column}");
+    }
+    let error =
+        read("arrival_s,input_tokens,output_tokens,cached_tokens\n0,10,5,11\n").unwrap_err().to_string();
+    assert!(error.contains("cached tokens is `11`, wanted at most the input tokens"), "{error}");
+}
+
+#[test]
 fn compression_is_told_by_the_first_bytes() {
     let text = b"arrival_s,input_tokens,output_tokens\n0,1,2\n";
     let mut gzip = flate2_encoder();

@@ -5,8 +5,8 @@ mod slots;
 
 use forewarm_workload::Request;
 
-pub use batching::{BatchingModel, KV_BLOCK_TOKENS, ModelProblem, Served, StepTime, UnknownProfile};
 pub(crate) use batching::Batching;
+pub use batching::{BatchingModel, KV_BLOCK_TOKENS, ModelProblem, Served, StepTime, UnknownProfile};
 pub(crate) use slots::Slots;
 
 use crate::time::{Micros, seconds};

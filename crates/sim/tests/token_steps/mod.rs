@@ -34,7 +34,7 @@ fn used(running: &[Work]) -> u64 {
 }
 
 /// What [`BatchingModel::replay`] returns.
-pub fn token_steps(model: &BatchingModel, requests: &[Request]) -> Vec<Served> {
+pub(crate) fn token_steps(model: &BatchingModel, requests: &[Request]) -> Vec<Served> {
     let picos = |ms: f64| (ms * 1e9).round() as u128;
     let time = &model.step_time;
     let [a, b, c, p0, p1] = [
@@ -55,9 +55,9 @@ pub fn token_steps(model: &BatchingModel, requests: &[Request]) -> Vec<Served> {
     loop {
         // A step takes in who came before it began; an idle engine begins as soon as somebody comes.
         let idle = |waiting: &VecDeque<Work>, running: &[Work]| waiting.is_empty() && running.is_empty();
-        while let Some((index, request)) = coming.next_if(|(_, request)| {
-            arrival(request) < clock || idle(&waiting, &running)
-        }) {
+        while let Some((index, request)) =
+            coming.next_if(|(_, request)| arrival(request) < clock || idle(&waiting, &running))
+        {
             clock = clock.max(arrival(request));
             let prompt = u64::from(request.input_tokens).clamp(1, kv_tokens - 1);
             let output = u64::from(request.output_tokens).clamp(1, kv_tokens - prompt);

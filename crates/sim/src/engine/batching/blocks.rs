@@ -49,9 +49,8 @@ impl Blocks {
     /// Blocks that this many more steps take.
     pub(super) fn need(&self, steps: u64) -> u64 {
         let rest = steps % BLOCK;
-        let begun: u64 = (0..BLOCK).map(|class| (self.room(class) < rest, class)).fold(0, |sum, (begins, class)| {
-            sum + if begins { u64::from(self.classes[class as usize]) } else { 0 }
-        });
+        let begins = |class: &u64| self.room(*class) < rest;
+        let begun: u64 = (0..BLOCK).filter(begins).map(|class| u64::from(self.classes[class as usize])).sum();
         steps / BLOCK * self.decoding + begun
     }
 

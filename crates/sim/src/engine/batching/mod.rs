@@ -9,9 +9,9 @@ mod replica;
 use forewarm_workload::Request;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use replica::Batching;
 pub use profiles::UnknownProfile;
 pub use replay::Served;
+pub(crate) use replica::Batching;
 
 use crate::{engine::Engine, time::Micros};
 

@@ -123,29 +123,26 @@ impl Batching {
 
     /// Puts together the next step, and finds out how often it repeats.
     fn begin_phase(&mut self, start: Picos) {
-        let evicted = self.evict_for_next_step();
+        self.evict_for_next_step();
         let decoding = self.decoding.len() as u64;
         let mut budget = self.max_num_batched_tokens - decoding;
         let mut prefill_tokens = 0;
-        let evicted = self.read_on(&mut budget, &mut prefill_tokens) || evicted;
-        // Memory just ran out, so letting others in would only evict somebody again.
-        if !evicted {
-            self.let_in(&mut budget, &mut prefill_tokens);
-        }
+        self.read_on(&mut budget, &mut prefill_tokens);
+        // Whoever was just evicted is now first in the queue and does not fit: the others need what it left. So, as
+        // in vLLM, nobody is let in after an eviction.
+        self.let_in(&mut budget, &mut prefill_tokens);
         if decoding == 0 && prefill_tokens == 0 {
             return;
         }
-        let steps = if evicted || !self.joining.is_empty() { 1 } else { self.repetitions() };
+        let steps = if self.joining.is_empty() { self.repetitions() } else { 1 };
         // Each decoding request attends to its new token too.
         let context = self.context + decoding;
         self.phase = Some(Phase::new(start, &self.time, decoding, context, prefill_tokens, steps));
     }
 
     /// Sends the last ones back until the memory suffices for one more token of each that is left.
-    fn evict_for_next_step(&mut self) -> bool {
-        let mut evicted = false;
+    fn evict_for_next_step(&mut self) {
         while self.blocks.need(1) > self.blocks.free {
-            evicted = true;
             if let Some(reading) = self.reading.take() {
                 self.evict_reading(&reading);
                 continue;
@@ -157,7 +154,6 @@ impl Batching {
             self.forget(&sequence);
             self.waiting.push_front(sequence);
         }
-        evicted
     }
 
     fn evict_reading(&mut self, reading: &Reading) {
@@ -172,18 +168,17 @@ impl Batching {
         self.blocks.leave(computed);
     }
 
-    /// Goes on with the prompt that is being read; returns whether it lost its memory instead.
-    fn read_on(&mut self, budget: &mut u64, prefill_tokens: &mut u64) -> bool {
-        let Some(mut reading) = self.reading.take() else { return false };
+    /// Goes on with the prompt that is being read, or evicts it.
+    fn read_on(&mut self, budget: &mut u64, prefill_tokens: &mut u64) {
+        let Some(mut reading) = self.reading.take() else { return };
         reading.chunk = reading.left().min(*budget);
         if self.blocks.need(1) + reading.need(1) > self.blocks.free {
             self.evict_reading(&reading);
-            return true;
+            return;
         }
         *budget -= reading.chunk;
         *prefill_tokens += reading.chunk;
         self.take_part(reading);
-        false
     }
 
     /// A prompt that ends with this step takes the rest of its memory now; another takes it chunk by chunk.
