@@ -22,6 +22,8 @@ pub(crate) struct BenchArgs {
 enum Area {
     /// Deciding: how soon after a burst, and what it costs.
     Core,
+    /// Simulating: requests a second.
+    Sim,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,6 +53,7 @@ struct Beside {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let benches: &[(&str, &str)] = match args.area {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
+        Area::Sim => &[("forewarm-sim", "batching")],
     };
     let mut rows = Vec::new();
     for (package, bench) in benches {
