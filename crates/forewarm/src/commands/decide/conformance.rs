@@ -39,11 +39,16 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {name}"))?;
     let mut files: Vec<PathBuf> =
         entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    files.sort();
     files.retain(|file| {
         let name = file_name(file);
-        (name.ends_with(".jsonl") || name.ends_with(".jsonl.zst")) && VectorKind::of_file(&name).is_some()
+        let is_one = name.ends_with(".jsonl") || name.ends_with(".jsonl.zst");
+        let is_known = VectorKind::of_file(&name).is_some();
+        if is_one && !is_known {
+            say(format!("{name}: left out, no peer's vectors begin with this name"));
+        }
+        is_one && is_known
     });
-    files.sort();
     if files.is_empty() {
         return Err(anyhow!("{name} has no vectors: hpa*, kpa* or keda*, .jsonl or .jsonl.zst"));
     }
