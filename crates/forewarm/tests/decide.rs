@@ -46,7 +46,8 @@ fn one_policy_tells_every_step() {
 
 #[test]
 fn several_policies_stand_side_by_side() {
-    let told = text(&decide(&["--policy", "examples/seed/hpa.yaml", "examples/seed/scaledobject.yaml", SEED], ""));
+    let told =
+        text(&decide(&["--policy", "examples/seed/hpa.yaml", "examples/seed/scaledobject.yaml", SEED], ""));
     insta::assert_snapshot!(told);
 }
 
