@@ -51,7 +51,8 @@ Examples:
   forewarm decide --policy examples/seed/hpa.yaml --observations examples/seed/observations.jsonl
   forewarm decide --policy examples/seed/hpa.yaml examples/seed/scaledobject.yaml \\
       --observations examples/seed/observations.jsonl
-  forewarm decide --policy hpa.yaml --observations range.json --signal vllm_queue=vllm_pending_requests
+  forewarm decide --policy hpa.yaml --observations range.json \\
+      --signal vllm_queue=vllm_pending_requests
   forewarm decide --conformance vectors/")]
 pub(crate) struct DecideArgs {
     /// Files with policies; several are decided side by side.
