@@ -1,6 +1,7 @@
 //! One file a command: its arguments, its help, what it does.
 
 pub(crate) mod completion;
+pub(crate) mod decide;
 pub(crate) mod demo;
 pub(crate) mod engine;
 pub(crate) mod exporter;

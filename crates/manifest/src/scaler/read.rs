@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::{
-    Behavior, Bounds, ColdStartSpec, Environment, Mode, Pause, Replicas, ScalerId, ScalerSpec, Timestamp,
-    pool::QueueLimits,
+    Behavior, Bounds, Cadence, ColdStartSpec, Environment, Mode, Pause, Policy, Replicas, ScalerId,
+    ScalerSpec, Timestamp, pool::QueueLimits,
 };
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{
 
 /// The most replicas of one scaler: above any single target, and small enough that a slip of the hand
 /// (`max: 80000`) is caught.
-const MAX_REPLICAS: u32 = 10_000;
+pub(crate) const MAX_REPLICAS: u32 = 10_000;
 
 /// Every `InferenceScaler` of a file, which may hold several documents.
 ///
@@ -30,7 +30,7 @@ pub fn read_scalers(file_name: &str, text: &str) -> Result<Vec<CheckedScaler>, P
     let documents = yaml::parse(text).map_err(|error| Problems::of_yaml(file_name, error))?;
     let out = Collector::default();
     let listed = documents.iter().flat_map(|document| listed(document, String::new()));
-    let read: Vec<_> = listed.map(|(document, path)| (document, scaler(document, &path, &out))).collect();
+    let read: Vec<_> = listed.map(|(document, path)| (document, read_one(document, &path, &out))).collect();
     if read.is_empty() {
         out.add("", yaml::Span::default(), "no document", format!("one or more of kind {KIND}"));
     }
@@ -72,7 +72,8 @@ fn listed(document: &Node, path: String) -> Vec<(&Node, String)> {
     }
 }
 
-fn scaler(document: &Node, path: &str, out: &Collector) -> Option<CheckedScaler> {
+/// The scaler of one document, or of the item of a list at `path`.
+pub(crate) fn read_one(document: &Node, path: &str, out: &Collector) -> Option<CheckedScaler> {
     let fields = Cursor::new(document, path, out).fields()?;
     let version = fields.require("apiVersion", API_VERSION);
     if let Some(version) = version.filter(|version| version.node.text() != Some(API_VERSION)) {
@@ -128,7 +129,7 @@ struct Spec {
     allow_scale_to_zero: Option<bool>,
     objective: Option<Option<Objective>>,
     cold_start: Option<ColdStartSpec>,
-    policy: Option<forewarm_core::Policy>,
+    policy: Option<Policy>,
     behavior: Option<Behavior>,
     signals: Vec<NamedSignal>,
     queue: Option<QueueLimits>,
@@ -151,6 +152,11 @@ impl Spec {
         let modes = [("Act", Mode::Act), ("Shadow", Mode::Shadow)];
         let cold_start = optional(&fields, "coldStart", ColdStartSpec::default(), cold_start);
         let held = cold_start.unwrap_or_default().deadline;
+        let replicas =
+            fields.require("replicas", "the bounds, such as {min: 1, max: 8}").and_then(|at| bounds(&at));
+        let policy =
+            fields.require("policy", "how replicas are computed").and_then(|at| policy::read(&at, replicas));
+        let default = policy.as_ref().map_or_else(Behavior::default, Policy::default_behavior);
         let spec = Self {
             target: fields.require("target", "what is scaled").and_then(|at| target::read(&at)),
             engine: EngineSpec::read(fields.get("engine").as_ref()),
@@ -158,14 +164,12 @@ impl Spec {
             environment: optional(&fields, "environment", Environment::default(), |at| {
                 at.one_of(&environments)
             }),
-            replicas: fields
-                .require("replicas", "the bounds, such as {min: 1, max: 8}")
-                .and_then(|at| bounds(&at)),
+            replicas,
             allow_scale_to_zero: optional(&fields, "allowScaleToZero", false, Cursor::bool),
             objective: optional(&fields, "objective", None, |at| objective(at).map(Some)),
             cold_start,
-            policy: fields.require("policy", "how replicas are computed").and_then(|at| policy::read(&at)),
-            behavior: optional(&fields, "behavior", Behavior::default(), policy::behavior),
+            policy,
+            behavior: optional(&fields, "behavior", default.clone(), |at| policy::behavior(at, &default)),
             signals: fields.get("signals").map(|at| signals(&at)).unwrap_or_default(),
             queue: optional(&fields, "queue", default_queue(held), |at| queue(at, held)),
             mode: optional(&fields, "mode", Mode::Act, |at| at.one_of(&modes)),
@@ -239,6 +243,7 @@ impl Spec {
                 max_changes_per_minute: self.max_changes_per_minute?,
                 mode: self.mode?,
                 pause: self.pause?,
+                cadence: Cadence::Own,
             },
             target: self.target?,
             engine: self.engine,
