@@ -79,7 +79,7 @@ func (g *generator) follow(step *Step) {
 			pod.Ready, pod.ReadyTransition = false, ptr(pod.runs)
 		}
 		if pod.Phase == "Running" && pod.Ready == false && pod.becomesReady <= t {
-			pod.Ready, pod.ReadyTransition = true, ptr(max(pod.becomesReady, *pod.Start))
+			pod.Ready, pod.ReadyTransition = true, ptr(pod.becomesReady)
 		}
 		alive = append(alive, pod)
 	}

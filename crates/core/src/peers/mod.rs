@@ -7,6 +7,7 @@
 pub mod dynamo;
 mod go_arith;
 mod go_duration;
+mod go_float;
 pub mod hpa;
 pub mod keda;
 pub mod kpa;
