@@ -203,7 +203,7 @@ func (g *generator) draw(previous spec) spec {
 	next := previous
 	first := previous.JSON == nil
 	if first || g.chance(0.5) {
-		next.Max = int32(pick(g.dice, []int{1, 2, 3, 5, 8, 10, 20, 20, 50, 100}))
+		next.Max = int32(pick(g.dice, []int{1, 2, 3, 5, 8, 10, 20, 20, 50, 100, 100, 1000}))
 		next.Min = nil
 		if g.chance(0.8) {
 			next.Min = ptr(int32(g.between(1, min(int(next.Max), 6))))
@@ -247,6 +247,9 @@ func (g *generator) draw(previous spec) spec {
 		if g.chance(g.family.behavior) {
 			document["behavior"] = g.behavior()
 		}
+		if g.chance(0.4) {
+			document["behavior"] = unhindered
+		}
 	}
 	next.JSON = document
 	return next
@@ -261,6 +264,15 @@ func (g *generator) manifest(s spec) json.RawMessage {
 		panic(err)
 	}
 	return text
+}
+
+// unhindered lets every proposal show in the outcome.
+var unhindered = map[string]any{
+	"scaleUp": map[string]any{"policies": []any{map[string]any{"type": "Percent", "value": 10000, "periodSeconds": 1}}},
+	"scaleDown": map[string]any{
+		"stabilizationWindowSeconds": 0,
+		"policies":                   []any{map[string]any{"type": "Percent", "value": 100, "periodSeconds": 1}},
+	},
 }
 
 func (g *generator) behavior() map[string]any {
@@ -304,9 +316,10 @@ func (g *generator) behavior() map[string]any {
 }
 
 func (g *generator) initialReplicas() int32 {
-	switch g.between(0, 9) {
-	case 0:
+	if g.chance(0.02 + g.family.zero/20) {
 		return 0
+	}
+	switch g.between(0, 8) {
 	case 1:
 		return g.spec.Max
 	case 2:

@@ -40,7 +40,7 @@ func (g *generator) metric() (metricSpec, map[string]any) {
 		source, metric.source = "Resource", "Resource"
 	}
 	if source == "ContainerResource" {
-		metric.container = pick(g.dice, []string{"main", "main", "proxy", "side", "nowhere"})
+		metric.container = pick(g.dice, []string{"main", "main", "main", "main", "main", "main", "proxy", "side", "nowhere"})
 	}
 	drawn := pick(g.dice, targets)
 	metric.target = drawn.milli
@@ -171,7 +171,8 @@ func (g *generator) total(metric metricSpec, step *Step) float64 {
 		return edge * pods
 	}
 	if metric.source == "External" || metric.source == "Object" {
-		return g.load / pods
+		// A ratio, which is multiplied by the pods; at zero it is the count itself.
+		return g.load / float64(max(step.SpecReplicas, 1))
 	}
 	return g.load
 }

@@ -6,6 +6,7 @@ import "fmt"
 type fleet struct {
 	replicas int32
 	created  int
+	living   int
 	pods     []*member
 }
 
@@ -52,6 +53,8 @@ func (g *generator) walk() {
 		g.load = 0
 	case 1, 2:
 		g.load = float64(g.between(0, 30)) / 2
+	case 3, 4, 5:
+		g.load = float64(max(1, g.fleet.living)) * 2.5 * g.Float64()
 	default:
 		g.load = max(0, g.load*(0.85+0.3*g.Float64())+0.2*g.Float64()-0.1)
 	}
@@ -97,7 +100,7 @@ func (g *generator) follow(step *Step) {
 		alive = append(alive, g.create(t))
 		living++
 	}
-	f.pods = alive
+	f.pods, f.living = alive, living
 	step.StatusReplicas = int32(living)
 	if step.SpecReplicas > crowd {
 		step.StatusReplicas = step.SpecReplicas

@@ -15,7 +15,7 @@ import (
 
 func main() {
 	testing.Init()
-	out := flag.String("out", "", "the `file` that scenarios are recorded to")
+	out := flag.String("out", "", "the `folder` that scenarios are recorded to")
 	scenarios := flag.Int("scenarios", 100, "how many scenarios to record")
 	seed := flag.Uint64("seed", 1, "what the scenarios are drawn from")
 	replayed := flag.String("replay", "", "a recorded `file` whose outcomes are reproduced and compared")
@@ -36,7 +36,7 @@ func main() {
 		case *replayed != "":
 			err = replayFile(t, *replayed)
 		case *out != "":
-			err = recordFile(t, *out, *seed, *scenarios)
+			err = recordFile(t, fmt.Sprintf("%s/hpa-%d.jsonl", *out, *seed), *seed, *scenarios)
 		default:
 			err = fmt.Errorf("neither -out nor -replay is given")
 		}

@@ -92,6 +92,11 @@ func recordFiles(t *testing.T, folder string, seed uint64, count int) error {
 		return err
 	}
 	fmt.Printf("kpa-spec: %d conversions recorded\n", count)
+	path = fmt.Sprintf("%s/kpa-window-%d.jsonl", folder, seed)
+	if err := write(path, count, func(i int) any { return window(t, seed, i) }); err != nil {
+		return err
+	}
+	fmt.Printf("kpa-window: %d windows recorded\n", count)
 	return nil
 }
 

@@ -3,6 +3,7 @@
 mod architecture;
 mod bench;
 mod cargo;
+mod differential;
 mod tiers;
 
 use std::{io::Write, process::ExitCode};
@@ -23,6 +24,8 @@ enum Command {
     Test(tiers::TestArgs),
     /// Measures, beside a peer in the same run.
     Bench(bench::BenchArgs),
+    /// Decides random scenarios with the peers' own code and with ours, and compares. Needs Go.
+    Differential(differential::DifferentialArgs),
     /// Checks the invariants of ARCHITECTURE.md.
     Architecture,
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Test(args) => tiers::test(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Differential(args) => differential::differential(&args),
         Command::Architecture => architecture::check(),
     };
     match result {

@@ -212,7 +212,11 @@ fn is_kept(whole: &str, fraction: &str, base: i32, exponent: i32) -> bool {
         return false;
     };
     let ends_in_thousands = format!("{whole}{fraction}").ends_with("000");
-    !whole.is_empty() && digits <= FAST_DIGITS as usize && scale >= NANO && scale % 3 == 0 && !ends_in_thousands
+    !whole.is_empty()
+        && digits <= FAST_DIGITS as usize
+        && scale >= NANO
+        && scale % 3 == 0
+        && !ends_in_thousands
 }
 
 /// Base, exponent and format of a suffix.
@@ -399,7 +403,9 @@ mod tests {
 
     #[test]
     fn what_is_canonical_but_for_its_looks_is_kept() {
-        for written in ["2.125", "2.500", "-1.234567", "7E0", "2E3", "12e-3", "+3", "1.", "007", "+5Ki", "7Ki"] {
+        for written in
+            ["2.125", "2.500", "-1.234567", "7E0", "2E3", "12e-3", "+3", "1.", "007", "+5Ki", "7Ki"]
+        {
             assert_eq!(quantity(written).to_string(), written);
         }
         assert_eq!(quantity("2.500"), quantity("2.5"));
