@@ -102,7 +102,7 @@ func (w *Window) averages(d dice, advance func(), at *float64) {
 			if d.chance(0.1) {
 				t -= float64(d.between(0, 80)) / 4
 			}
-			value := pick(d, []float64{0, 1, 0.5, 10, 100 * d.Float64(), 1e6 * d.Float64(), -1, 1e-7})
+			value := pick(d, []float64{0, 1, 0.5, 10, 100 * d.Float64(), 1e6 * d.Float64(), 1e-7})
 			window.Record(epoch.Add(seconds(t)), value)
 			w.Ops = append(w.Ops, Op{Op: "record", T: &t, Value: &value})
 		}
