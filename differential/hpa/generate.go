@@ -277,6 +277,8 @@ var unhindered = map[string]any{
 
 func (g *generator) behavior() map[string]any {
 	behavior := map[string]any{}
+	// Now short, now long, so that a replaced specification looks back at events that the last one gave up.
+	periods := pick(g.dice, [][]int{{1, 14, 15, 16, 30, 45, 60, 60, 120, 300, 1800}, {1, 14, 15, 16, 30}, {300, 900, 1800}})
 	for _, direction := range []string{"scaleUp", "scaleDown"} {
 		if g.chance(0.3) {
 			continue
@@ -297,7 +299,7 @@ func (g *generator) behavior() map[string]any {
 				policy := map[string]any{
 					"type":          "Pods",
 					"value":         pick(g.dice, []int{1, 1, 2, 3, 4, 5, 10, 100}),
-					"periodSeconds": pick(g.dice, []int{1, 14, 15, 16, 30, 45, 60, 60, 120, 300, 1800}),
+					"periodSeconds": pick(g.dice, periods),
 				}
 				if g.chance(0.5) {
 					policy["type"] = "Percent"
