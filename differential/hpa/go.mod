@@ -1,4 +1,4 @@
-module forewarm.dev/differential/hpa
+module forewarm.test/differential/hpa
 
 go 1.26.0
 

@@ -1,4 +1,4 @@
-module forewarm.dev/differential/keda
+module forewarm.test/differential/keda
 
 go 1.26.0
 

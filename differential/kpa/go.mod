@@ -1,4 +1,4 @@
-module forewarm.dev/differential/kpa
+module forewarm.test/differential/kpa
 
 go 1.26.0
 
