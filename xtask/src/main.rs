@@ -3,6 +3,7 @@
 mod architecture;
 mod bench;
 mod cargo;
+mod differential;
 mod fuzz;
 mod literals;
 mod tiers;
@@ -27,6 +28,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Feeds every parser what nobody thought of, a while for each target.
     Fuzz(fuzz::FuzzArgs),
+    /// Decides random scenarios with the peers' own code and with ours, and compares. Needs Go.
+    Differential(differential::DifferentialArgs),
     /// Checks the invariants of ARCHITECTURE.md.
     Architecture,
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Test(args) => tiers::test(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Fuzz(args) => fuzz::fuzz(&args),
+        Command::Differential(args) => differential::differential(&args),
         Command::Architecture => architecture::check(),
     };
     match result {
