@@ -30,7 +30,7 @@ pub use id::{ReplicaId, ScalerId, SignalName};
 pub use observation::{Evidence, Missing, Observation, Reading, Signal};
 pub use pipeline::{plan, prewarm};
 pub use policy::{
-    DynamoPolicy, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth, RayServePolicy,
+    DynamoPolicy, Forewarm, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth, RayServePolicy,
     SkyServePolicy,
 };
 pub use reason::Reason;

@@ -23,6 +23,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Policy {
+    /// forewarm's own: learns the load, how it changes over a cold start, and what keeps the objective.
+    Forewarm(Forewarm),
     /// Waiting requests per replica, with pre-warming.
     QueueDepth(QueueDepth),
     /// Kubernetes' HorizontalPodAutoscaler.
@@ -45,13 +47,33 @@ impl Policy {
     pub fn default_behavior(&self) -> Behavior {
         match self {
             Policy::QueueDepth(_) => Behavior::default(),
-            Policy::Hpa(_)
+            // It weighs what a start costs against what it saves by itself.
+            Policy::Forewarm(_)
+            | Policy::Hpa(_)
             | Policy::Keda(_)
             | Policy::Kpa(_)
             | Policy::RayServe(_)
             | Policy::SkyServe(_)
             | Policy::Dynamo(_) => Behavior::pass_through(),
         }
+    }
+}
+
+/// forewarm's own policy: nothing to set but the objective.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Forewarm {
+    /// Percent of the requests that are to see their first token in time; the gateway judges each.
+    pub percent: f64,
+}
+
+impl Forewarm {
+    /// What service-level objectives for interactive use commonly ask for.
+    pub const DEFAULT_PERCENT: f64 = 99.0;
+
+    /// Share of the requests that may miss. Never none at all: that would ask for all replicas at all times.
+    pub fn allowance(self) -> f64 {
+        (1.0 - self.percent / 100.0).clamp(1e-5, 1.0)
     }
 }
 

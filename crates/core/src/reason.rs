@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Missing, Phase, ReplicaId, Replicas, Requests, SignalName, Timestamp,
+    forecast::Forecaster,
     peers::{
         dynamo::DynamoReason,
         hpa::HpaReason,
@@ -35,6 +36,36 @@ pub enum Reason {
         in_flight: Requests,
         /// How many one replica works on at a time.
         max_concurrency: u32,
+    },
+    /// What the load is expected to exceed with a probability that the objective allows, a cold start ahead.
+    Anticipated {
+        /// The load that replicas are kept for, in requests at a time.
+        load: Requests,
+        /// The probability that more is needed.
+        exceedance: f64,
+        /// How far ahead: until a replica that is started now serves.
+        lead_seconds: f64,
+        /// The mean load of the last five minutes.
+        recent: Requests,
+        /// How many requests a replica works on at a time.
+        max_concurrency: u32,
+        /// Whose forecast counts at present.
+        forecaster: Forecaster,
+        /// Share of the requests that missed the objective so far, of late days most; `None` where nobody judges.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missed: Option<f64>,
+        /// Share that may miss from now on.
+        allowed: f64,
+    },
+    /// A backlog is to be worked off within one cold start, beside the load that goes on.
+    Backlog {
+        /// Requests that wait.
+        waiting: Requests,
+        /// Mean time that one is worked on; `None` while it is unknown, when all are to be served at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service_seconds: Option<f64>,
+        /// Within this time.
+        within_seconds: f64,
     },
     /// Requests arrived since the observation before, so the target is not idle.
     Arrivals {
@@ -266,6 +297,8 @@ impl Reason {
         match self {
             Reason::QueueDepth { .. } => "queue_depth",
             Reason::InFlight { .. } => "in_flight",
+            Reason::Anticipated { .. } => "anticipated",
+            Reason::Backlog { .. } => "backlog",
             Reason::Arrivals { .. } => "arrivals",
             Reason::Hpa { .. } => "hpa",
             Reason::Keda { .. } => "keda",
@@ -325,6 +358,38 @@ impl fmt::Display for Reason {
                     "{in_flight} requests are being worked on, a replica takes {max_concurrency} at a time"
                 )
             }
+            Reason::Anticipated {
+                load,
+                exceedance,
+                lead_seconds,
+                recent,
+                max_concurrency,
+                forecaster,
+                missed,
+                allowed,
+            } => {
+                write!(
+                    f,
+                    "{load} requests at a time are exceeded in {lead_seconds:.0} s with a probability of {:.1} % \
+                     ({recent} lately; by the {forecaster}), a replica takes {max_concurrency}; ",
+                    exceedance * 100.0
+                )?;
+                match missed {
+                    Some(missed) => write!(f, "{:.2} % missed so far, ", missed * 100.0)?,
+                    None => f.write_str("nobody counts misses, ")?,
+                }
+                write!(f, "{:.2} % may miss", allowed * 100.0)
+            }
+            Reason::Backlog { waiting, service_seconds: Some(service), within_seconds } => write!(
+                f,
+                "{}, {service:.1} s of work each, to be done within {within_seconds:.0} s beside what comes",
+                counted(*waiting, "request waits", "requests wait")
+            ),
+            Reason::Backlog { waiting, service_seconds: None, within_seconds: _ } => write!(
+                f,
+                "{}, and how long one takes is not known yet",
+                counted(*waiting, "request waits", "requests wait")
+            ),
             Reason::Arrivals { arrived } => {
                 write!(f, "{}, so it is not idle", counted(*arrived, "request arrived", "requests arrived"))
             }

@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColdStarts, ReplicaId, Replicas, Timestamp, forecast::Trend, pipeline::peer::PeerState};
+use crate::{
+    ColdStarts, ReplicaId, Replicas, Timestamp,
+    forecast::Trend,
+    pipeline::{anticipate::Anticipation, peer::PeerState},
+};
 
 /// Raised whenever an older program could not read the state any more.
 pub const STATE_VERSION: u32 = 1;
@@ -37,6 +41,9 @@ pub struct ScalerState {
     pub(crate) trend: Trend,
     /// The arrivals counter as last seen.
     pub(crate) arrivals_total: Option<f64>,
+    /// What forewarm's own policy has learned, where the policy is that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) anticipation: Option<Box<Anticipation>>,
     /// What a peer's rules remember, where the policy is a peer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peer: Option<Box<PeerState>>,
@@ -57,6 +64,7 @@ impl Default for ScalerState {
             cold_starts: ColdStarts::default(),
             trend: Trend::default(),
             arrivals_total: None,
+            anticipation: None,
             peer: None,
         }
     }

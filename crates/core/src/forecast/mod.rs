@@ -1,5 +1,24 @@
 //! What is expected to come. One method a file; each is updated in constant time and serialises.
 
+mod budget;
+mod expert;
+mod offered;
+pub(crate) mod panel;
 mod trend;
 
+pub use budget::MissBudget;
+pub use expert::Forecaster;
+pub use offered::{Look, OfferedLoad};
+pub use panel::{Outlook, Panel};
 pub use trend::Trend;
+
+use std::time::Duration;
+
+/// The grid of demand: load is averaged over steps of this length. A TTFT objective of seconds absorbs what
+/// happens within a step, and HPA looks as often.
+pub const STEP: Duration = Duration::from_secs(15);
+
+/// What is left of a weight of 1 after `span`, when `kept_a_day` of it is left after a day.
+fn decay(kept_a_day: f64, span: Duration) -> f64 {
+    kept_a_day.powf(span.as_secs_f64() / 86_400.0)
+}

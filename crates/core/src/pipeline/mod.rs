@@ -1,6 +1,7 @@
 //! The steps from an observation to a decision, one file each, in the order they run.
 
 mod allocate;
+pub(crate) mod anticipate;
 mod combine;
 mod guard;
 pub(crate) mod peer;

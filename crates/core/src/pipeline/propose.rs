@@ -1,17 +1,18 @@
 //! Step 1: each trigger's wish, with its arithmetic.
 
 use crate::{
-    Evidence, Missing, Policy, QueueDepth, Reason, Requests, ScalerState, SignalName, Stage, pipeline::Draft,
+    Evidence, Missing, Policy, QueueDepth, Reason, Requests, ScalerState, SignalName, Stage,
+    pipeline::{Draft, anticipate},
 };
 
 /// Waiting at the gateway.
-const QUEUED: &str = "queued";
+pub(super) const QUEUED: &str = "queued";
 /// Waiting in the engines.
-const WAITING: &str = "waiting";
+pub(super) const WAITING: &str = "waiting";
 /// Requests at replicas, as the gateway counts them.
-const IN_FLIGHT: &str = "in_flight";
+pub(super) const IN_FLIGHT: &str = "in_flight";
 /// Requests in the engines' batches, as the engines count them.
-const RUNNING: &str = "running";
+pub(super) const RUNNING: &str = "running";
 /// Requests that ever arrived.
 const ARRIVALS: &str = "arrivals_total";
 
@@ -30,8 +31,16 @@ pub(super) struct Proposals {
 /// Collects the wishes of the policy's triggers.
 pub(super) fn propose(draft: &mut Draft<'_>, state: &mut ScalerState) -> Proposals {
     let mut proposals = Proposals { largest: None, wishes: 0, hold: None, queue: None };
-    if let Policy::QueueDepth(policy) = &draft.spec.policy {
-        queue_depth(draft, &mut proposals, policy);
+    match &draft.spec.policy {
+        Policy::Forewarm(policy) => anticipate::anticipate(draft, &mut proposals, state, *policy),
+        Policy::QueueDepth(policy) => queue_depth(draft, &mut proposals, policy),
+        // A peer's rules take the place of this step.
+        Policy::Hpa(_)
+        | Policy::Keda(_)
+        | Policy::Kpa(_)
+        | Policy::RayServe(_)
+        | Policy::SkyServe(_)
+        | Policy::Dynamo(_) => {}
     }
     in_flight(draft, &mut proposals);
     arrivals(draft, &mut proposals, state);
@@ -39,7 +48,7 @@ pub(super) fn propose(draft: &mut Draft<'_>, state: &mut ScalerState) -> Proposa
 }
 
 impl Proposals {
-    fn wish(&mut self, draft: &mut Draft<'_>, replicas: u32, reason: Reason) {
+    pub(super) fn wish(&mut self, draft: &mut Draft<'_>, replicas: u32, reason: Reason) {
         self.wishes += 1;
         self.largest = Some(self.largest.map_or(replicas, |largest| largest.max(replicas)));
         draft.set(Stage::Propose, replicas, reason);
@@ -96,7 +105,7 @@ fn arrivals(draft: &mut Draft<'_>, proposals: &mut Proposals, state: &mut Scaler
 
 impl Proposals {
     /// The number a signal proves, and whether it is only a lower bound; what is not known holds.
-    fn weigh(&mut self, name: &str, evidence: Evidence) -> Option<(Requests, bool)> {
+    pub(super) fn weigh(&mut self, name: &str, evidence: Evidence) -> Option<(Requests, bool)> {
         let signal = SignalName::from(name);
         let (value, at_least) = match evidence {
             Evidence::Known(value) => (value, false),
