@@ -7,20 +7,23 @@
 
 mod account;
 mod cold_start;
+pub mod compare;
 mod decider;
 pub mod engine;
 mod fleet;
 mod objective;
+pub mod parallel;
 mod run;
 mod time;
 mod timeline;
+pub mod tune;
 mod world;
 
 pub use account::{Latency, Report};
 pub use cold_start::{ColdStartLaw, StageLaw};
 pub use decider::{Decider, Step};
 pub use objective::Objective;
-pub use run::simulate;
+pub use run::{simulate, warm_up};
 pub use time::Micros;
-pub use timeline::{Moment, Timeline};
+pub use timeline::{Course, Moment, Timeline};
 pub use world::{DataPlane, World};

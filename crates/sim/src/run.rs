@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
+    time::Duration,
 };
 
 use forewarm_core::{Observation, Reading, Signal, SignalName, plan};
@@ -30,6 +31,18 @@ pub fn simulate(world: &World, decider: &Decider, requests: &[Request], record_t
     match &world.engine {
         EngineModel::Slots(model) => {
             Run::new(world, decider, requests, record_timeline, || Slots::new(*model)).play()
+        }
+    }
+}
+
+/// Runs the requests of the first `length`, and returns what decided with the memory of it, for a run that
+/// comes after. Only the core has a memory.
+pub fn warm_up(world: &World, decider: &Decider, requests: &[Request], length: Duration) -> Decider {
+    let before = requests.partition_point(|request| request.arrival < length);
+    let requests = &requests[..before];
+    match &world.engine {
+        EngineModel::Slots(model) => {
+            Run::new(world, decider, requests, false, || Slots::new(*model)).remember(length)
         }
     }
 }
@@ -113,15 +126,36 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
     }
 
     fn play(mut self) -> Report {
+        let end = self.go_on(None);
+        self.close(end)
+    }
+
+    /// Goes on for a time, whether or not requests are left, and keeps what the core remembers. Replicas and
+    /// requests are gone: the run that comes after begins with its own.
+    fn remember(mut self, length: Duration) -> Decider {
+        self.go_on(Some(micros(length)));
+        if let Decider::Core { state, epoch, .. } = &mut self.decider {
+            *epoch += length;
+            state.target = None;
+        }
+        self.decider
+    }
+
+    /// Until the last request has ended, or until the given moment. Returns when that was.
+    fn go_on(&mut self, until: Option<Micros>) -> Micros {
         let mut now = 0;
         let mut next = 0;
         self.agenda.push(Reverse((0, LOOK, 0)));
         loop {
             let arrival = self.requests.get(next).map(|request| micros(request.arrival));
-            if arrival.is_none() && self.in_flight == 0 && self.waiting == 0 && self.queue.is_empty() {
+            let over = arrival.is_none() && self.in_flight == 0 && self.waiting == 0 && self.queue.is_empty();
+            if over && until.is_none() {
                 break;
             }
             let event = self.agenda.peek().map(|Reverse((at, _, _))| *at);
+            if until.is_some_and(|until| arrival.into_iter().chain(event).all(|at| at >= until)) {
+                break;
+            }
             match (arrival, event) {
                 (Some(at), event) if event.is_none_or(|event| at < event) => {
                     now = at;
@@ -136,7 +170,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
                 (_, None) => break,
             }
         }
-        self.close(now)
+        now
     }
 
     /// Counts request-seconds before the number in the system changes.
@@ -325,7 +359,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
 
     fn plan(&mut self, now: Micros) -> u32 {
         let observation = self.observe(now);
-        let Decider::Core { spec, state, .. } = &mut self.decider else { return 0 };
+        let Decider::Core { spec, state, epoch, .. } = &mut self.decider else { return 0 };
         let decision = plan(spec, state, &observation);
         if let Some(timeline) = &mut self.timeline
             && decision.from != decision.to
@@ -333,7 +367,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             timeline.decisions.push((now as f64 / 1e6, decision.summary()));
         }
         self.target = decision.to.0;
-        let wake_at = decision.wake_at.and_then(|at| u64::try_from(at.as_millis()).ok());
+        let wake_at = decision.wake_at.and_then(|at| u64::try_from((at - *epoch).as_millis()).ok());
         // Rounded up to the controller's millisecond, and never in the past.
         self.wake_at = wake_at.map(|at| (at * 1_000).max(now + 1_000));
         if let Some(at) = self.wake_at.filter(|&at| at < self.next_tick) {
@@ -363,8 +397,12 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         if self.world.data_plane == DataPlane::Engine {
             add("waiting", Signal::value(f64::from(self.waiting)));
         }
+        let epoch = match &self.decider {
+            Decider::Core { epoch, .. } => *epoch,
+            Decider::Timetable(_) => Duration::ZERO,
+        };
         Observation {
-            at: timestamp(now),
+            at: timestamp(now) + epoch,
             replicas: self.fleet.observe(now),
             failed_starts: self.fleet.take_failed_starts(),
             signals,

@@ -27,3 +27,44 @@ pub struct Timeline {
     /// When the target changed, and why: seconds and the decision's summary.
     pub decisions: Vec<(f64, String)>,
 }
+
+/// A timeline cut into equal spans, each with its smallest and largest values: a week is drawn in a thousand
+/// strokes, and no peak is lost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Course {
+    /// Beginning of each span, in seconds.
+    pub at_seconds: Vec<f64>,
+    /// Replicas asked for.
+    pub target: Vec<[u32; 2]>,
+    /// Replicas that serve.
+    pub ready: Vec<[u32; 2]>,
+    /// Replicas that serve or are on their way.
+    pub with_coming: Vec<[u32; 2]>,
+    /// Requests being worked on or waiting.
+    pub in_system: Vec<[u32; 2]>,
+    /// Requests that wait.
+    pub queued: Vec<[u32; 2]>,
+}
+
+impl Timeline {
+    /// The course of the run in at most `spans` spans.
+    pub fn course(&self, spans: usize) -> Course {
+        let span = self.moments.len().div_ceil(spans.max(1)).max(1);
+        let mut course = Course::default();
+        for moments in self.moments.chunks(span) {
+            let extremes = |value: fn(&Moment) -> u32| {
+                moments
+                    .iter()
+                    .map(value)
+                    .fold([u32::MAX, 0], |[low, high], value| [low.min(value), high.max(value)])
+            };
+            course.at_seconds.push(moments.first().map_or(0.0, |moment| moment.at_seconds));
+            course.target.push(extremes(|moment| moment.target));
+            course.ready.push(extremes(|moment| moment.ready));
+            course.with_coming.push(extremes(|moment| moment.ready + moment.coming));
+            course.in_system.push(extremes(|moment| moment.in_flight + moment.queued));
+            course.queued.push(extremes(|moment| moment.queued));
+        }
+        course
+    }
+}
