@@ -1,6 +1,7 @@
 //! One file a command: its arguments, its help, what it does.
 
 pub(crate) mod completion;
+pub(crate) mod contender;
 pub(crate) mod demo;
 pub(crate) mod engine;
 pub(crate) mod exporter;
@@ -10,4 +11,9 @@ pub(crate) mod load;
 pub(crate) mod pause;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod scenario;
+pub(crate) mod simulate;
+pub(crate) mod table;
+pub(crate) mod tune;
 pub(crate) mod values;
+pub(crate) mod what_if;
