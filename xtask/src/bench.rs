@@ -22,6 +22,8 @@ pub(crate) struct BenchArgs {
 enum Area {
     /// Deciding: how soon after a burst.
     Core,
+    /// Simulating: requests in a second, on one core.
+    Sim,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -44,6 +46,7 @@ struct Row {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let command: &[&str] = match args.area {
         Area::Core => &["bench", "--quiet", "-p", "forewarm", "--bench", "reaction"],
+        Area::Sim => &["bench", "--quiet", "-p", "forewarm-sim", "--bench", "speed"],
     };
     let output = cargo(command).output()?;
     if !output.status.success() {

@@ -52,26 +52,25 @@ function drawn(plot, draw) {
 
 // ---- the course of a run ----
 const LEFT = 40, RIGHT = 8, HIGH = 150, LOW = 64, GAP = 16, AXIS = 20;
-// Steps from span to span, through the smallest and the largest value of each.
-function envelope(at, pairs, x, y) {
-  return pairs.map(([low, high], i) => {
-    const from = x(at[i]), until = x(i + 1 < at.length ? at[i + 1] : at[i] + (at[1] - at[0] || 1));
-    return `${i ? "L" : "M"}${from},${y(low)}L${from},${y(high)}L${until},${y(high)}`;
-  }).join("");
+// Steps from span to span, and the band between the smallest and the largest value of each.
+function steps(at, end, values, x, y) {
+  return values.map((value, i) => `${i ? "L" : "M"}${x(at[i])},${y(value)}H${x(at[i + 1] ?? end)}`).join("");
 }
-function area(at, values, x, y) {
+function band(at, end, spans, x, y) {
+  return spans.map(([low, , high], i) => (high > low ? `M${x(at[i])},${y(low)}V${y(high)}H${x(at[i + 1] ?? end)}V${y(low)}Z` : "")).join("");
+}
+function area(at, end, values, x, y) {
   return `M${x(at[0])},${y(0)}${values.map((value, i) => {
-    const until = x(i + 1 < at.length ? at[i + 1] : at[i] + (at[1] - at[0] || 1));
-    return `L${x(at[i])},${y(value)}L${until},${y(value)}`;
-  }).join("")}L${x(at[at.length - 1])},${y(0)}Z`;
+    return `L${x(at[i])},${y(value)}L${x(at[i + 1] ?? end)},${y(value)}`;
+  }).join("")}L${x(end)},${y(0)}Z`;
 }
 let clips = 0;
 function runChart(run) {
-  const { course, row, decisions } = run, at = course.at_seconds;
+  const { course, row, decisions } = run, at = course.at_seconds, end = row.length_seconds;
   const plot = el("div", { class: "plot" });
   if (!at.length) return plot;
   const need = course.in_system.map((pair) => pair.map((n) => n / data.slots));
-  const most = (pairs) => pairs.reduce((best, [, high]) => Math.max(best, high), 0);
+  const most = (pairs) => pairs.reduce((best, [, , high]) => Math.max(best, high), 0);
   const replicas = Math.max(most(course.with_coming), most(course.target), 1);
   // A long queue would flatten everything else; how long it is, the plot below says.
   const top = Math.ceil(Math.max(replicas * 1.15, Math.min(most(need), replicas * 1.6)));
@@ -92,12 +91,14 @@ function runChart(run) {
         svg("text", { x: LEFT - 6, y: q(n) + 4, "text-anchor": "end" }, n >= 10000 ? `${Math.round(n / 1000)}k` : n)]),
       timeTicks(row.length_seconds, Math.max(3, width / 110)).map(([s, name]) => [svg("line", { class: "grid", x1: x(s), x2: x(s), y1: 8, y2: base }),
         svg("text", { x: x(s), y: base + 15, "text-anchor": s ? "middle" : "start" }, name)]),
-      svg("path", { d: area(at, course.with_coming.map(([, high]) => high), x, y), fill: "var(--ready)", opacity: .16 }),
-      svg("path", { d: area(at, course.ready.map(([, high]) => high), x, y), fill: "var(--ready)", opacity: .38 }),
+      svg("path", { d: area(at, end, course.with_coming.map(([, mean]) => mean), x, y), fill: "var(--ready)", opacity: .16 }),
+      svg("path", { d: area(at, end, course.ready.map(([, mean]) => mean), x, y), fill: "var(--ready)", opacity: .38 }),
       svg("g", { "clip-path": `url(#${clip})` },
-        svg("path", { d: envelope(at, need, x, y), fill: "none", stroke: "var(--need)", "stroke-width": 1, opacity: .9 })),
-      svg("path", { d: envelope(at, course.target, x, y), fill: "none", stroke: "var(--ink)", "stroke-width": 1.4 }),
-      svg("path", { d: area(at, course.queued.map(([, high]) => high), x, q), fill: "var(--waiting)", opacity: .8 }),
+        svg("path", { d: band(at, end, need, x, y), fill: "var(--need)", opacity: .28 }),
+        svg("path", { d: steps(at, end, need.map(([, mean]) => mean), x, y), fill: "none", stroke: "var(--need)", "stroke-width": 1.2 })),
+      svg("path", { d: band(at, end, course.target, x, y), fill: "var(--ink)", opacity: .13 }),
+      svg("path", { d: steps(at, end, course.target.map(([, mean]) => mean), x, y), fill: "none", stroke: "var(--ink)", "stroke-width": 1.3 }),
+      svg("path", { d: area(at, end, course.queued.map(([, , high]) => high), x, q), fill: "var(--waiting)", opacity: .8 }),
       marks.map(([s, why]) => svg("line", { x1: x(s), x2: x(s), y1: 8 + HIGH + 3, y2: 8 + HIGH + 9, stroke: "var(--ink)", opacity: .6 },
         svg("title", {}, `${clock(s)}  ${why}`))),
       cross);
@@ -105,7 +106,7 @@ function runChart(run) {
       const box = image.getBoundingClientRect();
       const s = ((event.clientX - box.left - LEFT) / (width - LEFT - RIGHT)) * row.length_seconds;
       const after = at.findIndex((start) => start > s), i = after < 0 ? at.length - 1 : Math.max(0, after - 1);
-      const range = ([low, high]) => (low === high ? short(low) : `${short(low)} to ${short(high)}`);
+      const range = ([low, , high]) => (low === high ? short(low) : `${short(low)} to ${short(high)}`);
       const last = decisions.filter(([when]) => when <= s).pop();
       cross.setAttribute("x1", x(at[i])); cross.setAttribute("x2", x(at[i])); cross.setAttribute("visibility", "visible");
       tip.replaceChildren(el("b", {}, clock(at[i])), el("div", {}, `wanted ${range(course.target[i])}, ready ${range(course.ready[i])}, with those starting ${range(course.with_coming[i])}`),
@@ -152,7 +153,7 @@ function scatter(points, marks, caption) {
     const x = (cost) => left + ((cost - low) / (high - low)) * (right - left);
     const y = (attained) => top + level(1 - attained) * (bottom - top);
     const levels = [0, .5, .9, .99, .999, .9999].filter((share) => 1 - share <= worst && 1 - share >= least);
-    const wanted = data.wanted_percent / 100, taken = [];
+    const wanted = data.wanted_percent / 100, taken = points.map((p) => ({ from: x(p.cost) - 5, until: x(p.cost) + 5, y: y(p.attained) + 4 }));
     const frontier = [...points].sort((a, b) => a.cost - b.cost || b.attained - a.attained)
       .filter((() => { let best = -1; return (p) => p.attained > best && ((best = p.attained), true); })());
     return [svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": caption },
@@ -170,10 +171,12 @@ function scatter(points, marks, caption) {
       points.map((p) => svg("circle", { cx: x(p.cost), cy: y(p.attained), r: p.strong ? 6 : 4, fill: p.attained >= wanted ? "var(--good)" : "var(--bad)", opacity: p.strong || !p.quiet ? 1 : .45 },
         svg("title", {}, p.title))),
       points.filter((p) => p.name).sort((a, b) => y(a.attained) - y(b.attained)).map((p) => {
-        const end = x(p.cost) + 8 + p.name.length * 6.6 > right, at = { x: x(p.cost), y: y(p.attained) + 4 };
-        while (taken.some((other) => Math.abs(other.x - at.x) < 110 && Math.abs(other.y - at.y) < 13)) at.y += 13;
+        // Beside its dot, on the side where there is room, and below whatever is there already.
+        const wide = 9 + p.name.length * 6.6, fits = x(p.cost) + wide < right;
+        const at = { from: x(p.cost) + (fits ? 8 : -wide), until: x(p.cost) + (fits ? wide : -8), y: y(p.attained) + 4 };
+        while (taken.some((other) => other.from < at.until && at.from < other.until && Math.abs(other.y - at.y) < 12)) at.y += 6;
         taken.push(at);
-        return svg("text", { class: "name", x: at.x + (end ? -9 : 9), y: at.y, "text-anchor": end ? "end" : "start" }, p.name);
+        return svg("text", { class: "name", x: x(p.cost) + (fits ? 9 : -9), y: at.y, "text-anchor": fits ? "start" : "end" }, p.name);
       }))];
   });
   return el("figure", { class: "card" }, el("figcaption", {}, el("h3", {}, caption)), plot);
@@ -230,9 +233,9 @@ function tuned(trace) {
     { name: "attained, the rest", value: (row) => on(row, "rest") },
     { name: "GPU-hours", value: (row) => row.rest.gpu_hours.toFixed(2) },
   ];
-  main.append(el("h2", {}, `${trace.policy} on ${trace.name}`), el("p", { class: "about" }, trace.about),
+  main.append(el("h2", {}, `${trace.policy} on ${trace.trace}`), el("p", { class: "about" }, trace.about),
     tableOf(columns, rows.filter((row) => row.frontier || row.tag), (row) => row.tag === "chosen"),
-    scatter(points("tuned_on"), [], "On the part it was tuned on"), scatter(points("rest"), [], "On the rest, which it has not seen"));
+    el("div", { class: "pair" }, scatter(points("tuned_on"), [], "On the part it was tuned on"), scatter(points("rest"), [], "On the rest, which the search has not seen")));
 }
 
 main.replaceChildren();

@@ -108,7 +108,7 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
     }
     bar.finish_and_clear();
     let text = match args.output {
-        Output::Table => all.iter().map(in_text).collect::<Vec<_>>().join("\n\n"),
+        Output::Table => all.iter().fold(scenario.in_words(), |text, tuned| text + "\n\n" + &in_text(tuned)),
         Output::Json => serde_json::to_string_pretty(&all)?,
         Output::Html => page::filled(&json!({
             "kind": "tune",
@@ -193,8 +193,7 @@ fn tune_one(
         objective: scenario.objective.to_string(),
         tried: found.candidates.len(),
         about: format!(
-            "{}: {} candidates on the first {:.1} h ({} requests); beside it, what the same settings give on the rest ({} requests)",
-            scenario.in_words(),
+            "{} candidates on the first {:.1} h ({} requests); beside it, what the same settings give on the rest ({} requests)",
             found.candidates.len(),
             searched.hours(),
             searched.requests.len(),

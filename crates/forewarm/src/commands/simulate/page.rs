@@ -10,8 +10,8 @@ const PAGE: &str = include_str!("../../../pages/simulate.html");
 const STYLE: &str = include_str!("../../../pages/simulate.css");
 const SCRIPT: &str = include_str!("../../../pages/simulate.js");
 
-/// Spans that a timeline is drawn in: about one a pixel.
-const SPANS: usize = 900;
+/// Spans that a timeline is drawn in: one for two or three pixels.
+const SPANS: usize = 600;
 /// Decisions that are listed for a run; the rest is counted.
 const MAX_DECISIONS: usize = 1_000;
 
