@@ -77,7 +77,8 @@ struct Run<'a, E, F> {
     /// Request-seconds in the system so far, up to `counted_at`.
     in_system: u128,
     counted_at: Micros,
-    first_token_at: BTreeMap<u32, Micros>,
+    /// When the first token of each request came, by its index; a list is faster than a map here.
+    first_token_at: Vec<Micros>,
     account: Account,
     timeline: Option<Timeline>,
     report: Report,
@@ -117,7 +118,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             last_change: None,
             in_system: 0,
             counted_at: 0,
-            first_token_at: BTreeMap::new(),
+            first_token_at: vec![0; requests.len()],
             account: Account::new(),
             timeline: record_timeline.then(Timeline::default),
             report: Report { max_replicas: world.initial_replicas, ..Report::default() },
@@ -302,7 +303,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             };
             let bound = self.world.objective.bound(engine.ttft_alone(request));
             self.account.first_token(micros(request.arrival), at, bound);
-            self.first_token_at.insert(index, at);
+            if let Some(first_token) = self.first_token_at.get_mut(index as usize) {
+                *first_token = at;
+            }
         }
         if !progress.finished.is_empty() {
             self.count(now);
@@ -310,7 +313,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         for &(index, at) in &progress.finished {
             self.in_flight -= 1;
             let Some(request) = self.requests.get(index as usize) else { continue };
-            let first_token = self.first_token_at.remove(&index).unwrap_or(at);
+            let first_token = self.first_token_at.get(index as usize).copied().unwrap_or(at);
             self.account.finished(micros(request.arrival), first_token, at, request.output_tokens);
         }
         if let Some(at) = progress.wake_at {
