@@ -46,7 +46,7 @@ struct Row {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let command: &[&str] = match args.area {
         Area::Core => &["bench", "--quiet", "-p", "forewarm", "--bench", "reaction"],
-        Area::Sim => &["bench", "--quiet", "-p", "forewarm-sim", "--bench", "speed"],
+        Area::Sim => &["bench", "--quiet", "-p", "forewarm-sim", "--bench", "speed", "--bench", "batching"],
     };
     let output = cargo(command).output()?;
     if !output.status.success() {

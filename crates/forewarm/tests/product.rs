@@ -17,6 +17,7 @@ fn steady(count: u32, every_seconds: f64) -> Workload {
         arrival: Duration::from_secs_f64(f64::from(index) * every_seconds),
         input_tokens: 500,
         output_tokens: 60,
+        cached_tokens: 0,
     }))
 }
 
@@ -98,6 +99,7 @@ async fn scale_down_cuts_no_long_stream() {
         arrival: Duration::from_secs_f64(f64::from(index) * 0.01),
         input_tokens: 100,
         output_tokens: if index % 10 == 0 { 4_000 } else { 20 },
+        cached_tokens: 0,
     }));
     let load = stage.load(burst);
     let drains = stage.until("a draining replica", |scaler| {

@@ -49,8 +49,12 @@ async fn server(answer: String, hang: bool) -> String {
 async fn load(target: String, deadline: Duration) -> LoadReport {
     let config =
         LoadConfig { target, model: "m".into(), speed: 10.0, stream: true, deadline, full_prompts: false };
-    let request =
-        |second| Request { arrival: Duration::from_secs(second), input_tokens: 10, output_tokens: 2 };
+    let request = |second| Request {
+        arrival: Duration::from_secs(second),
+        input_tokens: 10,
+        output_tokens: 2,
+        cached_tokens: 0,
+    };
     let workload = Workload { requests: vec![request(0), request(1)], notes: vec![] };
     let (progress, _) = watch::channel(Default::default());
     run(config, &workload, progress, CancellationToken::new()).await.unwrap()
@@ -161,7 +165,8 @@ async fn a_speed_that_time_cannot_be_divided_by_is_refused() {
             deadline: Duration::from_secs(1),
             full_prompts: false,
         };
-        let request = Request { arrival: Duration::ZERO, input_tokens: 1, output_tokens: 1 };
+        let request =
+            Request { arrival: Duration::ZERO, input_tokens: 1, output_tokens: 1, cached_tokens: 0 };
         let workload = Workload { requests: vec![request], notes: vec![] };
         let (progress, _) = watch::channel(Default::default());
         let error = run(config, &workload, progress, CancellationToken::new()).await.unwrap_err();

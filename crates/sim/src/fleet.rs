@@ -28,14 +28,23 @@ pub(crate) struct Modelled<E> {
     busy: Micros,
     busy_since: Option<Micros>,
     busy_at_last_look: Micros,
+    /// Its load in [`Fleet::open`], if it is there.
+    open_at: Option<u64>,
+}
+
+impl<E: Engine> Modelled<E> {
+    /// The load with which it takes part in the choice of a replica.
+    fn opening(&self) -> Option<u64> {
+        (self.ready && !self.draining && self.engine.has_room()).then(|| self.engine.load())
+    }
 }
 
 /// Replicas by number; those that stopped are gone.
 #[derive(Debug)]
 pub(crate) struct Fleet<E> {
     replicas: std::collections::BTreeMap<Index, Modelled<E>>,
-    /// Ready, not draining, with room.
-    open: BTreeSet<Index>,
+    /// Ready, not draining, with room: by load, then by age.
+    open: BTreeSet<(u64, Index)>,
     starts: ColdStarts,
     capacity: u32,
     next: Index,
@@ -87,6 +96,7 @@ impl<E: Engine> Fleet<E> {
             busy: 0,
             busy_since: None,
             busy_at_last_look: 0,
+            open_at: None,
         };
         self.replicas.insert(index, replica);
         (index, settled_at)
@@ -96,7 +106,7 @@ impl<E: Engine> Fleet<E> {
     pub(crate) fn insert_ready(&mut self, now: Micros, engine: E) {
         let start = Start { provisioning: 0, loading: 0, fate: Fate::Ready };
         let (index, _) = self.insert(now, start, true, engine);
-        self.open.insert(index);
+        self.note(index, now);
     }
 
     /// Starts a replica; returns its number and when it is settled, unless it hangs or the provider has none.
@@ -127,9 +137,7 @@ impl<E: Engine> Fleet<E> {
             return false;
         }
         replica.ready = true;
-        if !replica.draining {
-            self.open.insert(index);
-        }
+        self.note(index, now);
         true
     }
 
@@ -137,13 +145,15 @@ impl<E: Engine> Fleet<E> {
         if let Some(replica) = self.replicas.remove(&index) {
             self.billed += now - replica.requested_at;
             self.starting += replica.starting(now);
+            if let Some(load) = replica.open_at {
+                self.open.remove(&(load, index));
+            }
         }
-        self.open.remove(&index);
     }
 
-    /// The oldest replica with room: packing lets the others fall idle.
+    /// Of the replicas with room, the one with the least to do; the oldest of several.
     pub(crate) fn with_room(&self) -> Option<Index> {
-        self.open.first().copied()
+        self.open.first().map(|&(_, index)| index)
     }
 
     /// The ready replica after `last` in turn, with or without room.
@@ -170,14 +180,18 @@ impl<E: Engine> Fleet<E> {
             }
             (true, Some(_)) | (false, None) => {}
         }
+        let opening = replica.opening();
+        if replica.open_at != opening {
+            let before = std::mem::replace(&mut replica.open_at, opening);
+            if let Some(load) = before {
+                self.open.remove(&(load, index));
+            }
+            if let Some(load) = opening {
+                self.open.insert((load, index));
+            }
+        }
         if replica.draining && !working {
             self.remove(index, now);
-        } else if replica.ready && !replica.draining {
-            if replica.engine.has_room() {
-                self.open.insert(index);
-            } else {
-                self.open.remove(&index);
-            }
         }
     }
 
@@ -206,7 +220,6 @@ impl<E: Engine> Fleet<E> {
         if let Some(replica) = self.replicas.get_mut(&index) {
             replica.draining = true;
         }
-        self.open.remove(&index);
         self.note(index, now);
     }
 

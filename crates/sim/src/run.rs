@@ -12,7 +12,7 @@ use forewarm_workload::Request;
 use crate::{
     DataPlane, Decider, Moment, Report, Timeline, World,
     account::Account,
-    engine::{Engine, EngineModel, Progress, Slots},
+    engine::{Batching, Engine, EngineModel, Progress, Slots},
     fleet::{Fleet, Index},
     time::{Micros, micros, seconds, timestamp},
 };
@@ -31,6 +31,9 @@ pub fn simulate(world: &World, decider: &Decider, requests: &[Request], record_t
     match &world.engine {
         EngineModel::Slots(model) => {
             Run::new(world, decider, requests, record_timeline, || Slots::new(*model)).play()
+        }
+        EngineModel::Batching(model) => {
+            Run::new(world, decider, requests, record_timeline, || Batching::new(model)).play()
         }
     }
 }
@@ -257,7 +260,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         }
     }
 
-    /// Late binding: the oldest waiting request goes to the first replica with room.
+    /// Late binding: the oldest waiting request goes to the replica with room that has the least to do.
     fn dispatch(&mut self, now: Micros) {
         while !self.queue.is_empty() {
             let Some(replica) = self.fleet.with_room() else { return };

@@ -37,7 +37,12 @@ fn ours(min: u32, cold_start_seconds: f64, requests: &[Request]) -> Report {
 }
 
 fn request(second: f64) -> Request {
-    Request { arrival: Duration::from_secs_f64(second), input_tokens: 500, output_tokens: 100 }
+    Request {
+        arrival: Duration::from_secs_f64(second),
+        input_tokens: 500,
+        output_tokens: 100,
+        cached_tokens: 0,
+    }
 }
 
 fn near(left: f64, right: f64) -> bool {
@@ -90,7 +95,7 @@ fn a_timetable_is_followed_and_billed_to_the_second() {
 fn behind_a_service_each_engine_has_its_own_queue() {
     // Two replicas with one slot; the first request is long. In turn, the third waits behind it although
     // the other replica is idle; a shared queue would not let it wait.
-    let long = Request { arrival: Duration::ZERO, input_tokens: 5, output_tokens: 1_000 };
+    let long = Request { arrival: Duration::ZERO, input_tokens: 5, output_tokens: 1_000, cached_tokens: 0 };
     let short = |second: f64| Request { output_tokens: 1, ..request(second) };
     let requests = [long, short(1.0), short(2.0)];
     let static_two = Decider::Timetable(vec![Step { at: 0, replicas: 2 }]);

@@ -31,6 +31,8 @@ pub struct Request {
     pub input_tokens: u32,
     /// Tokens to generate.
     pub output_tokens: u32,
+    /// Leading tokens of its prompt whose KV entries an engine has already, if it caches prefixes.
+    pub cached_tokens: u32,
 }
 
 /// Requests in the order of their arrival.

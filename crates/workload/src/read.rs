@@ -111,6 +111,8 @@ struct Columns {
     arrival: usize,
     input: usize,
     output: usize,
+    /// Few traces say what a prefix cache would have had.
+    cached: Option<usize>,
 }
 
 /// Reads a whole trace; arrivals are counted from the first one.
@@ -173,6 +175,7 @@ struct Row {
     arrival_seconds: f64,
     input_tokens: u32,
     output_tokens: u32,
+    cached_tokens: u32,
 }
 
 fn workload(rows: Vec<Row>, first: f64) -> Workload {
@@ -182,6 +185,7 @@ fn workload(rows: Vec<Row>, first: f64) -> Workload {
             arrival: Duration::from_secs_f64((row.arrival_seconds - first).clamp(0.0, MAX_SECONDS)),
             input_tokens: row.input_tokens,
             output_tokens: row.output_tokens,
+            cached_tokens: row.cached_tokens,
         })
         .collect();
     let mut notes = Vec::new();
@@ -215,12 +219,16 @@ pub(crate) fn read_line(lines: &mut impl BufRead, line: &mut String) -> std::io:
 
 fn detect(first_line: &str) -> Option<(Format, Columns)> {
     if first_line.starts_with('{') {
-        return Some((Format::Mooncake, Columns { arrival: 0, input: 0, output: 0 }));
+        return Some((Format::Mooncake, Columns { arrival: 0, input: 0, output: 0, cached: None }));
     }
     let names: Vec<&str> = first_line.trim_start_matches('\u{feff}').split(',').map(str::trim).collect();
     let place = |name: &str| names.iter().position(|found| found.eq_ignore_ascii_case(name));
     let columns = |format, arrival, input, output| {
-        Some((format, Columns { arrival: place(arrival)?, input: place(input)?, output: place(output)? }))
+        let cached = place("cached_tokens").or_else(|| place("prefix_hit_tokens_inf_cache"));
+        Some((
+            format,
+            Columns { arrival: place(arrival)?, input: place(input)?, output: place(output)?, cached },
+        ))
     };
     columns(Format::Plain, "arrival_s", "input_tokens", "output_tokens")
         .or_else(|| columns(Format::Azure, "TIMESTAMP", "ContextTokens", "GeneratedTokens"))
@@ -250,7 +258,16 @@ fn parse(format: Format, columns: &Columns, line: u64, text: &str) -> Result<Row
         count.map(|count| count as u32).ok_or_else(|| problem(column, text, "a number of tokens, 0 or more"))
     };
     let input_tokens = tokens(columns.input, "input tokens")?;
-    Ok(Row { arrival_seconds, input_tokens, output_tokens: tokens(columns.output, "output tokens")? })
+    let output_tokens = tokens(columns.output, "output tokens")?;
+    let cached_tokens = match columns.cached {
+        Some(place) => tokens(place, "cached tokens")?,
+        None => 0,
+    };
+    if cached_tokens > input_tokens {
+        let found = cached_tokens.to_string();
+        return Err(problem("cached tokens", &found, "at most the input tokens"));
+    }
+    Ok(Row { arrival_seconds, input_tokens, output_tokens, cached_tokens })
 }
 
 #[derive(Deserialize)]
@@ -272,6 +289,7 @@ fn parse_mooncake(line: u64, text: &str) -> Result<Row, RowProblem> {
         arrival_seconds: row.timestamp / 1e3,
         input_tokens: row.input_length,
         output_tokens: row.output_length,
+        cached_tokens: 0,
     })
 }
 

@@ -199,6 +199,7 @@ impl ServeGen {
                     arrival: Duration::from_secs_f64(start + offset),
                     input_tokens: lengths.input.sample(&mut rng),
                     output_tokens: lengths.output.sample(&mut rng),
+                    cached_tokens: 0,
                 });
             }
         }

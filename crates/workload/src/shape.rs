@@ -39,6 +39,7 @@ pub fn demo(length: Duration, seed: u64) -> Workload {
                 arrival: Duration::from_secs_f64(now),
                 input_tokens: tokens(INPUT_TOKENS, &mut input),
                 output_tokens: tokens(OUTPUT_TOKENS, &mut output),
+                cached_tokens: 0,
             });
         }
     }

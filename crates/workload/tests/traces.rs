@@ -20,7 +20,7 @@ fn read(text: &str) -> Result<Workload, ReadError> {
 }
 
 fn request(seconds: f64, input_tokens: u32, output_tokens: u32) -> Request {
-    Request { arrival: Duration::from_secs_f64(seconds), input_tokens, output_tokens }
+    Request { arrival: Duration::from_secs_f64(seconds), input_tokens, output_tokens, cached_tokens: 0 }
 }
 
 #[test]
@@ -45,6 +45,19 @@ fn every_published_format_is_told_by_its_first_line() {
         let workload = read(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(workload.requests, [request(0.0, 10, 5), request(1.5, 20, 6)], "{name}");
     }
+}
+
+#[test]
+fn the_cached_prefix_is_read_where_a_trace_has_it() {
+    for column in ["cached_tokens", "prefix_hit_tokens_inf_cache"] {
+        let text = format!("arrival_s,input_tokens,output_tokens,{column}\n0,10,5,0\n1,20,6,16\n");
+        let cached: Vec<u32> =
+            read(&text).unwrap().requests.iter().map(|request| request.cached_tokens).collect();
+        assert_eq!(cached, [0, 16], "{column}");
+    }
+    let error =
+        read("arrival_s,input_tokens,output_tokens,cached_tokens\n0,10,5,11\n").unwrap_err().to_string();
+    assert!(error.contains("cached tokens is `11`, wanted at most the input tokens"), "{error}");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! How one replica works on its requests.
 
+mod batching;
 mod slots;
 
 use forewarm_workload::Request;
 
+pub(crate) use batching::Batching;
+pub use batching::{BatchingModel, KV_BLOCK_TOKENS, ModelProblem, Served, StepTime, UnknownProfile};
 pub(crate) use slots::Slots;
 
 use crate::time::{Micros, seconds};
@@ -13,6 +16,8 @@ use crate::time::{Micros, seconds};
 pub enum EngineModel {
     /// So many requests at a time, each as fast as if it were alone.
     Slots(SlotsModel),
+    /// Continuous batching: requests share steps and KV memory.
+    Batching(BatchingModel),
 }
 
 /// The simple engine: a request holds one of `slots` for input / 5,000 + 0.03 × output seconds.
@@ -42,6 +47,10 @@ pub(crate) trait Engine {
     fn has_room(&self) -> bool;
     /// Requests being worked on.
     fn in_flight(&self) -> u32;
+    /// What it has to do, to choose among replicas with room: the next request goes to the one with the least, and
+    /// to the oldest of those with the same. An engine whose requests do not slow each other always says 0, so that
+    /// they are packed and the other replicas fall idle.
+    fn load(&self) -> u64;
     /// Takes a request. May only be called when there is room.
     fn admit(&mut self, now: Micros, index: u32, request: &Request, progress: &mut Progress);
     /// Does what is due at `now`. A call that comes too early does nothing.

@@ -32,6 +32,10 @@ impl Engine for Slots {
         self.ends.len() as u32
     }
 
+    fn load(&self) -> u64 {
+        0
+    }
+
     fn admit(&mut self, now: Micros, index: u32, request: &Request, progress: &mut Progress) {
         let end = now + self.model.service(request);
         self.ends.push(Reverse((end, index)));
