@@ -14,6 +14,7 @@ mod id;
 mod observation;
 pub mod peers;
 mod pipeline;
+mod policy;
 pub mod pool;
 pub mod quantity;
 mod reason;
@@ -28,10 +29,14 @@ pub use fleet::{FailedStart, Phase, Replica};
 pub use id::{ReplicaId, ScalerId, SignalName};
 pub use observation::{Evidence, Missing, Observation, Reading, Signal};
 pub use pipeline::{plan, prewarm};
+pub use policy::{
+    DynamoPolicy, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth, RayServePolicy,
+    SkyServePolicy,
+};
 pub use reason::Reason;
 pub use scaler::{
-    Behavior, Bounds, ColdStartSpec, Environment, InvalidBounds, Mode, Pause, Policy, PreWarm, QueueDepth,
-    RateLimit, RateUnit, ScalerSpec, ScalingRules, SelectPolicy,
+    Behavior, Bounds, Cadence, ColdStartSpec, Environment, InvalidBounds, Mode, Pause, RateLimit, RateUnit,
+    ScalerSpec, ScalingRules, SelectPolicy,
 };
 pub use state::{STATE_VERSION, ScalerState};
 pub use time::Timestamp;

@@ -76,6 +76,12 @@ impl Quantity {
         self.mantissa as f64 * pow10(self.exponent)
     }
 
+    /// The value as the nearest floating point number: `0.7` is 0.7.
+    pub fn to_f64(self) -> f64 {
+        let power = 10_i128.pow(self.exponent.unsigned_abs()) as f64;
+        if self.exponent < 0 { self.mantissa as f64 / power } else { self.mantissa as f64 * power }
+    }
+
     /// Whether the value is below zero.
     pub fn is_negative(self) -> bool {
         self.mantissa < 0

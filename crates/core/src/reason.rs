@@ -4,7 +4,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Missing, Phase, ReplicaId, Replicas, Requests, SignalName, Timestamp};
+use crate::{
+    Missing, Phase, ReplicaId, Replicas, Requests, SignalName, Timestamp,
+    peers::{
+        dynamo::DynamoReason,
+        hpa::HpaReason,
+        keda::ExecutorReason,
+        kpa::{KpaReason, zero::ZeroVerdict},
+        ray_serve::RayServeReason,
+        sky_serve::SkyServeReason,
+    },
+};
 
 /// Why a step gave the value it gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +40,71 @@ pub enum Reason {
     Arrivals {
         /// How many.
         arrived: Requests,
+    },
+    /// A step of the HPA.
+    Hpa {
+        /// In its own terms.
+        hpa: HpaReason,
+    },
+    /// A step of KEDA's loop between zero and one.
+    Keda {
+        /// In its own terms.
+        keda: ExecutorReason,
+    },
+    /// A trigger's source has no value, which KEDA reads as 0 unless `ignoreNullValues` is false.
+    TriggerReadAsZero {
+        /// Its name, or its place and type.
+        trigger: String,
+    },
+    /// A trigger cannot be read.
+    TriggerFailed {
+        /// Its name, or its place and type.
+        trigger: String,
+        /// Why.
+        error: String,
+    },
+    /// A trigger failed for so long that the HPA gets the fallback in its place.
+    FallbackServed {
+        /// The metric.
+        metric: String,
+    },
+    /// A step of Knative's autoscaler.
+    Kpa {
+        /// In its own terms.
+        kpa: KpaReason,
+    },
+    /// What Knative does about a wish for zero.
+    KpaLastPod {
+        /// In its own terms.
+        verdict: ZeroVerdict,
+    },
+    /// A step of Ray Serve's policy.
+    RayServe {
+        /// In its own terms.
+        ray_serve: RayServeReason,
+    },
+    /// SkyServe's decision.
+    SkyServe {
+        /// In its own terms.
+        sky_serve: SkyServeReason,
+    },
+    /// A step of Dynamo's planner.
+    Dynamo {
+        /// In its own terms.
+        dynamo: DynamoReason,
+    },
+    /// The policy's rules cannot be applied now, so nothing changes.
+    PolicyUnusable {
+        /// Why.
+        why: String,
+    },
+    /// The policy decides at its own moments, and this is none.
+    NotItsMoment {
+        /// The next one.
+        #[serde(rename = "untilMillis")]
+        until: Timestamp,
+        /// How long that is.
+        remaining_seconds: f64,
     },
     /// The largest wish counts.
     LargestWish,
@@ -184,6 +259,18 @@ impl Reason {
             Reason::QueueDepth { .. } => "queue_depth",
             Reason::InFlight { .. } => "in_flight",
             Reason::Arrivals { .. } => "arrivals",
+            Reason::Hpa { .. } => "hpa",
+            Reason::Keda { .. } => "keda",
+            Reason::TriggerReadAsZero { .. } => "trigger_read_as_zero",
+            Reason::TriggerFailed { .. } => "trigger_failed",
+            Reason::FallbackServed { .. } => "fallback_served",
+            Reason::Kpa { .. } => "kpa",
+            Reason::KpaLastPod { .. } => "kpa_last_pod",
+            Reason::RayServe { .. } => "ray_serve",
+            Reason::SkyServe { .. } => "sky_serve",
+            Reason::Dynamo { .. } => "dynamo",
+            Reason::PolicyUnusable { .. } => "policy_unusable",
+            Reason::NotItsMoment { .. } => "not_its_moment",
             Reason::LargestWish => "largest_wish",
             Reason::HeldOnMissing { .. } => "held_on_missing",
             Reason::HeldOnPartial { .. } => "held_on_partial",
@@ -232,6 +319,24 @@ impl fmt::Display for Reason {
             }
             Reason::Arrivals { arrived } => {
                 write!(f, "{}, so it is not idle", counted(*arrived, "request arrived", "requests arrived"))
+            }
+            Reason::Hpa { hpa } => hpa.fmt(f),
+            Reason::Keda { keda } => keda.fmt(f),
+            Reason::TriggerReadAsZero { trigger } => {
+                write!(f, "trigger {trigger} has no value, which KEDA reads as 0 (`ignoreNullValues`)")
+            }
+            Reason::TriggerFailed { trigger, error } => write!(f, "trigger {trigger} failed: {error}"),
+            Reason::FallbackServed { metric } => {
+                write!(f, "{metric} failed too often: the HPA gets the fallback in its place")
+            }
+            Reason::Kpa { kpa } => kpa.fmt(f),
+            Reason::KpaLastPod { verdict } => verdict.fmt(f),
+            Reason::RayServe { ray_serve } => ray_serve.fmt(f),
+            Reason::SkyServe { sky_serve } => sky_serve.fmt(f),
+            Reason::Dynamo { dynamo } => dynamo.fmt(f),
+            Reason::PolicyUnusable { why } => write!(f, "nothing can be decided: {why}"),
+            Reason::NotItsMoment { until: _, remaining_seconds } => {
+                write!(f, "the policy decides again in {remaining_seconds:.0} s")
             }
             Reason::LargestWish => f.write_str("the largest wish counts"),
             Reason::HeldOnMissing { signal, why } => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Replicas, Requests, ScalerId, Timestamp, time::seconds};
+use crate::{Policy, Replicas, ScalerId, Timestamp, time::seconds};
 
 /// One scaler's specification. Durations are modelled time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct ScalerSpec {
     pub allow_scale_to_zero: bool,
     /// How a wish for replicas is computed.
     pub policy: Policy,
-    /// How fast wishes may be followed.
+    /// How fast wishes may be followed; by default what [`Policy::default_behavior`] says.
     pub behavior: Behavior,
     /// What is known about starting a replica before it was ever observed.
     pub cold_start: ColdStartSpec,
@@ -39,6 +39,9 @@ pub struct ScalerSpec {
     /// A number held by hand, until it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// When a peer's rules are evaluated.
+    #[serde(default, skip_serializing_if = "Cadence::is_own")]
+    pub cadence: Cadence,
 }
 
 impl ScalerSpec {
@@ -53,13 +56,14 @@ impl ScalerSpec {
 
     /// A specification with everything at its default but these three.
     pub fn new(scaler: impl Into<ScalerId>, replicas: Bounds, policy: Policy) -> Self {
+        let behavior = policy.default_behavior();
         Self {
             scaler: scaler.into(),
             environment: Environment::Production,
             replicas,
             allow_scale_to_zero: false,
             policy,
-            behavior: Behavior::default(),
+            behavior,
             cold_start: ColdStartSpec::default(),
             max_concurrency: 8,
             max_signal_age: Self::DEFAULT_MAX_SIGNAL_AGE,
@@ -67,6 +71,7 @@ impl ScalerSpec {
             max_changes_per_minute: Self::DEFAULT_MAX_CHANGES_PER_MINUTE,
             mode: Mode::Act,
             pause: None,
+            cadence: Cadence::Own,
         }
     }
 
@@ -137,44 +142,6 @@ impl Bounds {
     }
 }
 
-/// How a wish for replicas is computed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Policy {
-    /// Waiting requests per replica, with pre-warming.
-    QueueDepth(QueueDepth),
-}
-
-/// Target tracking on the number of waiting requests per replica.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct QueueDepth {
-    /// Waiting requests that one replica is worth.
-    pub per_replica: Requests,
-    /// When to start replicas before the queue asks for them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pre_warm: Option<PreWarm>,
-}
-
-impl QueueDepth {
-    /// The target that vLLM deployments commonly start from (production-stack's ScaledObject, and the
-    /// HPA manifests in `examples/seed/`).
-    pub const DEFAULT_PER_REPLICA: f64 = 5.0;
-}
-
-/// Start replicas at a threshold of the queue, or because a forecast reaches it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PreWarm {
-    /// Share of `max_queue` from which a replica is started.
-    pub threshold: f64,
-    /// How far ahead the forecast is read: the time a replica takes to start.
-    #[serde(rename = "leadTimeSeconds", with = "seconds")]
-    pub lead_time: Duration,
-    /// The queue's length that counts as full.
-    pub max_queue: Requests,
-}
-
 /// What is known about starting a replica before it was ever observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -204,6 +171,23 @@ pub enum Mode {
     Shadow,
 }
 
+/// When a peer's rules are evaluated. forewarm's own always are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cadence {
+    /// When the peer itself would: every 15 s, every 2 s, as it is.
+    #[default]
+    Own,
+    /// At every observation: for recordings, which have the moments in them.
+    EveryObservation,
+}
+
+impl Cadence {
+    fn is_own(&self) -> bool {
+        *self == Cadence::Own
+    }
+}
+
 /// A number of replicas held by hand: the kill switch. It expires by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -227,6 +211,11 @@ pub struct Behavior {
 impl Behavior {
     /// What HPA's `--horizontal-pod-autoscaler-downscale-stabilization` defaults to.
     pub const DEFAULT_SCALE_DOWN_WINDOW: Duration = Duration::from_secs(300);
+
+    /// No window and no limit in either direction: the number is taken as it comes.
+    pub fn pass_through() -> Self {
+        Self { scale_up: ScalingRules::default(), scale_down: ScalingRules::default() }
+    }
 }
 
 impl Default for Behavior {

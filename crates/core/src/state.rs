@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ColdStarts, ReplicaId, Replicas, Timestamp, forecast::Trend};
+use crate::{ColdStarts, ReplicaId, Replicas, Timestamp, forecast::Trend, pipeline::peer::PeerState};
 
 /// Raised whenever an older program could not read the state any more.
 pub const STATE_VERSION: u32 = 1;
@@ -37,6 +37,9 @@ pub struct ScalerState {
     pub(crate) trend: Trend,
     /// The arrivals counter as last seen.
     pub(crate) arrivals_total: Option<f64>,
+    /// What a peer's rules remember, where the policy is a peer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) peer: Option<Box<PeerState>>,
 }
 
 impl Default for ScalerState {
@@ -54,6 +57,7 @@ impl Default for ScalerState {
             cold_starts: ColdStarts::default(),
             trend: Trend::default(),
             arrivals_total: None,
+            peer: None,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, fmt::Display, time::Duration};
 
+use forewarm_core::quantity::Quantity;
+
 use crate::{
     problem::Collector,
     quantity::{self, InvalidQuantity},
@@ -30,6 +32,28 @@ impl<'a> Cursor<'a> {
     /// Notes a problem here in words of the caller's.
     pub(crate) fn problem(&self, found: impl Into<String>, wanted: impl Into<String>) {
         self.out.add(&self.path, self.node.span, found, wanted);
+    }
+
+    /// Notes that something else is wanted at `path` below here, such as `triggers[0].type`.
+    pub(crate) fn problem_at(&self, path: &str, wanted: impl Into<String>) {
+        let (mut node, mut whole) = (self.node, true);
+        for part in path.split('.') {
+            let (name, index) = part.trim_end_matches(']').split_once('[').unwrap_or((part, ""));
+            let next = node.get(name).and_then(|node| match index.parse::<usize>() {
+                Ok(index) => node.items().get(index),
+                Err(_) => Some(node),
+            });
+            whole &= next.is_some();
+            node = next.unwrap_or(node);
+        }
+        let found = if whole { node.describe() } else { "nothing".to_owned() };
+        self.out.add(&join(&self.path, path), node.span, found, wanted);
+    }
+
+    /// What stands at the end of `keys`, when it is there.
+    pub(crate) fn down(&self, keys: &[&str]) -> Option<Cursor<'a>> {
+        let node = self.node.at(keys)?;
+        Some(Cursor::new(node, join(&self.path, keys.join(".")), self.out))
     }
 
     /// The fields of a mapping.
@@ -106,6 +130,45 @@ impl<'a> Cursor<'a> {
             });
         }
         value
+    }
+
+    /// A number of at least `min`.
+    pub(crate) fn number_from(&self, min: f64) -> Option<f64> {
+        let value = self.plain().and_then(|text| text.parse::<f64>().ok());
+        let value = value.filter(|value| value.is_finite() && *value >= min);
+        if value.is_none() {
+            self.wanted(format!("a number of at least {min}"));
+        }
+        value
+    }
+
+    /// A whole number up to `max`, be it written as text as annotations are.
+    pub(crate) fn written_whole(&self, max: u32) -> Option<u32> {
+        let value = self.node.text().and_then(|text| text.parse().ok()).filter(|value| *value <= max);
+        if value.is_none() {
+            self.wanted(format!("a whole number up to {max}"));
+        }
+        value
+    }
+
+    /// A Kubernetes quantity that is not negative.
+    pub(crate) fn quantity(&self) -> Option<Quantity> {
+        let value = self.node.text().and_then(|text| text.parse::<Quantity>().ok());
+        let value = value.filter(|value| !value.is_negative());
+        if value.is_none() {
+            self.wanted("a quantity such as `5`, `500m` or `0.1`");
+        }
+        value
+    }
+
+    /// A Kubernetes quantity above zero.
+    pub(crate) fn positive_quantity(&self) -> Option<Quantity> {
+        let value = self.quantity()?;
+        if value.is_zero() {
+            self.wanted("a quantity above zero");
+            return None;
+        }
+        Some(value)
     }
 
     /// A Go-style duration.
@@ -211,6 +274,9 @@ impl<'a> Fields<'a> {
 
     /// Reports the fields that nobody asked for.
     pub(crate) fn finish(self) {
+        if self.at.out.is_foreign() {
+            return;
+        }
         let known = self.known.into_inner();
         for entry in self.at.node.entries() {
             if !known.contains(&entry.key.as_str()) {

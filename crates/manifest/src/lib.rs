@@ -1,12 +1,14 @@
 //! Manifests as people write them: read, check, lint and convert.
 //!
 //! No file is opened here and nothing is printed: texts go in, checked values, findings and texts come
-//! out. Start reading at [`read_scalers`].
+//! out. Start reading at [`read_scalers`]; [`read_policy`] takes the manifests of others, too.
 
 pub mod convert;
 mod cursor;
 pub mod lint;
 mod observations;
+mod policy;
+mod policy_file;
 mod problem;
 pub mod quantity;
 mod scaler;
@@ -14,6 +16,7 @@ mod suggest;
 pub mod yaml;
 
 pub use observations::{ObservationError, read_observations};
+pub use policy_file::read_policy;
 pub use problem::{Problem, Problems};
 pub use scaler::{
     API_VERSION, CheckedScaler, EngineKind, EngineSpec, KIND, KubernetesTarget, NamedSignal, Objective,

@@ -1,6 +1,9 @@
 //! What is wrong with a file, all of it at once.
 
-use std::{cell::RefCell, fmt};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+};
 
 use crate::yaml::{Span, YamlError};
 
@@ -65,26 +68,39 @@ impl Problems {
 
 /// Collects problems while a file is read.
 #[derive(Debug, Default)]
-pub(crate) struct Collector(RefCell<Vec<Problem>>);
+pub(crate) struct Collector {
+    list: RefCell<Vec<Problem>>,
+    foreign: Cell<bool>,
+}
 
 impl Collector {
     pub(crate) fn add(&self, path: &str, span: Span, found: impl Into<String>, wanted: impl Into<String>) {
         let (found, wanted) = (found.into(), wanted.into());
         let problem =
             Problem { path: path.into(), line: span.line.max(1), column: span.column.max(1), found, wanted };
-        self.0.borrow_mut().push(problem);
+        self.list.borrow_mut().push(problem);
+    }
+
+    /// Says whether what is read from here on is a manifest of another's, whose unknown fields are no
+    /// problem of ours.
+    pub(crate) fn set_foreign(&self, foreign: bool) {
+        self.foreign.set(foreign);
+    }
+
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign.get()
     }
 
     /// Notes a problem with the file as a whole, unless something is wrong already.
     pub(crate) fn add_if_empty(&self, span: Span, found: &str, wanted: &str) {
-        if self.0.borrow().is_empty() {
+        if self.list.borrow().is_empty() {
             self.add("", span, found, wanted);
         }
     }
 
     /// `value` when nothing was wrong, else every problem.
     pub(crate) fn finish<T>(self, file_name: &str, value: T) -> Result<T, Problems> {
-        let mut list = self.0.into_inner();
+        let mut list = self.list.into_inner();
         if list.is_empty() {
             return Ok(value);
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use forewarm_core::quantity::Quantity;
+
 /// Text that is not the amount it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not {wanted}")]
@@ -92,36 +94,7 @@ pub fn write_bytes(size: u64) -> String {
 /// # Errors
 /// When the text is none.
 pub fn quantity(text: &str) -> Result<f64, InvalidQuantity> {
-    const SUFFIXES: [(&str, f64); 15] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("n", 1e-9),
-        ("u", 1e-6),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
-    let (number, factor) = SUFFIXES
-        .iter()
-        .find_map(|(suffix, factor)| text.strip_suffix(suffix).map(|number| (number, *factor)))
-        .unwrap_or((text, 1.0));
-    // `inf`, `nan` and an empty mantissa are numbers to Rust or nobody, but no quantities.
-    if !number.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))
-        || number.contains(|c: char| c.is_ascii_alphabetic() && !matches!(c, 'e' | 'E'))
-    {
-        return Err(QUANTITY);
-    }
-    let number: f64 = number.parse().map_err(|_| QUANTITY)?;
-    let value = number * factor;
-    if value.is_finite() { Ok(value) } else { Err(QUANTITY) }
+    text.parse().map(Quantity::to_f64).map_err(|_| QUANTITY)
 }
 
 #[cfg(test)]

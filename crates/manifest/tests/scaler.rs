@@ -119,7 +119,13 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
             15,
             "found forewarm and queueDepth",
         ),
-        case("    queueDepth: {", "    hpa: {", "spec.policy.hpa", 15, "not available in this version"),
+        case(
+            "    queueDepth: {",
+            "    forewarm: {",
+            "spec.policy.forewarm",
+            15,
+            "not available in this version",
+        ),
         case("port: 0", "port: 65536", "spec.target.processes.port", 6, "from 0 to 65535"),
         case("port: 0", "port: 8000", "spec.target.processes.port", 6, "found 8000 for up to 8 replicas"),
         case(

@@ -4,8 +4,9 @@
 //! recorded history. The rules are reproduced to the last bit, surprises included: an improvement
 //! belongs into forewarm's own policy, never here.
 
+pub(crate) mod any_number;
 pub mod dynamo;
-mod go_arith;
+pub(crate) mod go_arith;
 mod go_duration;
 pub mod hpa;
 pub mod keda;

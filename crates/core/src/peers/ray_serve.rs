@@ -84,6 +84,8 @@ pub struct RayServeObservation {
 pub enum RayServeReason {
     /// Nothing runs and requests came: at once.
     ColdStart,
+    /// Nothing runs, and what is asked for is on its way.
+    Starting,
     /// Requests over the target.
     Load {
         /// Ongoing requests.
@@ -104,6 +106,7 @@ impl fmt::Display for RayServeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ColdStart => f.write_str("nothing runs and requests came: started at once"),
+            Self::Starting => f.write_str("nothing runs, and what is asked for is on its way"),
             Self::Load { ongoing_requests, target, wish } => {
                 write!(f, "{ongoing_requests:.2} ongoing requests / target {target} → {wish}")
             }
@@ -127,6 +130,7 @@ pub fn decide(
             return (bounded(go_arith::to_i32(spec.upscaling_factor.ceil()).max(seen.target)), steps);
         }
         if seen.target > 0 {
+            steps.push(RayServeReason::Starting);
             return (bounded(seen.target), steps);
         }
     }

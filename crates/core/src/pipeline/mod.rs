@@ -3,6 +3,7 @@
 mod allocate;
 mod combine;
 mod guard;
+pub(crate) mod peer;
 pub mod prewarm;
 mod propose;
 mod rate_limit;
@@ -12,6 +13,7 @@ use crate::{
     Decision, Mode, Observation, Phase, Placement, Reason, Replicas, ScalerSpec, ScalerState, Stage, Step,
     Timestamp,
 };
+use peer::Turn;
 
 /// Plans: what should be, given what was asked for, what is remembered and what was seen.
 ///
@@ -24,11 +26,17 @@ pub fn plan(spec: &ScalerSpec, state: &mut ScalerState, observation: &Observatio
         return draft.finish(state, Placement::default(), None);
     }
     learn_from_starts(spec, state, observation);
-    let proposals = propose::propose(&mut draft, state);
-    combine::combine(&mut draft, &proposals);
-    prewarm::pre_warm(&mut draft, state, &proposals);
-    stabilise::stabilise(&mut draft, state);
-    rate_limit::rate_limit(&mut draft, state);
+    let turn = peer::propose(&mut draft, state);
+    if turn == Turn::NotAPeer {
+        let proposals = propose::propose(&mut draft, state);
+        combine::combine(&mut draft, &proposals);
+        prewarm::pre_warm(&mut draft, state, &proposals);
+    }
+    // A number that was merely kept is no wish, and must not count in the windows as one.
+    if turn != Turn::Kept {
+        stabilise::stabilise(&mut draft, state);
+        rate_limit::rate_limit(&mut draft, state);
+    }
     guard::guard(&mut draft, state);
     let (placement, ready_at) = allocate::allocate(&mut draft, state);
     for id in &placement.stop {

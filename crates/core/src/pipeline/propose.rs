@@ -30,8 +30,8 @@ pub(super) struct Proposals {
 /// Collects the wishes of the policy's triggers.
 pub(super) fn propose(draft: &mut Draft<'_>, state: &mut ScalerState) -> Proposals {
     let mut proposals = Proposals { largest: None, wishes: 0, hold: None, queue: None };
-    match &draft.spec.policy {
-        Policy::QueueDepth(policy) => queue_depth(draft, &mut proposals, policy),
+    if let Policy::QueueDepth(policy) = &draft.spec.policy {
+        queue_depth(draft, &mut proposals, policy);
     }
     in_flight(draft, &mut proposals);
     arrivals(draft, &mut proposals, state);

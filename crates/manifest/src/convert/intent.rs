@@ -52,7 +52,7 @@ pub(super) struct Query {
 }
 
 /// A node as JSON, plain scalars by YAML's core schema.
-pub(super) fn json(node: &Node) -> Value {
+pub(crate) fn json(node: &Node) -> Value {
     match &node.value {
         yaml::Value::Map(entries) => {
             entries.iter().map(|entry| (entry.key.clone(), json(&entry.value))).collect::<Map<_, _>>().into()

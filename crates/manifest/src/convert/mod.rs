@@ -20,6 +20,7 @@ use crate::{
     yaml::{self, Node, Span},
 };
 use intent::Intent;
+pub(crate) use intent::json;
 use ledger::Ledger;
 
 /// What to convert to.

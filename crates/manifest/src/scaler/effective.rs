@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use forewarm_core::{Behavior, Environment, Mode, Policy, QueueDepth, RateUnit, ScalingRules, SelectPolicy};
+use forewarm_core::{Behavior, Environment, Mode, RateUnit, ScalingRules, SelectPolicy};
 use serde::Serialize;
 
-use super::{API_VERSION, CheckedScaler, KIND, SignalSource, Target};
+use super::{API_VERSION, CheckedScaler, KIND, SignalSource, Target, effective_policy::PolicyLine};
 use crate::quantity::{write_bytes, write_duration};
 
 #[derive(Serialize)]
@@ -37,7 +37,7 @@ struct Spec<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     objective: Option<Objective>,
     cold_start: ColdStart,
-    policy: PolicyLine,
+    policy: PolicyLine<'a>,
     behavior: BehaviorLine,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     signals: Vec<SignalLine<'a>>,
@@ -92,25 +92,6 @@ struct Objective {
 struct ColdStart {
     expected: String,
     deadline: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-enum PolicyLine {
-    #[serde(rename_all = "camelCase")]
-    QueueDepth {
-        per_replica: f64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pre_warm: Option<PreWarm>,
-    },
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PreWarm {
-    threshold: f64,
-    lead_time: String,
-    max_queue: f64,
 }
 
 #[derive(Serialize)]
@@ -201,7 +182,7 @@ impl<'a> Manifest<'a> {
                 expected: write_duration(spec.cold_start.expected),
                 deadline: write_duration(spec.cold_start.deadline),
             },
-            policy: policy_line(&spec.policy),
+            policy: PolicyLine::of(&spec.policy),
             behavior: behavior_line(&spec.behavior),
             signals: signals
                 .iter()
@@ -243,19 +224,6 @@ fn target_line(target: &Target) -> TargetLine<'_> {
             api_version: &target.api_version,
             kind: &target.kind,
             name: &target.name,
-        },
-    }
-}
-
-fn policy_line(policy: &Policy) -> PolicyLine {
-    match policy {
-        Policy::QueueDepth(QueueDepth { per_replica, pre_warm }) => PolicyLine::QueueDepth {
-            per_replica: per_replica.get(),
-            pre_warm: pre_warm.map(|pre_warm| PreWarm {
-                threshold: pre_warm.threshold,
-                lead_time: write_duration(pre_warm.lead_time),
-                max_queue: pre_warm.max_queue.get(),
-            }),
         },
     }
 }

@@ -4,6 +4,7 @@
 //! them at once. Whether a target can be served, and whether a pause has passed, is for the caller.
 
 mod effective;
+mod effective_policy;
 mod engine;
 mod policy;
 mod read;
@@ -15,6 +16,7 @@ use forewarm_core::{ScalerSpec, pool::QueueLimits};
 
 pub use engine::{EngineKind, EngineSpec};
 pub use read::read_scalers;
+pub(crate) use read::{MAX_REPLICAS, read_one};
 
 /// The `apiVersion` of this schema.
 pub const API_VERSION: &str = "forewarm.dev/v1alpha1";

@@ -3,29 +3,36 @@
 use std::time::Duration;
 
 use forewarm_core::{
-    Behavior, Policy, PreWarm, QueueDepth, RateLimit, RateUnit, Requests, ScalingRules, SelectPolicy,
+    Behavior, Bounds, Policy, PreWarm, QueueDepth, RateLimit, RateUnit, Requests, ScalingRules, SelectPolicy,
 };
 
-use crate::cursor::Cursor;
+use crate::{cursor::Cursor, policy};
 
 /// Policies that the schema has names for.
-const POLICIES: [&str; 5] = ["forewarm", "queueDepth", "hpa", "keda", "kpa"];
+const POLICIES: [&str; 8] =
+    ["forewarm", "queueDepth", "hpa", "keda", "kpa", "rayServe", "skyServe", "dynamo"];
 
 /// The longest period and stabilization window that `autoscaling/v2` allows, in seconds.
 const MAX_PERIOD_SECONDS: u32 = 1800;
 const MAX_WINDOW_SECONDS: u32 = 3600;
 
-pub(super) fn read(at: &Cursor<'_>) -> Option<Policy> {
+pub(super) fn read(at: &Cursor<'_>, bounds: Option<Bounds>) -> Option<Policy> {
     let fields = at.fields()?;
     let chosen = fields.exactly_one(&POLICIES);
     fields.finish();
-    let (name, policy) = chosen?;
+    let (name, at) = chosen?;
     match name {
-        "queueDepth" => queue_depth(&policy).map(Policy::QueueDepth),
+        "queueDepth" => queue_depth(&at).map(Policy::QueueDepth),
+        "hpa" => policy::hpa(&at).map(|hpa| Policy::Hpa(Box::new(hpa))),
+        "keda" => policy::keda(&at, bounds).map(|keda| Policy::Keda(Box::new(keda))),
+        "kpa" => policy::kpa(&at).map(|kpa| Policy::Kpa(Box::new(kpa))),
+        "rayServe" => policy::ray_serve(&at).map(Policy::RayServe),
+        "skyServe" => policy::sky_serve(&at).map(Policy::SkyServe),
+        "dynamo" => policy::dynamo(&at).map(Policy::Dynamo),
         _ => {
             // Its fields are not looked at, but that it is a mapping can be said already.
-            let _fields = policy.fields();
-            policy.problem(format!("`{name}`, which is not available in this version"), "`queueDepth`");
+            let _fields = at.fields();
+            at.problem(format!("`{name}`, which is not available in this version"), "`queueDepth`");
             None
         }
     }
@@ -65,17 +72,16 @@ fn requests(at: &Cursor<'_>) -> Option<Requests> {
     at.number(0.0, f64::INFINITY).and_then(|value| Requests::new(value).ok())
 }
 
-/// `behavior` of `autoscaling/v2`.
-pub(super) fn behavior(at: &Cursor<'_>) -> Option<Behavior> {
+/// `behavior` of `autoscaling/v2`; what it does not say is as in `default`.
+pub(super) fn behavior(at: &Cursor<'_>, default: &Behavior) -> Option<Behavior> {
     let fields = at.fields()?;
-    let default = Behavior::default();
     let up = fields.get("scaleUp").map(|rules| self::rules(&rules, default.scale_up.stabilization_window));
     let down =
         fields.get("scaleDown").map(|rules| self::rules(&rules, default.scale_down.stabilization_window));
     fields.finish();
     Some(Behavior {
-        scale_up: up.unwrap_or(Some(default.scale_up))?,
-        scale_down: down.unwrap_or(Some(default.scale_down))?,
+        scale_up: up.unwrap_or_else(|| Some(default.scale_up.clone()))?,
+        scale_down: down.unwrap_or_else(|| Some(default.scale_down.clone()))?,
     })
 }
 
@@ -92,7 +98,7 @@ fn rules(at: &Cursor<'_>, default_window: Duration) -> Option<ScalingRules> {
         .map(|policies| policies.items().iter().map(rate_limit).collect())
         .unwrap_or(Some(Vec::new()));
     if let Some(tolerance) = fields.get("tolerance") {
-        tolerance.problem("a tolerance, which is not available in this version", "none");
+        tolerance.problem("a tolerance, which belongs to a policy", "none here, or `policy.hpa.tolerance`");
     }
     fields.finish();
     Some(ScalingRules {

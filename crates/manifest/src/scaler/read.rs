@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::{
-    Behavior, Bounds, ColdStartSpec, Environment, Mode, Pause, Replicas, ScalerId, ScalerSpec, Timestamp,
-    pool::QueueLimits,
+    Behavior, Bounds, Cadence, ColdStartSpec, Environment, Mode, Pause, Policy, Replicas, ScalerId,
+    ScalerSpec, Timestamp, pool::QueueLimits,
 };
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{
 
 /// The most replicas of one scaler: above any single target, and small enough that a slip of the hand
 /// (`max: 80000`) is caught.
-const MAX_REPLICAS: u32 = 10_000;
+pub(crate) const MAX_REPLICAS: u32 = 10_000;
 
 /// Every `InferenceScaler` of a file, which may hold several documents.
 ///
@@ -32,7 +32,7 @@ pub fn read_scalers(file_name: &str, text: &str) -> Result<Vec<CheckedScaler>, P
     if documents.is_empty() {
         out.add("", yaml::Span::default(), "no document", format!("one or more of kind {KIND}"));
     }
-    let read: Vec<_> = documents.iter().map(|document| (document, scaler(document, &out))).collect();
+    let read: Vec<_> = documents.iter().map(|document| (document, read_one(document, &out))).collect();
     check_together(&read, &out);
     out.finish(file_name, read.into_iter().filter_map(|(_, scaler)| scaler).collect())
 }
@@ -59,7 +59,8 @@ fn check_together(read: &[(&Node, Option<CheckedScaler>)], out: &Collector) {
     }
 }
 
-fn scaler(document: &Node, out: &Collector) -> Option<CheckedScaler> {
+/// The scaler of one document.
+pub(crate) fn read_one(document: &Node, out: &Collector) -> Option<CheckedScaler> {
     let fields = Cursor::new(document, "", out).fields()?;
     let version = fields.require("apiVersion", API_VERSION);
     if let Some(version) = version.filter(|version| version.node.text() != Some(API_VERSION)) {
@@ -115,7 +116,7 @@ struct Spec {
     allow_scale_to_zero: Option<bool>,
     objective: Option<Option<Objective>>,
     cold_start: Option<ColdStartSpec>,
-    policy: Option<forewarm_core::Policy>,
+    policy: Option<Policy>,
     behavior: Option<Behavior>,
     signals: Vec<NamedSignal>,
     queue: Option<QueueLimits>,
@@ -138,6 +139,11 @@ impl Spec {
         let modes = [("Act", Mode::Act), ("Shadow", Mode::Shadow)];
         let cold_start = optional(&fields, "coldStart", ColdStartSpec::default(), cold_start);
         let held = cold_start.unwrap_or_default().deadline;
+        let replicas =
+            fields.require("replicas", "the bounds, such as {min: 1, max: 8}").and_then(|at| bounds(&at));
+        let policy =
+            fields.require("policy", "how replicas are computed").and_then(|at| policy::read(&at, replicas));
+        let default = policy.as_ref().map_or_else(Behavior::default, Policy::default_behavior);
         let spec = Self {
             target: fields.require("target", "what is scaled").and_then(|at| target::read(&at)),
             engine: EngineSpec::read(fields.get("engine").as_ref()),
@@ -145,14 +151,12 @@ impl Spec {
             environment: optional(&fields, "environment", Environment::default(), |at| {
                 at.one_of(&environments)
             }),
-            replicas: fields
-                .require("replicas", "the bounds, such as {min: 1, max: 8}")
-                .and_then(|at| bounds(&at)),
+            replicas,
             allow_scale_to_zero: optional(&fields, "allowScaleToZero", false, Cursor::bool),
             objective: optional(&fields, "objective", None, |at| objective(at).map(Some)),
             cold_start,
-            policy: fields.require("policy", "how replicas are computed").and_then(|at| policy::read(&at)),
-            behavior: optional(&fields, "behavior", Behavior::default(), policy::behavior),
+            policy,
+            behavior: optional(&fields, "behavior", default.clone(), |at| policy::behavior(at, &default)),
             signals: fields.get("signals").map(|at| signals(&at)).unwrap_or_default(),
             queue: optional(&fields, "queue", default_queue(held), |at| queue(at, held)),
             mode: optional(&fields, "mode", Mode::Act, |at| at.one_of(&modes)),
@@ -226,6 +230,7 @@ impl Spec {
                 max_changes_per_minute: self.max_changes_per_minute?,
                 mode: self.mode?,
                 pause: self.pause?,
+                cadence: Cadence::Own,
             },
             target: self.target?,
             engine: self.engine,

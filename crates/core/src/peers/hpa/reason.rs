@@ -97,13 +97,14 @@ pub struct Arithmetic {
     /// What was compared with what.
     #[serde(flatten)]
     pub measure: Measure,
-    /// Usage over target.
+    /// Usage over target; infinite or no number where nothing exists to share it.
+    #[serde(with = "crate::peers::any_number")]
     pub ratio: f64,
     /// The pods behind a per-pod metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCounts>,
     /// The ratio with assumptions made about missing and unready pods.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adjusted_ratio: Option<f64>,
     /// The pods that the ratio was multiplied by.
     #[serde(skip_serializing_if = "Option::is_none")]

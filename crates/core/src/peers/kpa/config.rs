@@ -17,7 +17,7 @@ const TARGET_UTILIZATION: f64 = 0.7;
 const WINDOW_MIN: i64 = 6 * SECOND;
 const WINDOW_MAX: i64 = 3600 * SECOND;
 /// What the annotations of a revision begin with.
-const GROUP: &str = "autoscaling.knative.dev";
+const GROUP: &str = "autoscaling.knative.dev/";
 
 /// The cluster's configuration, checked. Spans are nanoseconds, as Go keeps them.
 #[derive(Clone, Debug, PartialEq)]
@@ -220,7 +220,7 @@ fn at_most_one(value: f64) -> bool {
 }
 
 /// Go's `strconv.ParseBool`.
-pub(in crate::peers) fn parse_bool(text: &str) -> Option<bool> {
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
@@ -268,9 +268,7 @@ pub fn resolve(
     container_concurrency: i64,
     reachability: Reachability,
 ) -> RevisionSpec {
-    let text = |names: &[&str]| {
-        names.iter().find_map(|name| annotations.get(&format!("{GROUP}/{name}"))).map(String::as_str)
-    };
+    let text = |names: &[&str]| names.iter().find_map(|name| annotation(annotations, name));
     let float = |names: &[&str]| text(names).and_then(|text| text.parse::<f64>().ok());
     let int = |names: &[&str]| text(names).and_then(|text| text.parse::<i32>().ok());
     let nanos = |names: &[&str]| text(names).and_then(go_duration::parse_nanos);
@@ -330,6 +328,12 @@ pub fn resolve(
         max_scale: int(&["max-scale", "maxScale"]).unwrap_or(config.max_scale),
         last_pod_retention: if reachable { retention } else { Duration::ZERO },
     }
+}
+
+/// The value of `autoscaling.knative.dev/NAME`.
+pub(crate) fn annotation<'a>(annotations: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    let named = |key: &str| key.strip_prefix(GROUP) == Some(name);
+    annotations.iter().find(|(key, _)| named(key)).map(|(_, value)| value.as_str())
 }
 
 /// A share of the stable window in whole seconds, at least one.

@@ -9,8 +9,8 @@ mod decider;
 pub mod window;
 pub mod zero;
 
-pub(super) use config::parse_bool;
 pub use config::{ConfigMap, InvalidConfig, Reachability, RevisionSpec, resolve};
+pub(crate) use config::{annotation, parse_bool};
 pub use decider::{
     DeciderSpec, KpaObservation, KpaOutcome, KpaReason, KpaState, PodsError, ScalingMetric, WindowAverages,
     scale,

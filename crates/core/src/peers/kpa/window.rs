@@ -60,6 +60,11 @@ impl AverageWindow {
         }
     }
 
+    /// The window.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
     /// Whether nothing was recorded within the window.
     pub fn is_empty(&self, now: Timestamp) -> bool {
         let now = self.bucket(now);

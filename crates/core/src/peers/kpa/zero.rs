@@ -1,6 +1,8 @@
 //! Bounds, and the reconciler's rule for the last pod (`pkg/reconciler/autoscaling/kpa/scaler.go`).
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
@@ -24,7 +26,8 @@ pub struct ZeroRule {
 }
 
 /// The revision's `Active` condition, and since when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Activity {
     /// It is starting.
     Activating(Timestamp),
@@ -48,16 +51,29 @@ pub struct ZeroObservation {
 }
 
 /// What becomes of a wish for zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ZeroVerdict {
     /// This count is written.
     Scale(i32),
     /// Nothing is written; the revision becomes inactive, and the activator takes over.
     Deactivate,
     /// Nothing is written yet; look again after this time.
-    Wait(Duration),
+    Wait(#[serde(with = "crate::time::seconds")] Duration),
     /// Nothing is written before the activator answers.
     WaitForActivator,
+}
+
+impl fmt::Display for ZeroVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scale(0) => f.write_str("the last pod goes"),
+            Self::Scale(_) => f.write_str("the last pod stays: it may not go, or not yet"),
+            Self::Deactivate => f.write_str("the last pod stays until the activator has taken over"),
+            Self::Wait(rest) => write!(f, "the last pod stays for another {} s", rest.as_secs_f64()),
+            Self::WaitForActivator => f.write_str("the last pod stays until the activator answers"),
+        }
+    }
 }
 
 /// Decides on a wish for zero.
