@@ -9,6 +9,12 @@ use crate::tune::Knob;
 pub fn knobs(spec: &ScalerSpec, min_is_free: bool) -> Vec<Knob> {
     let mut knobs = match &spec.policy {
         Policy::QueueDepth(_) => queue_depth(),
+        Policy::Hpa(_)
+        | Policy::Keda(_)
+        | Policy::Kpa(_)
+        | Policy::RayServe(_)
+        | Policy::SkyServe(_)
+        | Policy::Dynamo(_) => Vec::new(),
     };
     if min_is_free {
         let most = spec.replicas.max.0;
@@ -76,13 +82,9 @@ fn queue_depth() -> Vec<Knob> {
 }
 
 fn of(spec: &ScalerSpec) -> Option<&QueueDepth> {
-    match &spec.policy {
-        Policy::QueueDepth(policy) => Some(policy),
-    }
+    if let Policy::QueueDepth(policy) = &spec.policy { Some(policy) } else { None }
 }
 
 fn of_mut(spec: &mut ScalerSpec) -> Option<&mut QueueDepth> {
-    match &mut spec.policy {
-        Policy::QueueDepth(policy) => Some(policy),
-    }
+    if let Policy::QueueDepth(policy) = &mut spec.policy { Some(policy) } else { None }
 }

@@ -47,6 +47,9 @@ pub fn warm_up(world: &World, decider: &Decider, requests: &[Request], length: D
         EngineModel::Slots(model) => {
             Run::new(world, decider, requests, false, || Slots::new(*model)).remember(length)
         }
+        EngineModel::Batching(model) => {
+            Run::new(world, decider, requests, false, || Batching::new(model)).remember(length)
+        }
     }
 }
 
@@ -233,8 +236,14 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         self.progress.clear();
         engine.advance(now, &mut self.progress);
         self.take_progress(now, replica);
+        // What waits in an engine is worked on before the engine counts as drained.
+        if self.world.data_plane == DataPlane::Engine {
+            self.fill(now, replica);
+        }
         self.fleet.note(replica, now);
-        self.fill(now, replica);
+        if self.world.data_plane == DataPlane::Gateway {
+            self.fill(now, replica);
+        }
     }
 
     /// Gives a replica with room what waits.
@@ -401,7 +410,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         add("attained_total", Signal::value(self.account.attained as f64));
         add("missed_total", Signal::value(self.account.missed as f64));
         if self.world.data_plane == DataPlane::Engine {
-            add("waiting", Signal::value(f64::from(self.waiting)));
+            let queue = |index| self.engine_queues.get(&index).map_or(0, VecDeque::len) as f64;
+            let waiting = self.fleet.serving().map(|(index, id)| (id.clone(), queue(index))).collect();
+            add("waiting", per_replica(waiting, f64::from(self.waiting)));
         }
         let epoch = match &self.decider {
             Decider::Core { epoch, .. } => *epoch,

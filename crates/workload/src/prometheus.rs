@@ -179,6 +179,7 @@ fn requests(spec: &RateSpec, steps: &[Step]) -> Vec<Request> {
                 arrival: Duration::from_secs_f64(start + passed / step.rate),
                 input_tokens: tokens(like(spec.input_tokens, INPUT_TOKENS), &mut input),
                 output_tokens: tokens(like(spec.output_tokens, OUTPUT_TOKENS), &mut output),
+                cached_tokens: 0,
             });
         }
         due -= load - passed;

@@ -12,6 +12,7 @@ fn steady() -> Workload {
             arrival: Duration::from_secs(second),
             input_tokens: 100 + second as u32,
             output_tokens: 7,
+            cached_tokens: 0,
         })
         .collect();
     Workload { requests, notes: Vec::new() }

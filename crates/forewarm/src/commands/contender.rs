@@ -3,11 +3,14 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::anyhow;
-use forewarm_core::{Bounds, ColdStartSpec, Environment, Policy, PreWarm, QueueDepth, Requests, ScalerSpec};
-use forewarm_manifest::{CheckedScaler, read_scalers};
+use forewarm_core::{Bounds, ColdStartSpec, Environment, Policy, ScalerSpec};
+use forewarm_manifest::{CheckedScaler, read_policy, read_scalers};
 use forewarm_sim::{Decider, Step};
 
-use crate::exit::Failure;
+use crate::{
+    commands::named::{NAMES, named},
+    exit::Failure,
+};
 
 /// A policy that is compared.
 #[derive(Clone, Debug)]
@@ -38,16 +41,9 @@ pub(crate) struct Terms {
     pub(crate) max_concurrency: u32,
     /// How long starts are expected to take, where a manifest does not say.
     pub(crate) cold_start: Duration,
+    /// What a replica that is never idle serves, where it was measured.
+    pub(crate) replica_requests_per_second: Option<f64>,
 }
-
-/// The names that are no file, and what each is.
-const NAMES: [(&str, &str); 2] = [
-    (
-        "seed-prewarm",
-        "waiting requests per replica, and pre-warming at 0.7 of a queue of 100 within 180 s; 1 to 8 replicas",
-    ),
-    ("static:N", "always N replicas"),
-];
 
 /// For help texts: each name in a line.
 pub(crate) fn names_help() -> String {
@@ -66,18 +62,17 @@ impl Contender {
                 })?;
             return Ok(Self { name: word.to_owned(), play: Play::Static(count), manifest: None });
         }
-        let (mut spec, manifest) = match named(word) {
-            Some((policy, bounds)) => {
+        let (mut spec, manifest) = match named(word, &terms) {
+            Some(named) => {
+                let (policy, bounds) = named?;
                 let cold_start = ColdStartSpec { expected: terms.cold_start, ..ColdStartSpec::default() };
                 let environment = Environment::Dev;
-                let spec = ScalerSpec::new(word, bounds?, policy?);
-                (ScalerSpec { environment, cold_start, ..spec }, None)
+                (ScalerSpec { environment, cold_start, ..ScalerSpec::new(word, bounds, policy) }, None)
             }
-            None => {
-                let scaler = from_file(word)?;
-                (scaler.spec.clone(), Some(Box::new(scaler)))
-            }
+            None => from_file(word)?,
         };
+        // Who is cut off would come again; here a drain takes as long as its requests do.
+        spec.drain_deadline = NO_DEADLINE;
         let (min, max) = (spec.replicas.min.0, spec.replicas.max.0);
         spec.replicas =
             Bounds::new(terms.min.unwrap_or(min), terms.max.unwrap_or(max.max(terms.min.unwrap_or(0))))
@@ -109,28 +104,21 @@ impl Contender {
 pub(crate) fn decider(spec: &ScalerSpec) -> Decider {
     match spec.policy {
         Policy::QueueDepth(_) => Decider::core(spec.clone()),
+        Policy::Hpa(_)
+        | Policy::Keda(_)
+        | Policy::Kpa(_)
+        | Policy::RayServe(_)
+        | Policy::SkyServe(_)
+        | Policy::Dynamo(_) => Decider::periodic(spec.clone()),
     }
 }
 
-type Named = (Result<Policy, Failure>, Result<Bounds, Failure>);
+/// Longer than any run.
+const NO_DEADLINE: Duration = Duration::from_secs(20 * 365 * 86_400);
 
-/// The policies with a name, as they are used today.
-fn named(word: &str) -> Option<Named> {
-    match word {
-        "seed-prewarm" => Some((seed_prewarm(), Bounds::new(1, 8).map_err(Failure::from))),
-        _ => None,
-    }
-}
+type FromFile = (ScalerSpec, Option<Box<CheckedScaler>>);
 
-/// `examples/seed/`: queue depth 5 a replica, pre-warming at 0.7, and a lead of 180 s.
-fn seed_prewarm() -> Result<Policy, Failure> {
-    let pre_warm =
-        PreWarm { threshold: 0.7, lead_time: Duration::from_secs(180), max_queue: Requests::new(100.0)? };
-    let per_replica = Requests::new(QueueDepth::DEFAULT_PER_REPLICA)?;
-    Ok(Policy::QueueDepth(QueueDepth { per_replica, pre_warm: Some(pre_warm) }))
-}
-
-fn from_file(word: &str) -> Result<CheckedScaler, Failure> {
+fn from_file(word: &str) -> Result<FromFile, Failure> {
     let path = Path::new(word);
     if !path.exists() {
         let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
@@ -141,13 +129,17 @@ fn from_file(word: &str) -> Result<CheckedScaler, Failure> {
     }
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(anyhow!("`--policy {word}` cannot be read: {error}")))?;
-    let mut scalers = read_scalers(word, &text).map_err(|problems| Failure::usage(anyhow!("{problems}")))?;
-    match (scalers.pop(), scalers.len()) {
-        (Some(scaler), 0) => Ok(scaler),
+    let mut policies = read_policy(word, &text).map_err(|problems| Failure::usage(anyhow!("{problems}")))?;
+    match (policies.pop(), policies.len()) {
+        // An InferenceScaler has more in it than its policy.
+        (Some(spec), 0) => {
+            let manifest = read_scalers(word, &text).ok().and_then(|mut scalers| scalers.pop());
+            Ok((spec, manifest.map(Box::new)))
+        }
         (Some(_), more) => Err(Failure::usage(anyhow!(
-            "`--policy {word}` has {} scalers; a policy is a file with one",
+            "`--policy {word}` has {} policies in it, wanted a file with one",
             more + 1
         ))),
-        (None, _) => Err(Failure::usage(anyhow!("`--policy {word}` has no scaler in it"))),
+        (None, _) => Err(Failure::usage(anyhow!("`--policy {word}` has no policy in it"))),
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod exporter;
 pub(crate) mod gateway;
 pub(crate) mod lint;
 pub(crate) mod load;
+mod named;
 pub(crate) mod pause;
 pub(crate) mod replay;
 pub(crate) mod run;

@@ -5,9 +5,9 @@ use std::{path::Path, time::Duration};
 use anyhow::anyhow;
 use clap::Args;
 use forewarm_sim::{
-    DataPlane, Decider, Objective, Report, World,
+    DataPlane, Decider, Objective, Report, Step, World,
     compare::{Price, Subject},
-    engine::{EngineModel, SlotsModel},
+    engine::{BatchingModel, EngineModel, SlotsModel},
     simulate, warm_up,
 };
 use forewarm_workload::{Burst, Request, Workload, WorkloadSource};
@@ -42,6 +42,9 @@ pub(crate) struct ScenarioArgs {
     /// seconds.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     slots: u32,
+    /// A replica that batches continuously instead: a model by name, or a JSON file with its sizes and step times.
+    #[arg(long, value_parser = profile, conflicts_with = "slots", value_name = "FILE|NAME")]
+    profile: Option<BatchingModel>,
     /// The fewest replicas, for every policy; default: what its manifest says. Runs start with so many ready.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub(crate) min: Option<u32>,
@@ -85,6 +88,19 @@ fn price(text: &str) -> Result<f64, String> {
     price.ok_or_else(|| format!("`{text}` is no price: write dollars for a GPU and an hour, like `2.5`"))
 }
 
+/// A built-in model of an engine, or one from a file.
+fn profile(word: &str) -> Result<BatchingModel, String> {
+    let path = Path::new(word);
+    if !path.exists() {
+        return BatchingModel::named(word).map_err(|unknown| format!("{unknown}, and there is no such file"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| format!("`{word}` cannot be read: {error}"))?;
+    let model: BatchingModel =
+        serde_json::from_str(&text).map_err(|error| format!("`{word}` is no engine profile: {error}"))?;
+    model.check().map_err(|problem| format!("`{word}`: {problem}"))?;
+    Ok(model)
+}
+
 /// A trace, read.
 pub(crate) struct Trace {
     /// As it was named.
@@ -101,7 +117,7 @@ pub(crate) struct Scenario {
     pub(crate) price: Price,
     cold_start: ColdStart,
     failing: f64,
-    slots: SlotsModel,
+    engine: EngineModel,
     warm_up: Duration,
     seed: u64,
     pub(crate) terms: Terms,
@@ -115,22 +131,30 @@ impl ScenarioArgs {
         {
             return Err(Failure::usage(anyhow!("`--min {min}` is above `--max {max}`")));
         }
-        Ok(Scenario {
+        let (engine, max_concurrency) = match self.profile {
+            Some(model) => (EngineModel::Batching(model), model.max_num_seqs),
+            None => (EngineModel::Slots(SlotsModel { slots: self.slots }), self.slots),
+        };
+        let mut scenario = Scenario {
             traces: self.trace.iter().map(|name| self.read(name)).collect::<Result<_, _>>()?,
             objective: self.objective,
             price: Price { gpus_per_replica: self.gpus_per_replica, dollars_per_gpu_hour: self.price },
             cold_start: self.cold_start,
             failing: self.failing,
-            slots: SlotsModel { slots: self.slots },
+            engine,
             warm_up: self.warm_up,
             seed: self.seed,
             terms: Terms {
                 min: self.min,
                 max: self.max,
-                max_concurrency: self.slots,
+                max_concurrency,
                 cold_start: self.cold_start.median,
+                replica_requests_per_second: None,
             },
-        })
+        };
+        scenario.terms.replica_requests_per_second =
+            scenario.traces.first().map(|trace| scenario.capacity(trace));
+        Ok(scenario)
     }
 
     fn read(&self, name: &str) -> Result<Trace, Failure> {
@@ -194,7 +218,7 @@ impl Scenario {
 
     fn world(&self, data_plane: DataPlane, initial_replicas: u32) -> World {
         World {
-            engine: EngineModel::Slots(self.slots),
+            engine: self.engine.clone(),
             cold_start: self.cold_start.law(self.failing),
             data_plane,
             objective: self.objective,
@@ -237,37 +261,49 @@ impl Scenario {
             0.0 => String::new(),
             share => format!(", {}% of starts fail", share * 100.0),
         };
+        let engine = match &self.engine {
+            EngineModel::Slots(model) => format!("{} slots a replica", model.slots),
+            EngineModel::Batching(model) => format!("up to {} requests in a batch", model.max_num_seqs),
+        };
         format!(
-            "{} · a cold start takes {}{failing} · {} slots a replica · seed {}",
-            self.objective, self.cold_start, self.slots.slots, self.seed
+            "{} · a cold start takes {}{failing} · {engine} · seed {}",
+            self.objective, self.cold_start, self.seed
         )
     }
 
-    /// Replicas that the trace keeps busy on average and in its busiest minute, by requests in work alone.
+    /// Requests a second that a replica serves when it is never idle: as a load test would measure it, with
+    /// requests picked evenly from the trace.
+    fn capacity(&self, trace: &Trace) -> f64 {
+        let every = trace.requests.len().div_ceil(LOAD_TEST);
+        let at_once = |request: &Request| Request { arrival: Duration::ZERO, ..*request };
+        let requests: Vec<Request> = trace.requests.iter().step_by(every).map(at_once).collect();
+        let one = Decider::Timetable(vec![Step { at: 0, replicas: 1 }]);
+        let report = simulate(&self.world(DataPlane::Gateway, 1), &one, &requests, false);
+        requests.len() as f64 / report.length_seconds.max(1e-3)
+    }
+
+    /// Replicas that the trace keeps busy on average and in its busiest minute.
     pub(crate) fn load(&self, trace: &Trace) -> Load {
-        let mut minutes: Vec<f64> = Vec::new();
-        let mut slot_seconds = 0.0;
+        let mut busiest = 0;
+        let mut minute = (0, 0);
         for request in &trace.requests {
-            let service = self.slots.service(request) as f64 / 1e6;
-            let minute = (request.arrival.as_secs() / 60) as usize;
-            if minutes.len() <= minute {
-                minutes.resize(minute + 1, 0.0);
-            }
-            if let Some(sum) = minutes.get_mut(minute) {
-                *sum += service;
-            }
-            slot_seconds += service;
+            let now = request.arrival.as_secs() / 60;
+            minute = if minute.0 == now { (now, minute.1 + 1) } else { (now, 1) };
+            busiest = busiest.max(minute.1);
         }
-        let slots = f64::from(self.slots.slots);
-        let peak = minutes.iter().copied().fold(0.0, f64::max) / 60.0 / slots;
-        Load { mean: slot_seconds / (trace.hours() * 3_600.0).max(1.0) / slots, peak }
+        let capacity = self.capacity(trace);
+        let mean = trace.requests.len() as f64 / (trace.hours() * 3_600.0).max(60.0);
+        Load { mean: mean / capacity, peak: f64::from(busiest) / 60.0 / capacity }
     }
 }
+
+/// Requests of a load test.
+const LOAD_TEST: usize = 2_000;
 
 /// Offered load in replicas.
 pub(crate) struct Load {
     pub(crate) mean: f64,
-    /// Of the minute with the most work arriving.
+    /// Of the minute in which the most requests come.
     pub(crate) peak: f64,
 }
 

@@ -51,7 +51,8 @@ enum Output {
 pub(crate) fn what_if(args: &WhatIfArgs) -> Result<(), Failure> {
     // The recorded scaler says what its replicas are like.
     let cold_start = ColdStartSpec::default().expected;
-    let terms = Terms { min: None, max: None, max_concurrency: 1, cold_start };
+    let terms =
+        Terms { min: None, max: None, max_concurrency: 8, cold_start, replica_requests_per_second: None };
     let contender = Contender::read(&args.policy, terms)?;
     let Play::Core(other) = &contender.play else {
         let name = &args.policy;
