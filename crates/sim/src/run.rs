@@ -404,7 +404,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         add("gpu_utilization", per_replica(utilisation, mean));
         let running = self.fleet.loads().map(|(id, load)| (id.clone(), f64::from(load))).collect();
         add("queued", Signal::value(self.queue.len() as f64));
-        add("in_flight", per_replica(running, f64::from(self.in_flight)));
+        // Behind a Service nobody but the engines counts: what they work on, and what waits in them.
+        let working = if self.world.data_plane == DataPlane::Engine { "running" } else { "in_flight" };
+        add(working, per_replica(running, f64::from(self.in_flight)));
         add("arrivals_total", Signal::value(self.arrived as f64));
         add("in_system_seconds_total", Signal::value(self.in_system as f64 / 1e6));
         add("attained_total", Signal::value(self.account.attained as f64));
