@@ -26,11 +26,20 @@ pub(crate) struct Demand {
     slots: u32,
 }
 
-/// Beyond this wait, how long it is makes no difference to the plan.
-const LONGEST_WAIT_SECONDS: f64 = 600.0;
+/// A fleet of fewer replicas is looked at more closely, since each of them matters more.
+const SMALL: f64 = 6.0;
+/// The part of the patience that the fluid picture may use up: real queues wait longer than fluid ones.
+const PATIENCE: f64 = 0.6;
+/// Backlogs that would keep the largest fleet busy for longer than this, or than a cold start, are not considered.
+const LONGEST_SECONDS: f64 = 120.0;
 
 impl Demand {
-    pub(crate) fn new(jobs: &[Job], slots: u32, bin: Micros, units_per_replica: u32) -> Self {
+    pub(crate) fn new(jobs: &[Job], slots: u32) -> Self {
+        let work: Micros = jobs.iter().map(|job| job.service).sum();
+        let length = jobs.last().map_or(1, |job| job.arrival.max(1));
+        let replicas = work as f64 / length as f64 / f64::from(slots);
+        let (bin, units_per_replica) = if replicas < SMALL { (5_000_000, 8) } else { (10_000_000, 2) };
+
         let end = jobs.iter().map(|job| job.arrival + job.service).max().unwrap_or(0);
         let count = (end / bin + 1) as usize;
         // Microseconds of work by bin.
@@ -57,16 +66,16 @@ impl Demand {
             slot.work = (upto - given) as u32;
             given = upto;
             if slot.arrivals > 0 {
-                slot.patience /= f64::from(slot.arrivals);
+                slot.patience *= PATIENCE / f64::from(slot.arrivals);
             }
         }
         let most = work.iter().copied().max().unwrap_or(0).div_ceil(capacity) as u32;
         Self { bin, bins, units_per_replica, most_replicas: most + 1, seconds_per_unit: unit / 1e6, slots }
     }
 
-    /// The longest backlog worth telling apart, in units.
-    pub(crate) fn most_backlog(&self, replicas: u32) -> u32 {
-        let rate = f64::from(replicas.max(1) * self.slots) / self.seconds_per_unit;
-        (LONGEST_WAIT_SECONDS * rate) as u32
+    /// The longest backlog that is considered, in units.
+    pub(crate) fn most_backlog(&self, cold_start: Micros) -> u32 {
+        let rate = f64::from(self.most_replicas * self.slots) / self.seconds_per_unit;
+        (LONGEST_SECONDS.max(cold_start as f64 / 1e6 + 60.0) * rate) as u32
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn plan(demand: &Demand, rules: Rules, price: Price) -> Vec<Change> {
         .iter()
         .map(|&replicas| Level { costs: if replicas == rules.initial { vec![(0.0, 0)] } else { Vec::new() } })
         .collect();
+    let most = demand.most_backlog(rules.cold_start);
     let mut nodes: Vec<Vec<Node>> = Vec::with_capacity(demand.bins.len());
     for (index, bin) in demand.bins.iter().enumerate() {
         // Up, one replica at a time, from below; then down from above.
@@ -62,13 +63,18 @@ pub(crate) fn plan(demand: &Demand, rules: Rules, price: Price) -> Vec<Change> {
         for (state, &replicas) in states.iter_mut().zip(&levels) {
             let capacity = demand.units_per_replica * replicas;
             let rate = f64::from(capacity) / width;
-            let most = demand.most_backlog(replicas);
             let mut next: Vec<(f64, u32)> = Vec::with_capacity(state.costs.len() + bin.work as usize);
             for (backlog, &(cost, from)) in state.costs.iter().enumerate() {
                 if cost == f64::INFINITY {
                     continue;
                 }
-                let left = (backlog as u32 + bin.work).saturating_sub(capacity).min(most);
+                let mut left = (backlog as u32 + bin.work).saturating_sub(capacity);
+                if left > most {
+                    if Some(&replicas) != levels.last() {
+                        continue;
+                    }
+                    left = most;
+                }
                 let misses = if bin.arrivals == 0 {
                     0.0
                 } else {

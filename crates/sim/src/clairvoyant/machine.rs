@@ -106,6 +106,11 @@ impl Moment {
         self.billed + self.at as i64 * self.replicas.len() as i64
     }
 
+    /// Jobs that have arrived.
+    pub(crate) fn arrived(&self) -> usize {
+        self.next_arrival
+    }
+
     /// Whether what follows is the same, up to how the requests are spread over the replicas.
     pub(crate) fn goes_on_like(&self, other: &Self) -> bool {
         self.mark == other.mark
