@@ -6,6 +6,7 @@
 //! The same requests, the same [`World`] and the same seed give the same [`Report`], to the last bit.
 
 mod account;
+mod clairvoyant;
 mod cold_start;
 pub mod compare;
 mod decider;
@@ -20,6 +21,7 @@ mod timeline;
 pub mod tune;
 mod world;
 
+pub use clairvoyant::{Clairvoyant, clairvoyant};
 pub use account::{Latency, Report};
 pub use cold_start::{ColdStartLaw, StageLaw};
 pub use decider::{Decider, Step};
