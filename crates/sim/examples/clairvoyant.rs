@@ -1,8 +1,8 @@
 //! x
 #![expect(clippy::print_stdout, reason = "it is a program")]
-use std::time::{Duration, Instant};
-use forewarm_sim::{clairvoyant, *, engine::*};
+use forewarm_sim::{clairvoyant, engine::*, *};
 use forewarm_workload::WorkloadSource;
+use std::time::{Duration, Instant};
 fn main() {
     let mut args = std::env::args().skip(1);
     let trace = args.next().unwrap_or_default();
@@ -20,5 +20,10 @@ fn main() {
     };
     let start = Instant::now();
     let result = clairvoyant(&world, (1, 1000), &workload.requests);
-    println!("{trace} {percent} {:.2} {:.5} in {:?}", result.report.replica_hours, result.report.attainment(), start.elapsed());
+    println!(
+        "{trace} {percent} {:.2} {:.5} in {:?}",
+        result.report.replica_hours,
+        result.report.attainment(),
+        start.elapsed()
+    );
 }

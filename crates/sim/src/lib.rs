@@ -21,8 +21,8 @@ mod timeline;
 pub mod tune;
 mod world;
 
-pub use clairvoyant::{Clairvoyant, clairvoyant};
 pub use account::{Latency, Report};
+pub use clairvoyant::{Clairvoyant, clairvoyant};
 pub use cold_start::{ColdStartLaw, StageLaw};
 pub use decider::{Decider, Step};
 pub use knobs::knobs;

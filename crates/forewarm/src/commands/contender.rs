@@ -18,6 +18,8 @@ pub(crate) struct Contender {
     /// As it was named.
     pub(crate) name: String,
     pub(crate) play: Play,
+    /// The fewest and the most replicas that it may have.
+    pub(crate) bounds: Bounds,
     /// Where it came from, if from a file.
     pub(crate) manifest: Option<Box<CheckedScaler>>,
 }
@@ -29,6 +31,8 @@ pub(crate) enum Play {
     Core(Box<ScalerSpec>),
     /// Always so many replicas.
     Static(u32),
+    /// A plan that is made in the knowledge of all requests.
+    Clairvoyant,
 }
 
 /// What the command line says about all policies alike.
@@ -53,14 +57,24 @@ pub(crate) fn names_help() -> String {
 impl Contender {
     /// Reads a policy as it was named.
     pub(crate) fn read(word: &str, terms: Terms) -> Result<Self, Failure> {
+        let bounds_from = |min: u32, max: u32| {
+            let min = terms.min.unwrap_or(min);
+            Bounds::new(min, terms.max.unwrap_or(max.max(min))).map_err(|error| {
+                Failure::usage(anyhow!("`--policy {word}` with what `--min` and `--max` say: {error}"))
+            })
+        };
+        let without_spec = |play, bounds| Self { name: word.to_owned(), play, bounds, manifest: None };
+        if word == "clairvoyant" {
+            return Ok(without_spec(Play::Clairvoyant, bounds_from(1, 8)?));
+        }
         if let Some(count) = word.strip_prefix("static:") {
             let count =
                 count.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| {
-                    Failure::usage(anyhow!(
-                        "`--policy {word}`: after `static:` comes a number of replicas, 1 to 100000"
-                    ))
+                    let wanted = "after `static:` comes a number of replicas, 1 to 100000";
+                    Failure::usage(anyhow!("`--policy {word}`: {wanted}"))
                 })?;
-            return Ok(Self { name: word.to_owned(), play: Play::Static(count), manifest: None });
+            // What it is measured by may have fewer.
+            return Ok(without_spec(Play::Static(count), bounds_from(1, count.max(8))?));
         }
         let (mut spec, manifest) = match named(word, &terms) {
             Some(named) => {
@@ -73,30 +87,25 @@ impl Contender {
         };
         // Who is cut off would come again; here a drain takes as long as its requests do.
         spec.drain_deadline = NO_DEADLINE;
-        let (min, max) = (spec.replicas.min.0, spec.replicas.max.0);
-        spec.replicas =
-            Bounds::new(terms.min.unwrap_or(min), terms.max.unwrap_or(max.max(terms.min.unwrap_or(0))))
-                .map_err(|error| {
-                    Failure::usage(anyhow!("`--policy {word}` with `--min` and `--max`: {error}"))
-                })?;
+        let bounds = bounds_from(spec.replicas.min.0, spec.replicas.max.0)?;
+        spec.replicas = bounds;
         spec.max_concurrency = terms.max_concurrency;
-        Ok(Self { name: word.to_owned(), play: Play::Core(Box::new(spec)), manifest })
+        Ok(Self { name: word.to_owned(), play: Play::Core(Box::new(spec)), bounds, manifest })
     }
 
-    /// The fewest and the most replicas.
-    pub(crate) fn bounds(&self) -> (u32, u32) {
+    /// What decides in a run, and how many replicas are ready at its beginning; `None` where that has to be
+    /// planned on the trace first.
+    pub(crate) fn decider(&self) -> Option<(Decider, u32)> {
         match &self.play {
-            Play::Core(spec) => (spec.replicas.min.0, spec.replicas.max.0),
-            Play::Static(count) => (*count, *count),
+            Play::Core(spec) => Some((decider(spec), spec.replicas.min.0)),
+            Play::Static(count) => Some((Decider::Timetable(vec![Step { at: 0, replicas: *count }]), *count)),
+            Play::Clairvoyant => None,
         }
     }
 
-    /// What decides in a run.
-    pub(crate) fn decider(&self) -> Decider {
-        match &self.play {
-            Play::Core(spec) => decider(spec),
-            Play::Static(count) => Decider::Timetable(vec![Step { at: 0, replicas: *count }]),
-        }
+    /// The most replicas that it will ever have.
+    pub(crate) fn most(&self) -> u32 {
+        if let Play::Static(count) = self.play { count } else { self.bounds.max.0 }
     }
 }
 

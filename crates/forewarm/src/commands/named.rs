@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{commands::contender::Terms, exit::Failure};
 
 /// The names, and what each is.
-pub(crate) const NAMES: [(&str, &str); 9] = [
+pub(crate) const NAMES: [(&str, &str); 10] = [
     (
         "seed-hpa",
         "examples/seed/hpa.yaml with its queue metric only: 5 waiting requests a pod; 1 to 8 replicas",
@@ -24,6 +24,7 @@ pub(crate) const NAMES: [(&str, &str); 9] = [
     ("ray", "Ray Serve's defaults: 2 ongoing requests a replica"),
     ("sky", "SkyServe's defaults, with 70 % of a replica's measured requests a second as target"),
     ("dynamo", "Dynamo's planner with its defaults, and a replica's measured requests a second"),
+    ("clairvoyant", "knows every request beforehand, and pays for its cold starts; 1 to 8 replicas"),
     ("static:N", "always N replicas"),
 ];
 

@@ -4,8 +4,9 @@ use std::{path::Path, time::Duration};
 
 use anyhow::anyhow;
 use clap::Args;
+use forewarm_core::Bounds;
 use forewarm_sim::{
-    DataPlane, Decider, Objective, Report, Step, World,
+    Clairvoyant, DataPlane, Decider, Objective, Report, Step, World, clairvoyant,
     compare::{Price, Subject},
     engine::{BatchingModel, EngineModel, SlotsModel},
     simulate, warm_up,
@@ -243,6 +244,13 @@ impl Scenario {
         }
         let decider = warm_up(&world, decider, &trace.history, self.warm_up);
         simulate(&world, &decider, &trace.requests, record_timeline)
+    }
+
+    /// What a policy that knows the requests would do, where such a plan can be made.
+    pub(crate) fn clairvoyant(&self, trace: &Trace, bounds: Bounds) -> Option<Clairvoyant> {
+        let world = self.world(DataPlane::Gateway, bounds.min.0);
+        let simple = matches!(self.engine, EngineModel::Slots(_));
+        simple.then(|| clairvoyant(&world, (bounds.min.0, bounds.max.0), &trace.requests))
     }
 
     /// What a row of such a run is about.

@@ -132,7 +132,7 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
 fn core(contender: &Contender) -> Result<&ScalerSpec, Failure> {
     match &contender.play {
         Play::Core(spec) => Ok(spec),
-        Play::Static(_) => {
+        Play::Static(_) | Play::Clairvoyant => {
             let name = &contender.name;
             Err(Failure::usage(anyhow!("`--policy {name}` has no settings to search")))
         }

@@ -57,7 +57,11 @@ const COUNTED_ON: [f64; 3] = [0.5, 0.9, 0.99];
 ///
 /// Requests must be in the order of their arrival. They wait in the shared queue, whatever the world's data plane.
 pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) -> Clairvoyant {
-    let EngineModel::Slots(model) = world.engine;
+    let EngineModel::Slots(model) = world.engine else {
+        // Plans are made for the simple engine only; of another one there is just the beginning.
+        let report = simulate(world, &Decider::Timetable(Vec::new()), requests, false);
+        return Clairvoyant { timetable: Vec::new(), report };
+    };
     let world = World { data_plane: DataPlane::Gateway, ..world.clone() };
     let jobs = jobs(model, &world.objective, requests);
     let allowed = allowed_misses(&world.objective, jobs.len());

@@ -5,16 +5,18 @@ mod table;
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
+use forewarm_core::Bounds;
 use forewarm_sim::{
-    DataPlane, Timeline,
+    Clairvoyant, DataPlane, Decider, Report, Timeline,
     compare::{References, Row},
     parallel,
 };
 
 use crate::{
     commands::{
-        contender::{self, Contender},
+        contender::{self, Contender, Play},
         scenario::{Scenario, ScenarioArgs, Trace, progress},
     },
     exit::{Failure, say, write},
@@ -36,6 +38,9 @@ pub(crate) struct SimulateArgs {
     /// queues, as behind a Kubernetes Service.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "gateway", value_name = "PLANE")]
     data_plane: Vec<Plane>,
+    /// Leave out the plan of the clairvoyant policy, which takes longer than everything else, and the regret.
+    #[arg(long)]
+    no_regret: bool,
     /// What to print.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
@@ -89,31 +94,25 @@ pub(crate) enum Output {
     Html,
 }
 
-/// A run that is to be.
-struct Job<'a> {
-    trace: &'a Trace,
-    data_plane: DataPlane,
-    contender: &'a Contender,
+/// What is to be computed.
+enum Job<'a> {
+    /// The plan that others are measured by: for a trace and bounds.
+    Plan(&'a Trace, Bounds),
+    /// A policy on a trace.
+    Run(&'a Trace, DataPlane, &'a Contender),
+}
+
+/// What came of it.
+enum Done {
+    Plan(Option<Clairvoyant>),
+    Run(Option<Report>),
 }
 
 pub(crate) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     let scenario = args.scenario.load()?;
     let contenders = scenario.contenders(&args.policy)?;
     say_what_cannot_be_served(&scenario, &contenders);
-    let mut jobs = Vec::new();
-    for trace in &scenario.traces {
-        for contender in &contenders {
-            jobs.extend(args.data_plane.iter().map(|&plane| Job {
-                trace,
-                data_plane: plane.into(),
-                contender,
-            }));
-        }
-    }
-    let bar = progress(Some(jobs.len()));
-    let with_timeline = args.output == Output::Html;
-    let runs = parallel::map(&jobs, |job| play(&scenario, job, with_timeline), || bar.inc(1));
-    bar.finish_and_clear();
+    let runs = play(args, &scenario, &contenders)?;
     let rows: Vec<Row> = runs.iter().map(|(row, _)| row.clone()).collect();
     let text = match args.output {
         Output::Table => table::compared(&scenario, &rows, args.report.is_none()),
@@ -129,12 +128,80 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     }
 }
 
-fn play(scenario: &Scenario, job: &Job<'_>, with_timeline: bool) -> (Row, Timeline) {
-    let (min, _) = job.contender.bounds();
-    let mut report = scenario.run(job.trace, job.data_plane, min, &job.contender.decider(), with_timeline);
-    let subject = scenario.subject(job.trace, job.data_plane, &job.contender.name);
-    let timeline = std::mem::take(&mut report.timeline);
-    (Row::new(subject, &report, References::default(), scenario.price), timeline)
+/// All policies on all traces, on all cores.
+fn play(
+    args: &SimulateArgs,
+    scenario: &Scenario,
+    contenders: &[Contender],
+) -> Result<Vec<(Row, Timeline)>, Failure> {
+    let with_timeline = args.output == Output::Html;
+    let planes: Vec<DataPlane> = args.data_plane.iter().map(|&plane| plane.into()).collect();
+    let mut plans: Vec<(&Trace, Bounds)> = Vec::new();
+    let mut runs = Vec::new();
+    for trace in &scenario.traces {
+        for contender in contenders {
+            let plan = (trace, contender.bounds);
+            let same = |(other, bounds): &(&Trace, Bounds)| {
+                std::ptr::eq(*other, trace) && *bounds == contender.bounds
+            };
+            let is_plan = matches!(contender.play, Play::Clairvoyant);
+            if !plans.iter().any(same) && (is_plan || !args.no_regret) {
+                plans.push(plan);
+            }
+            // A plan is for the shared queue.
+            let planes = if is_plan { &[DataPlane::Gateway][..] } else { &planes };
+            runs.extend(planes.iter().map(|&plane| (trace, plane, contender)));
+        }
+    }
+    // The plans take longest, so they begin.
+    let jobs: Vec<Job<'_>> = plans
+        .iter()
+        .map(|&(trace, bounds)| Job::Plan(trace, bounds))
+        .chain(runs.iter().map(|&(trace, plane, contender)| Job::Run(trace, plane, contender)))
+        .collect();
+    let bar = progress(Some(jobs.len()));
+    let mut done = parallel::map(
+        &jobs,
+        |job| match job {
+            Job::Plan(trace, bounds) => Done::Plan(scenario.clairvoyant(trace, *bounds)),
+            Job::Run(trace, plane, contender) => Done::Run(
+                contender
+                    .decider()
+                    .map(|(decider, initial)| scenario.run(trace, *plane, initial, &decider, with_timeline)),
+            ),
+        },
+        || bar.inc(1),
+    )
+    .into_iter();
+    bar.finish_and_clear();
+    let plans: Vec<_> = plans.into_iter().zip(done.by_ref()).collect();
+    let plan_of = |trace: &Trace, bounds: Bounds| {
+        plans.iter().find_map(|((planned, with), done)| match done {
+            Done::Plan(plan) if std::ptr::eq(*planned, trace) && *with == bounds => plan.as_ref(),
+            Done::Plan(_) | Done::Run(_) => None,
+        })
+    };
+    let mut rows = Vec::new();
+    for ((trace, plane, contender), done) in runs.into_iter().zip(done) {
+        let plan = plan_of(trace, contender.bounds);
+        let report = match done {
+            Done::Run(Some(report)) => report,
+            Done::Run(None) | Done::Plan(_) => {
+                let plan = plan.ok_or_else(|| {
+                    Failure::usage(anyhow!("`--policy clairvoyant` plans for `--slots`, not for `--profile`"))
+                })?;
+                let decider = Decider::Timetable(plan.timetable.clone());
+                scenario.run(trace, plane, contender.bounds.min.0, &decider, with_timeline)
+            }
+        };
+        let references = References {
+            clairvoyant_replica_hours: plan.map(|plan| plan.report.replica_hours),
+            ..References::default()
+        };
+        let subject = scenario.subject(trace, plane, &contender.name);
+        rows.push((Row::new(subject, &report, references, scenario.price), report.timeline));
+    }
+    Ok(rows)
 }
 
 /// A policy that may not have the replicas that the load needs is judged for its bound, not for its rules.
@@ -142,7 +209,7 @@ fn say_what_cannot_be_served(scenario: &Scenario, contenders: &[Contender]) {
     for trace in &scenario.traces {
         let mean = scenario.load(trace).mean;
         for contender in contenders {
-            let (_, max) = contender.bounds();
+            let max = contender.most();
             if mean > f64::from(max) {
                 tracing::warn!(
                     "{}: the requests keep {mean:.1} replicas busy on average, and `{}` may have {max} at most; see `--max`",
