@@ -18,6 +18,9 @@ pub struct Price {
 pub struct References {
     /// Replica-hours of a policy that knows the arrivals.
     pub clairvoyant_replica_hours: Option<f64>,
+    /// The share of the requests that attain the objective's bound under it: where no plan attains the objective,
+    /// as much as one could.
+    pub clairvoyant_attained: Option<f64>,
     /// Replica-hours that no policy can do without.
     pub bound_replica_hours: Option<f64>,
 }
@@ -45,6 +48,8 @@ pub struct Row {
     pub gpu_hours: f64,
     /// The same of a policy that knows the arrivals.
     pub clairvoyant_gpu_hours: Option<f64>,
+    /// The share that attains the bound under that policy.
+    pub clairvoyant_attained: Option<f64>,
     /// A lower bound for every policy.
     pub bound_gpu_hours: Option<f64>,
     /// `gpu_hours / clairvoyant_gpu_hours`.
@@ -107,6 +112,7 @@ impl Row {
             worst_day: report.worst_day,
             gpu_hours: gpu_hours(report.replica_hours),
             clairvoyant_gpu_hours: references.clairvoyant_replica_hours.map(gpu_hours),
+            clairvoyant_attained: references.clairvoyant_attained,
             bound_gpu_hours: references.bound_replica_hours.map(gpu_hours),
             regret: references.clairvoyant_replica_hours.and_then(|best| share(report.replica_hours, best)),
             dollars: price.dollars_per_gpu_hour.map(|dollars| dollars * gpu_hours(report.replica_hours)),

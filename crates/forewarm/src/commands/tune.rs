@@ -222,7 +222,7 @@ fn in_text(tuned: &Tuned) -> String {
         cells.extend(
             row.settings
                 .iter()
-                .map(|(_, value)| value.map_or_else(|| "–".to_owned(), |value| value.to_string())),
+                .map(|(_, value)| value.map_or_else(|| "–".to_owned(), rounded)),
         );
         cells.push(on(&row.tuned_on));
         cells.push(format!("{:.2}", row.tuned_on.gpu_hours));

@@ -196,6 +196,7 @@ fn play(
         };
         let references = References {
             clairvoyant_replica_hours: plan.map(|plan| plan.report.replica_hours),
+            clairvoyant_attained: plan.map(|plan| plan.report.attainment()),
             ..References::default()
         };
         let subject = scenario.subject(trace, plane, &contender.name);

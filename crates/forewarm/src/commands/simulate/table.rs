@@ -25,6 +25,13 @@ pub(super) fn compared(scenario: &Scenario, rows: &[Row], for_terminal: bool) ->
         );
         let rows: Vec<&Row> = rows.iter().filter(|row| row.trace == trace.name).collect();
         text += &of_trace(&rows, styled);
+        let most = rows.iter().filter_map(|row| row.clairvoyant_attained).reduce(f64::max);
+        if let Some(most) = most.filter(|most| most * 100.0 < scenario.objective.percent) {
+            text += &format!(
+                "\nNo plan attains the objective here: the best that is known gives {}, for the first cold start is in the way. Try `--min`.",
+                percent(most)
+            );
+        }
     }
     text
 }
