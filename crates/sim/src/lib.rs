@@ -6,6 +6,7 @@
 //! The same requests, the same [`World`] and the same seed give the same [`Report`], to the last bit.
 
 mod account;
+mod bound;
 mod clairvoyant;
 mod cold_start;
 mod decider;
@@ -17,6 +18,7 @@ mod time;
 mod timeline;
 mod world;
 
+pub use bound::lower_bound;
 pub use clairvoyant::{Clairvoyant, clairvoyant};
 pub use account::{Latency, Report};
 pub use cold_start::{ColdStartLaw, StageLaw};
