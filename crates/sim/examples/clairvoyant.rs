@@ -19,6 +19,8 @@ fn main() {
         seed: 1,
     };
     let start = Instant::now();
+    let bound = lower_bound(&world, 1, &workload.requests);
+    println!("bound {bound:.2} in {:?}", start.elapsed());
     let result = clairvoyant(&world, (1, 1000), &workload.requests);
     println!(
         "{trace} {percent} {:.2} {:.5} in {:?}",

@@ -6,6 +6,7 @@
 //! The same requests, the same [`World`] and the same seed give the same [`Report`], to the last bit.
 
 mod account;
+mod bound;
 mod clairvoyant;
 mod cold_start;
 pub mod compare;
@@ -22,6 +23,7 @@ pub mod tune;
 mod world;
 
 pub use account::{Latency, Report};
+pub use bound::lower_bound;
 pub use clairvoyant::{Clairvoyant, clairvoyant};
 pub use cold_start::{ColdStartLaw, StageLaw};
 pub use decider::{Decider, Step};

@@ -246,11 +246,14 @@ impl Scenario {
         simulate(&world, &decider, &trace.requests, record_timeline)
     }
 
-    /// What a policy that knows the requests would do, where such a plan can be made.
-    pub(crate) fn clairvoyant(&self, trace: &Trace, bounds: Bounds) -> Option<Clairvoyant> {
+    /// What others are measured by, where it can be computed.
+    pub(crate) fn measure(&self, trace: &Trace, bounds: Bounds) -> Option<Measure> {
         let world = self.world(DataPlane::Gateway, bounds.min.0);
         let simple = matches!(self.engine, EngineModel::Slots(_));
-        simple.then(|| clairvoyant(&world, (bounds.min.0, bounds.max.0), &trace.requests))
+        simple.then(|| Measure {
+            plan: clairvoyant(&world, (bounds.min.0, bounds.max.0), &trace.requests),
+            bound_replica_hours: lower_bound(&world, bounds.min.0, &trace.requests),
+        })
     }
 
     /// What a row of such a run is about.
@@ -307,6 +310,14 @@ impl Scenario {
 
 /// Requests of a load test.
 const LOAD_TEST: usize = 2_000;
+
+/// What policies are measured by.
+pub(crate) struct Measure {
+    /// What a policy would do that knows the requests.
+    pub(crate) plan: Clairvoyant,
+    /// What no policy can do without.
+    pub(crate) bound_replica_hours: f64,
+}
 
 /// Offered load in replicas.
 pub(crate) struct Load {

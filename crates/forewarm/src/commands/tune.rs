@@ -237,6 +237,11 @@ fn in_text(tuned: &Tuned) -> String {
     format!("{} on {}\n{}\n{table}", tuned.policy, tuned.trace, tuned.about)
 }
 
+/// A setting without the digits that mean nothing.
+fn rounded(value: f64) -> String {
+    ((value * 1e3).round() / 1e3).to_string()
+}
+
 /// A bar of up to 20 characters.
 fn bar_of(share: f64) -> String {
     "█".repeat((share * 20.0).round().clamp(0.0, 20.0) as usize)

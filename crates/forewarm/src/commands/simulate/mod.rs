@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use forewarm_core::Bounds;
 use forewarm_sim::{
-    Clairvoyant, DataPlane, Decider, Report, Timeline,
+    DataPlane, Decider, Report, Timeline,
     compare::{References, Row},
     parallel,
 };
@@ -17,7 +17,7 @@ use forewarm_sim::{
 use crate::{
     commands::{
         contender::{self, Contender, Play},
-        scenario::{Scenario, ScenarioArgs, Trace, progress},
+        scenario::{Measure, Scenario, ScenarioArgs, Trace, progress},
     },
     exit::{Failure, say, write},
 };
@@ -38,7 +38,7 @@ pub(crate) struct SimulateArgs {
     /// queues, as behind a Kubernetes Service.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "gateway", value_name = "PLANE")]
     data_plane: Vec<Plane>,
-    /// Leave out the plan of the clairvoyant policy, which takes longer than everything else, and the regret.
+    /// Leave out regret and bound: they take longer to compute than everything else.
     #[arg(long)]
     no_regret: bool,
     /// What to print.
@@ -96,15 +96,15 @@ pub(crate) enum Output {
 
 /// What is to be computed.
 enum Job<'a> {
-    /// The plan that others are measured by: for a trace and bounds.
-    Plan(&'a Trace, Bounds),
+    /// What policies are measured by, for a trace and bounds.
+    Measure(&'a Trace, Bounds),
     /// A policy on a trace.
     Run(&'a Trace, DataPlane, &'a Contender),
 }
 
 /// What came of it.
 enum Done {
-    Plan(Option<Clairvoyant>),
+    Measure(Option<Measure>),
     Run(Option<Report>),
 }
 
@@ -136,34 +136,33 @@ fn play(
 ) -> Result<Vec<(Row, Timeline)>, Failure> {
     let with_timeline = args.output == Output::Html;
     let planes: Vec<DataPlane> = args.data_plane.iter().map(|&plane| plane.into()).collect();
-    let mut plans: Vec<(&Trace, Bounds)> = Vec::new();
+    let mut measures: Vec<(&Trace, Bounds)> = Vec::new();
     let mut runs = Vec::new();
     for trace in &scenario.traces {
         for contender in contenders {
-            let plan = (trace, contender.bounds);
-            let same = |(other, bounds): &(&Trace, Bounds)| {
+                        let same = |(other, bounds): &(&Trace, Bounds)| {
                 std::ptr::eq(*other, trace) && *bounds == contender.bounds
             };
             let is_plan = matches!(contender.play, Play::Clairvoyant);
-            if !plans.iter().any(same) && (is_plan || !args.no_regret) {
-                plans.push(plan);
+            if !measures.iter().any(same) && (is_plan || !args.no_regret) {
+                measures.push((trace, contender.bounds));
             }
             // A plan is for the shared queue.
             let planes = if is_plan { &[DataPlane::Gateway][..] } else { &planes };
             runs.extend(planes.iter().map(|&plane| (trace, plane, contender)));
         }
     }
-    // The plans take longest, so they begin.
-    let jobs: Vec<Job<'_>> = plans
+    // They take longest, so they begin.
+    let jobs: Vec<Job<'_>> = measures
         .iter()
-        .map(|&(trace, bounds)| Job::Plan(trace, bounds))
+        .map(|&(trace, bounds)| Job::Measure(trace, bounds))
         .chain(runs.iter().map(|&(trace, plane, contender)| Job::Run(trace, plane, contender)))
         .collect();
     let bar = progress(Some(jobs.len()));
     let mut done = parallel::map(
         &jobs,
         |job| match job {
-            Job::Plan(trace, bounds) => Done::Plan(scenario.clairvoyant(trace, *bounds)),
+            Job::Measure(trace, bounds) => Done::Measure(scenario.measure(trace, *bounds)),
             Job::Run(trace, plane, contender) => Done::Run(
                 contender
                     .decider()
@@ -174,30 +173,30 @@ fn play(
     )
     .into_iter();
     bar.finish_and_clear();
-    let plans: Vec<_> = plans.into_iter().zip(done.by_ref()).collect();
-    let plan_of = |trace: &Trace, bounds: Bounds| {
-        plans.iter().find_map(|((planned, with), done)| match done {
-            Done::Plan(plan) if std::ptr::eq(*planned, trace) && *with == bounds => plan.as_ref(),
-            Done::Plan(_) | Done::Run(_) => None,
+    let measures: Vec<_> = measures.into_iter().zip(done.by_ref()).collect();
+    let measure_of = |trace: &Trace, bounds: Bounds| {
+        measures.iter().find_map(|((measured, with), done)| match done {
+            Done::Measure(measure) if std::ptr::eq(*measured, trace) && *with == bounds => measure.as_ref(),
+            Done::Measure(_) | Done::Run(_) => None,
         })
     };
     let mut rows = Vec::new();
     for ((trace, plane, contender), done) in runs.into_iter().zip(done) {
-        let plan = plan_of(trace, contender.bounds);
+        let measure = measure_of(trace, contender.bounds);
         let report = match done {
             Done::Run(Some(report)) => report,
-            Done::Run(None) | Done::Plan(_) => {
-                let plan = plan.ok_or_else(|| {
+            Done::Run(None) | Done::Measure(_) => {
+                let measure = measure.ok_or_else(|| {
                     Failure::usage(anyhow!("`--policy clairvoyant` plans for `--slots`, not for `--profile`"))
                 })?;
-                let decider = Decider::Timetable(plan.timetable.clone());
+                let decider = Decider::Timetable(measure.plan.timetable.clone());
                 scenario.run(trace, plane, contender.bounds.min.0, &decider, with_timeline)
             }
         };
         let references = References {
-            clairvoyant_replica_hours: plan.map(|plan| plan.report.replica_hours),
-            clairvoyant_attained: plan.map(|plan| plan.report.attainment()),
-            ..References::default()
+            clairvoyant_replica_hours: measure.map(|measure| measure.plan.report.replica_hours),
+            clairvoyant_attained: measure.map(|measure| measure.plan.report.attainment()),
+            bound_replica_hours: measure.map(|measure| measure.bound_replica_hours),
         };
         let subject = scenario.subject(trace, plane, &contender.name);
         rows.push((Row::new(subject, &report, references, scenario.price), report.timeline));
