@@ -43,7 +43,9 @@ impl Decision {
 
     /// The trigger that asked for the most: where the number comes from.
     pub fn cause(&self) -> Option<&Step> {
-        let asks = |step: &&Step| matches!(step.stage, Stage::Propose | Stage::PreWarm);
+        let asks = |step: &&Step| {
+            matches!(step.stage, Stage::Propose | Stage::PreWarm) && !step.reason.is_about_a_trigger()
+        };
         let mut steps = self.steps.iter().filter(asks);
         let first = steps.next().or(self.steps.first())?;
         Some(steps.fold(first, |most, step| if step.replicas > most.replicas { step } else { most }))

@@ -253,6 +253,14 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether it tells how a trigger was read, and asks for nothing itself.
+    pub(crate) const fn is_about_a_trigger(&self) -> bool {
+        matches!(
+            self,
+            Reason::TriggerReadAsZero { .. } | Reason::TriggerFailed { .. } | Reason::FallbackServed { .. }
+        )
+    }
+
     /// The name in metrics, conditions and tests.
     pub const fn label(&self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@ use std::{
     process::ExitCode,
 };
 
-use forewarm_core::peers::vectors::{self, Report, VectorKind};
+use forewarm_core::peers::vectors::{Account, VectorKind};
 
 /// Differences printed in full; the rest is only counted.
 const SHOWN: usize = 10;
@@ -49,9 +49,9 @@ fn run(out: &mut impl Write) -> io::Result<bool> {
     files.sort();
     let (mut passed, mut failed) = (0, 0);
     for file in &files {
-        let tally = check(file, out)?;
-        passed += tally.scenarios_matched;
-        failed += tally.scenarios - tally.scenarios_matched;
+        let account = check(file, out)?;
+        passed += account.scenarios_matched;
+        failed += account.scenarios - account.scenarios_matched;
     }
     if passed + failed == 0 {
         writeln!(out, "no vectors in {}", folder.display())?;
@@ -61,21 +61,12 @@ fn run(out: &mut impl Write) -> io::Result<bool> {
     Ok(failed == 0)
 }
 
-#[derive(Default)]
-struct Tally {
-    scenarios: usize,
-    scenarios_matched: usize,
-    steps: usize,
-    steps_matched: usize,
-    shown: usize,
-}
-
-fn check(file: &Path, out: &mut impl Write) -> io::Result<Tally> {
+fn check(file: &Path, out: &mut impl Write) -> io::Result<Account> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut tally = Tally::default();
+    let mut account = Account::default();
     let Some(kind) = VectorKind::of_file(&name) else {
         writeln!(out, "{name}: no peer's vectors begin with this name")?;
-        return Ok(Tally { scenarios: 1, ..tally });
+        return Ok(Account { scenarios: 1, ..account });
     };
     let opened = File::open(file)?;
     let reader: Box<dyn BufRead> = if name.ends_with(".zst") {
@@ -83,53 +74,22 @@ fn check(file: &Path, out: &mut impl Write) -> io::Result<Tally> {
     } else {
         Box::new(BufReader::new(opened))
     };
+    let mut shown = 0;
     for (number, line) in reader.lines().enumerate() {
         let line = line?;
         if line.trim().is_empty() {
             continue;
         }
-        tally.scenarios += 1;
-        match vectors::replay(kind, &line) {
-            Ok(report) => tally.count(&name, &report, out)?,
-            Err(error) => {
-                let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                writeln!(out, "{name}:{}: {error}: {source}", number + 1)?;
+        for difference in account.replay(kind, &line) {
+            shown += 1;
+            if shown <= SHOWN {
+                writeln!(out, "{name}:{}: {difference}", number + 1)?;
             }
         }
     }
-    let Tally { scenarios, scenarios_matched, steps, steps_matched, shown } = &tally;
-    if *shown > SHOWN {
+    if shown > SHOWN {
         writeln!(out, "{name}: {} more differences", shown - SHOWN)?;
     }
-    writeln!(
-        out,
-        "{name}: {scenarios_matched}/{scenarios} scenarios, {steps_matched}/{steps} steps matched"
-    )?;
-    Ok(tally)
-}
-
-impl Tally {
-    fn count(&mut self, file: &str, report: &Report, out: &mut impl Write) -> io::Result<()> {
-        let mut matched = true;
-        for step in &report.steps {
-            self.steps += 1;
-            if step.mismatches.is_empty() {
-                self.steps_matched += 1;
-                continue;
-            }
-            matched = false;
-            for mismatch in &step.mismatches {
-                self.shown += 1;
-                if self.shown <= SHOWN {
-                    writeln!(out, "{file}: {} {}: {mismatch}", report.name, step.label)?;
-                    for reason in &step.reasons {
-                        writeln!(out, "    {reason}")?;
-                    }
-                }
-            }
-        }
-        // A scenario without a single step proves nothing.
-        self.scenarios_matched += usize::from(matched && !report.steps.is_empty());
-        Ok(())
-    }
+    writeln!(out, "{name}: {account}")?;
+    Ok(account)
 }

@@ -11,6 +11,7 @@ mod policy;
 mod policy_file;
 mod problem;
 pub mod quantity;
+mod range_export;
 mod scaler;
 mod suggest;
 pub mod yaml;
@@ -18,6 +19,7 @@ pub mod yaml;
 pub use observations::{ObservationError, read_observations};
 pub use policy_file::read_policy;
 pub use problem::{Problem, Problems};
+pub use range_export::{RangeError, RangeExport};
 pub use scaler::{
     API_VERSION, CheckedScaler, EngineKind, EngineSpec, KIND, KubernetesTarget, NamedSignal, Objective,
     Processes, SignalSource, Target, read_scalers,

@@ -142,8 +142,10 @@ impl Relaxed {
         let top = self.most_replicas.max(initial).max(min);
         let levels: Vec<u32> = (min..=top).collect();
         // By replicas, then by the units put off plus one: cost and misses.
-        let mut states: Vec<Vec<(f64, f64)>> =
-            levels.iter().map(|&level| if level == initial { vec![NONE, (0.0, 0.0)] } else { Vec::new() }).collect();
+        let mut states: Vec<Vec<(f64, f64)>> = levels
+            .iter()
+            .map(|&level| if level == initial { vec![NONE, (0.0, 0.0)] } else { Vec::new() })
+            .collect();
         for (index, bin) in self.bins.iter().enumerate() {
             if index >= self.bins_without_starts {
                 for low in 1..states.len() {

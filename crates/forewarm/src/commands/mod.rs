@@ -2,6 +2,7 @@
 
 pub(crate) mod completion;
 pub(crate) mod contender;
+pub(crate) mod decide;
 pub(crate) mod demo;
 pub(crate) mod engine;
 pub(crate) mod exporter;

@@ -3,11 +3,13 @@
 //! A vector is one line of JSON: the inputs of a run and what the real code did at each step. Reading
 //! files is the caller's business; here a line's text goes in and a comparison comes out.
 
+mod account;
 mod compare;
 mod hpa;
 mod keda;
 mod kpa;
 
+pub use account::Account;
 pub use compare::{Mismatch, Report, StepReport};
 
 /// Which peer's code recorded a vector.
