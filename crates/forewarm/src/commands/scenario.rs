@@ -9,7 +9,7 @@ use forewarm_sim::{
     Clairvoyant, DataPlane, Decider, Objective, Report, Step, World, clairvoyant,
     compare::{Price, Subject},
     engine::{BatchingModel, EngineModel, SlotsModel},
-    simulate, warm_up,
+    lower_bound, simulate, warm_up,
 };
 use forewarm_workload::{Burst, Request, Workload, WorkloadSource};
 use indicatif::{ProgressBar, ProgressStyle};

@@ -219,11 +219,7 @@ fn in_text(tuned: &Tuned) -> String {
     };
     let lines = tuned.candidates.iter().map(|row| {
         let mut cells = vec![row.tag.to_owned()];
-        cells.extend(
-            row.settings
-                .iter()
-                .map(|(_, value)| value.map_or_else(|| "–".to_owned(), rounded)),
-        );
+        cells.extend(row.settings.iter().map(|(_, value)| value.map_or_else(|| "–".to_owned(), rounded)));
         cells.push(on(&row.tuned_on));
         cells.push(format!("{:.2}", row.tuned_on.gpu_hours));
         cells.push(bar_of(row.tuned_on.gpu_hours / most));

@@ -140,7 +140,7 @@ fn play(
     let mut runs = Vec::new();
     for trace in &scenario.traces {
         for contender in contenders {
-                        let same = |(other, bounds): &(&Trace, Bounds)| {
+            let same = |(other, bounds): &(&Trace, Bounds)| {
                 std::ptr::eq(*other, trace) && *bounds == contender.bounds
             };
             let is_plan = matches!(contender.play, Play::Clairvoyant);
