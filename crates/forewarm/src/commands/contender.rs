@@ -49,6 +49,9 @@ pub(crate) struct Terms {
     pub(crate) replica_requests_per_second: Option<f64>,
 }
 
+/// The name of the policy that others are measured by.
+pub(crate) const CLAIRVOYANT: &str = "clairvoyant";
+
 /// For help texts: each name in a line.
 pub(crate) fn names_help() -> String {
     NAMES.iter().map(|(name, what)| format!("\n  {name:<14} {what}")).collect()
@@ -64,7 +67,7 @@ impl Contender {
             })
         };
         let without_spec = |play, bounds| Self { name: word.to_owned(), play, bounds, manifest: None };
-        if word == "clairvoyant" {
+        if word == CLAIRVOYANT {
             return Ok(without_spec(Play::Clairvoyant, bounds_from(1, 8)?));
         }
         if let Some(count) = word.strip_prefix("static:") {

@@ -62,7 +62,7 @@ Columns:
   regret       GPU-hours beside those of a policy that knows the arrivals beforehand, at the same objective
   TTFT         time from a request's arrival to its first token, its wait included
   flaps        changes of direction within 10 minutes
-  ★            the cheapest policy on that trace that attains the objective";
+  ★            the cheapest policy on that trace that attains the objective, the clairvoyant one apart";
 
 /// Where requests wait.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

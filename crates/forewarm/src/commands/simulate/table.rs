@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use forewarm_sim::{DataPlane, compare::Row};
 
 use crate::commands::{
+    contender::CLAIRVOYANT,
     scenario::Scenario,
     table::{self, percent, span},
 };
@@ -73,8 +74,9 @@ fn of_trace(rows: &[&Row], styled: bool) -> String {
     table::table(&titles, &words, lines.collect(), styled)
 }
 
-/// The cheapest row that attains the objective.
+/// The cheapest row that attains the objective; a policy that knows the requests is out of competition.
 fn cheapest(rows: &[&Row]) -> Option<usize> {
-    let meets = rows.iter().enumerate().filter(|(_, row)| row.meets_objective);
+    let competes = |row: &Row| row.meets_objective && row.policy != CLAIRVOYANT;
+    let meets = rows.iter().enumerate().filter(|(_, row)| competes(row));
     meets.min_by(|(_, left), (_, right)| left.gpu_hours.total_cmp(&right.gpu_hours)).map(|(index, _)| index)
 }
