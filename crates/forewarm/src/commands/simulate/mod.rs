@@ -31,7 +31,7 @@ use crate::{
 pub(crate) struct SimulateArgs {
     #[command(flatten)]
     scenario: ScenarioArgs,
-    /// Policies: manifests, or names (all of them below; more with `--help`).
+    /// Policies: manifests, or names, which `--help` lists.
     #[arg(long, value_name = "POLICY", required = true, num_args = 1..)]
     policy: Vec<String>,
     /// Where requests wait: `gateway`, one queue for all replicas; `engine`, round robin into the engines' own
