@@ -221,6 +221,16 @@ fn keda_reads_nothing_as_zero_and_serves_its_fallback_when_a_trigger_fails() {
 }
 
 #[test]
+fn a_paused_object_has_no_hpa_either() {
+    let mut policy = seed_keda(json!({}));
+    policy.annotations.0.insert("autoscaling.keda.sh/paused".into(), "true".into());
+    let spec = scaler(1, 10, Policy::Keda(Box::new(policy)));
+    let signals = [("waiting", Signal::value(100.0)), ("arrivals_total", Signal::value(0.0))];
+    let decision = plan(&spec, &mut ScalerState::default(), &observation(0.0, &[Phase::Ready], &signals));
+    assert_eq!((decision.to, reasons(&decision)), (Replicas(1), vec!["paused by annotation".to_owned()]));
+}
+
+#[test]
 fn a_formula_over_triggers_is_the_one_metric_of_keda() {
     let trigger = |name: &str| {
         json!({"type": "prometheus", "name": name, "metadata": {

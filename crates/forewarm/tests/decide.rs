@@ -45,10 +45,13 @@ fn one_policy_tells_every_step() {
 }
 
 #[test]
-fn several_policies_stand_side_by_side() {
+fn several_policies_stand_side_by_side_as_documented() {
     let told =
         text(&decide(&["--policy", "examples/seed/hpa.yaml", "examples/seed/scaledobject.yaml", SEED], ""));
     insta::assert_snapshot!(told);
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/decide.md")).unwrap();
+    assert!(page.contains(&told), "docs/decide.md shows another output");
 }
 
 #[test]

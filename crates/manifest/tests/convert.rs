@@ -156,6 +156,23 @@ spec:
 }
 
 #[test]
+fn a_peers_policy_is_dropped_as_a_whole_and_the_target_is_an_assumption() {
+    let text = "\
+apiVersion: forewarm.dev/v1alpha1
+kind: InferenceScaler
+metadata: {name: a}
+spec:
+  target: {kubernetes: {kind: Deployment, name: a}}
+  replicas: {min: 1, max: 4}
+  policy: {kpa: {target: 10}}
+";
+    let conversion = one(text, Form::Hpa);
+    assert!(conversion.dropped.iter().any(|note| note.path == "spec.policy.kpa"), "{conversion:?}");
+    assert!(conversion.assumed.iter().any(|note| note.why.contains("the policy is `kpa`")), "{conversion:?}");
+    assert_every_field_is_accounted_for(text, &conversion);
+}
+
+#[test]
 fn what_cannot_be_converted_is_refused_with_a_reason() {
     let cases = [
         ("kind: Service\n", "no autoscaler"),

@@ -25,6 +25,17 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
     // An HPA or ScaledObject may reach zero without a further word.
     let _said = ledger.take(&["spec", "allowScaleToZero"]);
     let per_replica = ledger.take(&["spec", "policy", "queueDepth", "perReplica"]);
+    for peer in ["hpa", "keda", "kpa", "rayServe", "skyServe", "dynamo"] {
+        let place = ["spec", "policy", peer];
+        if ledger.root().at(&place).is_some() {
+            ledger.drop_at(&place, "only forewarm's own threshold of the queue is carried over");
+            let default = QueueDepth::DEFAULT_PER_REPLICA;
+            ledger.assume(
+                "the queue's target",
+                format!("the policy is `{peer}`, which has none of its own: {default}"),
+            );
+        }
+    }
     let pre_warm = ledger.root().at(&["spec", "policy", "queueDepth", "preWarm"]).map(|loc| json(loc.node));
     let mut queries = Vec::new();
     for (index, signal) in ledger.root().list(&["spec", "signals"]).iter().enumerate() {

@@ -58,6 +58,11 @@ pub(super) fn tick(
     memory: &mut KedaMemory,
     signals: &mut Signals<'_>,
 ) -> Timestamp {
+    if policy.annotations.paused() {
+        // A paused object has no HPA either.
+        draft.step(Stage::Propose, Reason::Keda { keda: ExecutorReason::Paused });
+        return draft.now + HpaPolicy::SYNC_PERIOD;
+    }
     let object = within(&policy.object, draft.spec.replicas);
     let generated = match keda::generated_hpa(draft.spec.scaler.as_str(), &object, &policy.annotations) {
         Ok(generated) => generated,

@@ -67,6 +67,18 @@ pub(super) enum Turn {
 }
 
 impl Memory {
+    fn is_of(&self, policy: &Policy) -> bool {
+        matches!(
+            (self, policy),
+            (Memory::Hpa(_), Policy::Hpa(_))
+                | (Memory::Keda(_), Policy::Keda(_))
+                | (Memory::Kpa(_), Policy::Kpa(_))
+                | (Memory::RayServe(_), Policy::RayServe(_))
+                | (Memory::SkyServe(_), Policy::SkyServe(_))
+                | (Memory::Dynamo(_), Policy::Dynamo(_))
+        )
+    }
+
     /// A new one for this policy; `None` when the policy is forewarm's own.
     fn new(policy: &Policy, now: Timestamp) -> Option<Self> {
         Some(match policy {
@@ -84,15 +96,11 @@ impl Memory {
 /// Lets the peer decide, if the policy is one and its moment has come.
 pub(super) fn propose(draft: &mut Draft<'_>, state: &mut ScalerState) -> Turn {
     let (spec, now) = (draft.spec, draft.now);
-    let Some(fresh) = Memory::new(&spec.policy, now) else {
-        state.peer = None;
-        return Turn::NotAPeer;
-    };
     // Another policy's memory is of no use.
-    let same = |peer: &PeerState| std::mem::discriminant(&peer.memory) == std::mem::discriminant(&fresh);
-    if !state.peer.as_deref().is_some_and(same) {
-        let counters = Counters::default();
-        state.peer = Some(Box::new(PeerState { due: now, wish: draft.current, counters, memory: fresh }));
+    if !state.peer.as_ref().is_some_and(|peer| peer.memory.is_of(&spec.policy)) {
+        state.peer = Memory::new(&spec.policy, now).map(|memory| {
+            Box::new(PeerState { due: now, wish: draft.current, counters: Counters::default(), memory })
+        });
     }
     let Some(peer) = &mut state.peer else { return Turn::NotAPeer };
     let mut signals = Signals::new(draft.observation, spec.max_signal_age, &mut peer.counters);

@@ -29,24 +29,30 @@ use crate::exit::Failure;
 Observations, one JSON object a line (`t` in seconds, ascending):
   {\"t\":0,\"replicas\":[{\"id\":\"p0\",\"phase\":\"ready\"}],
    \"signals\":{\"waiting\":{\"value\":7,\"perReplica\":{\"p0\":7}},\"queued\":{\"value\":3}}}
-  Phases: requested, provisioning, loading, ready, draining. A signal that is not there was never asked for;
-  {\"value\":null} is a source that has no such value, {\"value\":null,\"error\":\"timeout\"} one that failed.
+  Phases: requested, provisioning, loading, ready, draining.
+  A signal that is not there was never asked for. {\"value\":null} is a source without such a
+  value, {\"value\":null,\"error\":\"timeout\"} one that failed.
 
-Signals: `queued` (waiting at the gateway), `waiting` (in the engines), `running`, `in_flight`, `gpu_utilization`
-  (percent), `kv_usage` (0 to 1), `arrivals_total` (a counter). A signal of the metric's own name, of the trigger's
-  name or of its query comes first; then well-known names are read from those (vllm:num_requests_waiting from
-  `waiting` and `queued`), and sums and rates of them in PromQL.
+Signals:
+  `queued` (waiting at the gateway), `waiting` (in the engines), `running`, `in_flight`,
+  `gpu_utilization` (percent), `kv_usage` (0 to 1), `arrivals_total` (a counter).
+  A metric is the signal of its own name (a trigger: of its name or query), else a well-known
+  name is read from these (vllm:num_requests_waiting from `waiting` and `queued`), also in
+  sums and rates of PromQL. The rest is missing, and the reason names the signal to provide.
 
-A range export of Prometheus (the answer of /api/v1/query_range) is taken, too: each metric is a signal, each
-  `pod` or `instance` a ready replica. Without such labels the fleet is taken to follow each decision at once.
+Range exports of Prometheus (the answer of /api/v1/query_range):
+  Each metric is a signal, each `pod` or `instance` a ready replica. Without such labels the
+  fleet is taken to follow each decision at once.
 
-JSON output, one object a line: {\"policy\",\"t\",\"from\",\"to\",\"summary\",\"steps\":[{\"stage\",\"replicas\",\"reason\",…}]}
+JSON output, one object a line:
+  {\"policy\",\"t\",\"from\",\"to\",\"summary\",\"steps\":[{\"stage\",\"replicas\",\"reason\",…}]}
 
 Examples:
   forewarm decide --policy examples/seed/hpa.yaml --observations examples/seed/observations.jsonl
   forewarm decide --policy examples/seed/hpa.yaml examples/seed/scaledobject.yaml \\
       --observations examples/seed/observations.jsonl
-  forewarm decide --policy hpa.yaml --observations range.json --signal vllm_queue=vllm_pending_requests
+  forewarm decide --policy hpa.yaml --observations range.json \\
+      --signal vllm_queue=vllm_pending_requests
   forewarm decide --conformance vectors/")]
 pub(crate) struct DecideArgs {
     /// Files with policies; several are decided side by side.
