@@ -141,8 +141,10 @@ impl Relaxed {
         let top = self.most_replicas.max(initial).max(min);
         let levels: Vec<u32> = (min..=top).collect();
         // By replicas, then by the units put off plus one: cost and misses.
-        let mut states: Vec<Vec<(f64, f64)>> =
-            levels.iter().map(|&level| if level == initial { vec![NONE, (0.0, 0.0)] } else { Vec::new() }).collect();
+        let mut states: Vec<Vec<(f64, f64)>> = levels
+            .iter()
+            .map(|&level| if level == initial { vec![NONE, (0.0, 0.0)] } else { Vec::new() })
+            .collect();
         for (index, bin) in self.bins.iter().enumerate() {
             if index >= self.bins_without_starts {
                 for low in 1..states.len() {
@@ -161,7 +163,9 @@ impl Relaxed {
                     take_if_cheaper(below, here, -self.bin_seconds);
                 }
             }
-            prune(&mut states, up);
+            // Before the first start can be ready, there is no way up.
+            let starts_next = index + 1 >= self.bins_without_starts;
+            prune(&mut states, if starts_next { up } else { f64::INFINITY });
         }
         let rest = f64::from(min) * self.rest_seconds;
         let (cost, missed) =

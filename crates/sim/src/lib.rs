@@ -18,9 +18,9 @@ mod time;
 mod timeline;
 mod world;
 
+pub use account::{Latency, Report};
 pub use bound::lower_bound;
 pub use clairvoyant::{Clairvoyant, clairvoyant};
-pub use account::{Latency, Report};
 pub use cold_start::{ColdStartLaw, StageLaw};
 pub use decider::{Decider, Step};
 pub use objective::Objective;

@@ -35,7 +35,8 @@ const NONE: (f64, u32) = (f64::INFINITY, u32::MAX);
 pub(crate) fn plan(demand: &Demand, rules: Rules, price: Price) -> Vec<Change> {
     let width = demand.bin as f64 / 1e6;
     let start_cost = rules.cold_start as f64 / 1e6;
-    let levels = (rules.min..=rules.max.min(demand.most_replicas.max(rules.initial).max(rules.min))).collect::<Vec<_>>();
+    let levels = (rules.min..=rules.max.min(demand.most_replicas.max(rules.initial).max(rules.min)))
+        .collect::<Vec<_>>();
     let mut states: Vec<Level> = levels
         .iter()
         .map(|&replicas| Level { costs: if replicas == rules.initial { vec![(0.0, 0)] } else { Vec::new() } })
@@ -78,7 +79,8 @@ pub(crate) fn plan(demand: &Demand, rules: Rules, price: Price) -> Vec<Change> {
                 let misses = if bin.arrivals == 0 {
                     0.0
                 } else {
-                    f64::from(bin.arrivals) * late(backlog as f64 / rate, f64::from(left) / rate, bin.patience)
+                    f64::from(bin.arrivals)
+                        * late(backlog as f64 / rate, f64::from(left) / rate, bin.patience)
                 };
                 let cost = cost + width * f64::from(replicas) + price * misses;
                 if next.len() <= left as usize {

@@ -46,7 +46,8 @@ pub(crate) enum Aim {
 }
 
 /// Distances by which a change is moved, in microseconds.
-const SHIFTS: [Micros; 8] = [160_000_000, 80_000_000, 40_000_000, 20_000_000, 10_000_000, 5_000_000, 2_000_000, 500_000];
+const SHIFTS: [Micros; 8] =
+    [160_000_000, 80_000_000, 40_000_000, 20_000_000, 10_000_000, 5_000_000, 2_000_000, 500_000];
 
 /// A change makes no more difference to misses after this, in microseconds.
 const AFTERMATH: Micros = 600_000_000;
@@ -97,7 +98,8 @@ impl<'a> Search<'a> {
         match aim {
             Aim::Price(price) => billed as f64 / 1e6 + price * (missed as f64) < -1e-3,
             Aim::Within(allowed) => {
-                billed < -1_000 && self.end.missed.saturating_add_signed(missed) <= allowed.max(self.end.missed)
+                billed < -1_000
+                    && self.end.missed.saturating_add_signed(missed) <= allowed.max(self.end.missed)
             }
         }
     }
@@ -110,7 +112,13 @@ impl<'a> Search<'a> {
 
     /// Replays other changes, which differ from the plan's in the span from `from` to `to` and by `cost` of
     /// replica-time in microseconds, until nothing is different any more.
-    fn trial(&mut self, changes: Vec<Change>, (from, to): (Micros, Micros), cost: i64, aim: Aim) -> Option<Trial> {
+    fn trial(
+        &mut self,
+        changes: Vec<Change>,
+        (from, to): (Micros, Micros),
+        cost: i64,
+        aim: Aim,
+    ) -> Option<Trial> {
         if cost >= 0 && !self.worth(aim, cost, -(self.avoidable(from, to) as i64)) {
             return None;
         }
