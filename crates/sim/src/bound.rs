@@ -164,7 +164,9 @@ impl Relaxed {
                     take_if_cheaper(below, here, -self.bin_seconds);
                 }
             }
-            prune(&mut states, up);
+            // Before the first start can be ready, there is no way up.
+            let starts_next = index + 1 >= self.bins_without_starts;
+            prune(&mut states, if starts_next { up } else { f64::INFINITY });
         }
         let rest = f64::from(min) * self.rest_seconds;
         let (cost, missed) =

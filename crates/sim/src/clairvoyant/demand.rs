@@ -8,7 +8,7 @@ pub(crate) struct Bin {
     /// Work that would be done in it with slots without end, in units.
     pub(crate) work: u32,
     pub(crate) arrivals: u32,
-    /// Mean patience of the arrivals, in seconds.
+    /// How long the arrivals may wait in the mean, in seconds.
     pub(crate) patience: f64,
 }
 
@@ -22,19 +22,17 @@ pub(crate) struct Demand {
     pub(crate) units_per_replica: u32,
     /// More replicas than this never have work in a bin's mean.
     pub(crate) most_replicas: u32,
-    seconds_per_unit: f64,
-    slots: u32,
 }
 
 /// A fleet of fewer replicas is looked at more closely, since each of them matters more.
 const SMALL: f64 = 6.0;
-/// The part of the patience that the fluid picture may use up: real queues wait longer than fluid ones.
-const PATIENCE: f64 = 0.6;
-/// Backlogs that would keep the largest fleet busy for longer than this, or than a cold start, are not considered.
-const LONGEST_SECONDS: f64 = 120.0;
+/// Backlogs that would keep the largest fleet busy for longer than this are not considered, unless they come about
+/// before the first start can be ready.
+const LONGEST: Micros = 60_000_000;
 
 impl Demand {
-    pub(crate) fn new(jobs: &[Job], slots: u32) -> Self {
+    /// `patience` is the part of the jobs' patience that may be used up.
+    pub(crate) fn new(jobs: &[Job], slots: u32, patience: f64) -> Self {
         let work: Micros = jobs.iter().map(|job| job.service).sum();
         let length = jobs.last().map_or(1, |job| job.arrival.max(1));
         let replicas = work as f64 / length as f64 / f64::from(slots);
@@ -66,16 +64,18 @@ impl Demand {
             slot.work = (upto - given) as u32;
             given = upto;
             if slot.arrivals > 0 {
-                slot.patience *= PATIENCE / f64::from(slot.arrivals);
+                slot.patience *= patience / f64::from(slot.arrivals);
             }
         }
         let most = work.iter().copied().max().unwrap_or(0).div_ceil(capacity) as u32;
-        Self { bin, bins, units_per_replica, most_replicas: most + 1, seconds_per_unit: unit / 1e6, slots }
+        Self { bin, bins, units_per_replica, most_replicas: most + 1 }
     }
 
     /// The longest backlog that is considered, in units.
     pub(crate) fn most_backlog(&self, cold_start: Micros) -> u32 {
-        let rate = f64::from(self.most_replicas * self.slots) / self.seconds_per_unit;
-        (LONGEST_SECONDS.max(cold_start as f64 / 1e6 + 60.0) * rate) as u32
+        let first = (cold_start / self.bin + 2) as usize;
+        let at_first: u32 = self.bins.iter().take(first).map(|bin| bin.work).sum();
+        let bins = LONGEST.div_ceil(self.bin) as u32;
+        at_first.max(self.most_replicas * self.units_per_replica * bins)
     }
 }

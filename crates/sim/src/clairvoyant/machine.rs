@@ -26,6 +26,8 @@ pub(crate) struct Moment {
     /// A sum over the requests in service, to tell two states apart quickly.
     mark: u64,
     free: u32,
+    /// No replica before this one has room.
+    full: usize,
     serials: u32,
     /// The next job to get a slot, and the next to arrive: those in between wait.
     next_start: usize,
@@ -52,6 +54,7 @@ impl Machine<'_> {
             ends: BinaryHeap::new(),
             mark: 0,
             free: replicas * self.slots,
+            full: 0,
             serials: replicas,
             next_start: 0,
             next_arrival: 0,
@@ -134,8 +137,10 @@ impl Moment {
         debug_assert!(replica.busy < slots, "a replica works on more than it has slots for");
         if !replica.draining {
             self.free += 1;
+            self.full = self.full.min(index);
         } else if replica.busy == 0 {
             self.replicas.remove(index);
+            self.full = 0;
             self.billed += end as i64;
         }
     }
@@ -159,14 +164,19 @@ impl Moment {
         self.free -= slots - replica.busy;
         if replica.busy == 0 {
             self.replicas.remove(index);
+            self.full = 0;
             self.billed += self.at as i64;
         }
     }
 
     /// Gives the job that waits longest a slot of the oldest replica with room.
     fn start(&mut self, job: &Job, slots: u32) {
-        let mut open = self.replicas.iter_mut().filter(|replica| !replica.draining && replica.busy < slots);
-        let Some(replica) = open.next() else { return };
+        let mut later = self.replicas.iter_mut().enumerate().skip(self.full);
+        let Some((index, replica)) = later.find(|(_, replica)| !replica.draining && replica.busy < slots)
+        else {
+            return;
+        };
+        self.full = index;
         replica.busy += 1;
         self.free -= 1;
         self.next_start += 1;

@@ -40,14 +40,22 @@ pub struct Clairvoyant {
 
 /// Trials of prices for a miss.
 const PRICES: u32 = 11;
+/// With more jobs than this, plans of the fluid picture are exact enough to choose the price by them, and
+/// improving each of them would take too long.
+const MANY_JOBS: usize = 2_000_000;
+const PRICES_FOR_MANY: u32 = 3;
 /// The first price, in replica-seconds, and the factor to the next until the objective lies between two.
 const FIRST_PRICE: Price = 8.0;
 const PRICE_FACTOR: Price = 3.0;
+const HIGHEST_PRICE: Price = 10_000.0;
+/// The part of the patience that the fluid picture may use up: real queues wait longer than fluid ones. The second
+/// is for objectives that the first cannot attain at any price.
+const PATIENCE: [f64; 2] = [0.6, 0.0];
 /// A plan whose misses come this close to what is allowed is as good as the price can make it.
 const CLOSE_ENOUGH: f64 = 0.003;
 /// Jobs that may be replayed to improve the plan of one price, and in the end.
 const EFFORT: u64 = 12_000_000;
-const LAST_EFFORT: u64 = 60_000_000;
+const LAST_EFFORT: u64 = 25_000_000;
 const PASSES: u32 = 4;
 /// Starts drawn to learn how long they take, and the shares of them that a plan may count on.
 const SAMPLE: u32 = 1_000;
@@ -86,7 +94,18 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
                 report.sent - report.attained
             }
         };
-        let changes = best_changes(machine, rules, allowed, exact.is_some(), &missed);
+        let mut found = (u64::MAX, Vec::new());
+        for patience in PATIENCE {
+            let (too_many, changes) =
+                best_changes(machine, rules, patience, allowed, exact.is_some(), &missed);
+            if too_many < found.0 {
+                found = (too_many, changes);
+            }
+            if too_many == 0 {
+                break;
+            }
+        }
+        let changes = found.1;
         replay(rules.timetable(&changes))
     });
     let rank = |result: &Clairvoyant| {
@@ -100,20 +119,23 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
     results.min_by(better).unwrap_or_else(|| replay(Vec::new()))
 }
 
-/// Looks for the price of a miss at which as many miss as may, and returns the cheapest plan seen on the way.
+/// Looks for the price of a miss at which as many miss as may, and returns the cheapest plan seen on the way and how
+/// many requests too many miss with it.
 fn best_changes(
     machine: Machine<'_>,
     rules: Rules,
+    patience: f64,
     allowed: u64,
     exact: bool,
     missed: &dyn Fn(&Search<'_>) -> u64,
-) -> Vec<Change> {
-    let demand = Demand::new(machine.jobs, machine.slots);
+) -> (u64, Vec<Change>) {
+    let demand = Demand::new(machine.jobs, machine.slots, patience);
     let spacing = improve::spacing(machine.jobs);
     // The best so far: misses too many, replica-time, changes.
     let mut best: Option<(u64, i64, Vec<Change>)> = None;
     let (mut low, mut high): (Option<Price>, Option<Price>) = (None, None);
-    for _ in 0..PRICES {
+    let many = machine.jobs.len() > MANY_JOBS;
+    for _ in 0..if many { PRICES_FOR_MANY } else { PRICES } {
         let price = match (low, high) {
             (None, None) => FIRST_PRICE,
             (Some(low), None) => low * PRICE_FACTOR,
@@ -121,7 +143,7 @@ fn best_changes(
             (Some(low), Some(high)) => (low * high).sqrt(),
         };
         let mut search = Search::new(machine, rules, fluid::plan(&demand, rules, price), spacing);
-        for _ in 0..PASSES {
+        for _ in 0..if many { 0 } else { PASSES } {
             if !search.pass(Aim::Price(price), EFFORT) {
                 break;
             }
@@ -132,6 +154,9 @@ fn best_changes(
             best = Some((rank.0, rank.1, search.changes().to_vec()));
         }
         if misses > allowed {
+            if price > HIGHEST_PRICE {
+                break;
+            }
             low = Some(price);
         } else {
             high = Some(price);
@@ -140,13 +165,13 @@ fn best_changes(
             }
         }
     }
-    let Some((too_many, _, changes)) = best else { return Vec::new() };
+    let Some((too_many, _, changes)) = best else { return (u64::MAX, Vec::new()) };
     if too_many > 0 || !exact {
-        return changes;
+        return (too_many, changes);
     }
     let mut search = Search::new(machine, rules, changes, spacing);
     while search.pass(Aim::Within(allowed), LAST_EFFORT) {}
-    search.changes().to_vec()
+    (0, search.changes().to_vec())
 }
 
 /// The jobs' mean number per microsecond.
