@@ -90,7 +90,7 @@ function runChart(run) {
       [0, queue].map((n) => [svg("line", { class: n ? "grid" : "axis", x1: LEFT, x2: width - RIGHT, y1: q(n), y2: q(n) }),
         svg("text", { x: LEFT - 6, y: q(n) + 4, "text-anchor": "end" }, n >= 10000 ? `${Math.round(n / 1000)}k` : n)]),
       timeTicks(row.length_seconds, Math.max(3, width / 110)).map(([s, name]) => [svg("line", { class: "grid", x1: x(s), x2: x(s), y1: 8, y2: base }),
-        svg("text", { x: x(s), y: base + 15, "text-anchor": s ? "middle" : "start" }, name)]),
+        svg("text", { x: x(s), y: base + 15, "text-anchor": !s ? "start" : x(s) > width - 28 ? "end" : "middle" }, name)]),
       svg("path", { d: area(at, end, course.with_coming.map(([, mean]) => mean), x, y), fill: "var(--ready)", opacity: .16 }),
       svg("path", { d: area(at, end, course.ready.map(([, mean]) => mean), x, y), fill: "var(--ready)", opacity: .38 }),
       svg("g", { "clip-path": `url(#${clip})` },
