@@ -1,7 +1,5 @@
 //! The clairvoyant and the bound, against each other, against every timetable of a grid, and against a policy.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
-
 use std::time::Duration;
 
 use forewarm_core::{Bounds, Environment, Policy, QueueDepth, Requests, ScalerSpec};
@@ -27,7 +25,7 @@ fn world(cold_start_seconds: f64, slots: u32, percent: f64) -> World {
 }
 
 fn request(second: f64, output_tokens: u32) -> Request {
-    Request { arrival: Duration::from_secs_f64(second), input_tokens: 500, output_tokens }
+    Request { arrival: Duration::from_secs_f64(second), input_tokens: 500, output_tokens, cached_tokens: 0 }
 }
 
 /// Requests at random, with a crowd in the middle.

@@ -90,9 +90,9 @@ fn a_long_timeline_is_drawn_without_losing_a_peak() {
 /// A search over a policy whose outcome is a formula.
 #[test]
 fn a_search_finds_the_cheapest_that_attains_the_objective() {
-    let waiting = |spec: &ScalerSpec| match &spec.policy {
-        Policy::QueueDepth(policy) => policy.per_replica.get(),
-        _ => unreachable!("the spec has another policy"),
+    let waiting = |spec: &ScalerSpec| {
+        let Policy::QueueDepth(policy) = &spec.policy else { panic!("the spec has another policy") };
+        policy.per_replica.get()
     };
     let runs = AtomicUsize::new(0);
     let run = |spec: &ScalerSpec| {
