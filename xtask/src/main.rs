@@ -1,8 +1,11 @@
-//! The project's own commands: tests by tier, architecture checks, benchmarks.
+//! The project's own commands: tests by tier, architecture checks, benchmarks, fuzzing.
 
 mod architecture;
 mod bench;
 mod cargo;
+mod differential;
+mod fuzz;
+mod literals;
 mod tiers;
 
 use std::{io::Write, process::ExitCode};
@@ -23,6 +26,10 @@ enum Command {
     Test(tiers::TestArgs),
     /// Measures, beside a peer in the same run.
     Bench(bench::BenchArgs),
+    /// Feeds every parser what nobody thought of, a while for each target.
+    Fuzz(fuzz::FuzzArgs),
+    /// Decides random scenarios with the peers' own code and with ours, and compares. Needs Go.
+    Differential(differential::DifferentialArgs),
     /// Checks the invariants of ARCHITECTURE.md.
     Architecture,
 }
@@ -31,6 +38,8 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Test(args) => tiers::test(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Fuzz(args) => fuzz::fuzz(&args),
+        Command::Differential(args) => differential::differential(&args),
         Command::Architecture => architecture::check(),
     };
     match result {

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// How a quantity was written, and so how it is written again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     /// `500m`, `5`, `2k`.
     DecimalSi,
@@ -19,16 +19,50 @@ enum Format {
 }
 
 /// A fixed-point number with a suffix, in canonical form: the exponent is a multiple of three and as
-/// large as an integer mantissa allows. Serialises as its canonical string; reads strings and numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// large as an integer mantissa allows. Serialises as the API server stores it; reads strings and numbers.
+#[derive(Clone, Copy, Debug)]
 pub struct Quantity {
     mantissa: i128,
     exponent: i32,
     format: Format,
+    written: Option<Written>,
 }
 
-/// Exponents beyond this are surely typing errors, and their powers of ten leave `i128`.
-const MAX_EXPONENT: i32 = 30;
+/// A text that the API server keeps as it is, because its digits already are those of the canonical form:
+/// `2.125` is not turned into `2125m`, nor `2E3` into `2e3`.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    bytes: [u8; Self::LONGEST],
+    length: u8,
+}
+
+impl Written {
+    /// 18 digits, a sign, a point, and an exponent.
+    const LONGEST: usize = 31;
+
+    fn new(text: &str) -> Option<Self> {
+        let mut bytes = [0; Self::LONGEST];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        Some(Self { bytes, length: u8::try_from(text.len()).ok()? })
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
+
+// The value counts, not how it was written.
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        (self.mantissa, self.exponent, self.format) == (other.mantissa, other.exponent, other.format)
+    }
+}
+
+impl Eq for Quantity {}
+
+/// Exponents beyond this are surely typing errors, and their powers of ten leave `i128`. Counted in canonical form,
+/// so that what is read is also read as it is written.
+const MAX_EXPONENT: i32 = 36;
 /// The finest step: quantities are rounded away from zero to whole nano-units.
 const NANO: i32 = -9;
 /// Kubernetes keeps up to this many digits as a scaled `int64`; more go to arbitrary precision, whose
@@ -42,7 +76,7 @@ impl Quantity {
     }
 
     /// Nothing.
-    pub const ZERO: Self = Self { mantissa: 0, exponent: 0, format: Format::DecimalSi };
+    pub const ZERO: Self = Self { mantissa: 0, exponent: 0, format: Format::DecimalSi, written: None };
 
     /// The value in thousandths, rounded away from zero. Overflows as `Quantity.MilliValue` does: a
     /// scaled `int64` that does not fit gives the wrapped product, or 0 for unusual scales.
@@ -142,6 +176,7 @@ impl FromStr for Quantity {
         } else {
             mantissa = mantissa.checked_mul(1_i128 << exponent).ok_or_else(too_large)?;
         }
+        let written = is_kept(whole, fraction, base, exponent).then(|| Written::new(trimmed)).flatten();
         if scale.abs() > MAX_EXPONENT && mantissa != 0 {
             return Err(too_large());
         }
@@ -163,8 +198,32 @@ impl FromStr for Quantity {
         } else {
             format
         };
-        canonical(if negative { -mantissa } else { mantissa }, scale, format).ok_or_else(too_large)
+        let quantity =
+            canonical(if negative { -mantissa } else { mantissa }, scale, format).ok_or_else(too_large)?;
+        Ok(Self { written, ..quantity })
     }
+}
+
+/// Whether the API server keeps a text as it was written.
+fn is_kept(whole: &str, fraction: &str, base: i32, exponent: i32) -> bool {
+    let whole = whole.trim_start_matches('0');
+    let digits = whole.len() + fraction.len();
+    if base == 2 {
+        // Few enough digits for an int64, and an odd multiple of less than eight.
+        let precision = 14 - (exponent * 3 / 10) - digits as i32;
+        let odd = whole.parse::<i64>().is_ok_and(|value| value & 7 != 0);
+        return fraction.is_empty() && precision >= 0 && odd;
+    }
+    let Some(scale) = i32::try_from(fraction.len()).ok().and_then(|places| exponent.checked_sub(places))
+    else {
+        return false;
+    };
+    let ends_in_thousands = format!("{whole}{fraction}").ends_with("000");
+    !whole.is_empty()
+        && digits <= FAST_DIGITS as usize
+        && scale >= NANO
+        && scale % 3 == 0
+        && !ends_in_thousands
 }
 
 /// Base, exponent and format of a suffix.
@@ -201,7 +260,7 @@ fn canonical(mut mantissa: i128, mut exponent: i32, format: Format) -> Option<Qu
         return Some(Quantity::ZERO);
     }
     if format == Format::BinarySi {
-        return Some(Quantity { mantissa, exponent, format });
+        return Some(Quantity { mantissa, exponent, format, written: None });
     }
     while mantissa % 10 == 0 {
         mantissa /= 10;
@@ -211,7 +270,7 @@ fn canonical(mut mantissa: i128, mut exponent: i32, format: Format) -> Option<Qu
         mantissa = mantissa.checked_mul(10)?;
         exponent -= 1;
     }
-    Some(Quantity { mantissa, exponent, format })
+    (exponent <= MAX_EXPONENT).then_some(Quantity { mantissa, exponent, format, written: None })
 }
 
 /// `value / 10^places`, rounded away from zero.
@@ -229,6 +288,9 @@ fn pow10(exponent: i32) -> f64 {
 
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(written) = &self.written {
+            return f.write_str(written.as_str());
+        }
         match self.format {
             Format::BinarySi => {
                 // Below 1024 the suffix would make it less readable: written as a plain number.
@@ -335,14 +397,29 @@ mod tests {
             ("100n", "100n"),
             ("0.1n", "1n"),
             ("-2.5", "-2500m"),
-            ("+3", "3"),
             (".5", "500m"),
-            ("1.", "1"),
             ("0", "0"),
             ("1E", "1E"),
-            ("2E3", "2e3"),
+            ("10000000000000000000000000000000000", "10e33"),
+            ("100e34", "1e36"),
+            ("2E4", "20e3"),
+            ("2.000", "2"),
+            ("8Ki", "8Ki"),
         ] {
             assert_eq!(quantity(written).to_string(), canonical, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_canonical_but_for_its_looks_is_kept() {
+        for written in
+            ["2.125", "2.500", "-1.234567", "7E0", "2E3", "12e-3", "+3", "1.", "007", "+5Ki", "7Ki"]
+        {
+            assert_eq!(quantity(written).to_string(), written);
+        }
+        assert_eq!(quantity("2.500"), quantity("2.5"));
+        for (written, stored) in [("0.125", "125m"), ("1.25", "1250m"), ("+8Ki", "8Ki"), ("1.5Ki", "1536")] {
+            assert_eq!(quantity(written).to_string(), stored);
         }
     }
 
@@ -394,6 +471,7 @@ mod tests {
             "Ki",
             "1e999",
             "9999999999999999999999999999999999999999",
+            "10000000000000000000000000000000000000e30",
         ] {
             let error = text.parse::<Quantity>().expect_err(text).to_string();
             assert!(error.contains("is not a quantity"), "{text}: {error}");

@@ -135,6 +135,18 @@ fn a_tolerance_is_read_as_an_integer_times_a_power_of_ten() {
 }
 
 #[test]
+fn a_quantity_is_stored_as_written_where_only_its_looks_are_not_canonical() {
+    // 2.125 is 2125 thousandths with a point in it, and 7E0 is 7; 1.5 needs other digits: 1500m.
+    for (written, stored) in [("2.125", "2.125"), ("7E0", "7E0"), ("1.5", "1500m"), ("2.000", "2")] {
+        let defaulted =
+            serde_json::to_value(spec(pods_metric(written), json!({})).defaulted()).expect("JSON");
+        assert_eq!(defaulted["metrics"][0]["pods"]["target"]["averageValue"], stored);
+    }
+    // 4250/2125 = 2, exactly two for each.
+    assert_eq!(Hpa::new(spec(pods_metric("2.125"), json!({})), 2).even(0, 4250), 4);
+}
+
+#[test]
 fn a_recent_removal_raises_the_allowance_for_adding() {
     // The policy's period starts from 6 - 0 + 1 = 7, so up to 9 are allowed and 8 is the maximum.
     let seed = json!({"maxReplicas": 8, "behavior": {

@@ -23,6 +23,22 @@ mod sse;
 mod upstream;
 mod wait;
 
+/// What reads the bytes of strangers, for the fuzz targets only.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// The model that a request's body names.
+    pub fn model(body: &[u8]) -> Option<String> {
+        crate::route::model(body)
+    }
+
+    /// Events ended, done, and between events, after a stream that comes in these pieces.
+    pub fn watch<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (u64, bool, bool) {
+        let mut watch = crate::sse::Watch::default();
+        let events = pieces.map(|piece| watch.see(piece)).sum();
+        (events, watch.is_done(), watch.is_between_events())
+    }
+}
+
 pub use config::{ControlToken, GatewayConfig, GatewayError};
 pub use registry::{GatewayHandle, UnknownScaler};
 pub use remote::{RemoteError, RemoteGateway};

@@ -297,7 +297,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn join(path: &str, name: impl Display) -> String {
+pub(crate) fn join(path: &str, name: impl Display) -> String {
     if path.is_empty() { name.to_string() } else { format!("{path}.{name}") }
 }
 

@@ -30,7 +30,7 @@ pub fn read_policy(file_name: &str, text: &str) -> Result<Vec<ScalerSpec>, Probl
     for document in documents.iter().flat_map(items) {
         match document.at(&["kind"]).and_then(Node::text) {
             Some(scaler::KIND) => {
-                policies.extend(scaler::read_one(document, &out).map(|scaler| scaler.spec));
+                policies.extend(scaler::read_one(document, "", &out).map(|scaler| scaler.spec));
             }
             Some(kind) => {
                 out.set_foreign(true);

@@ -16,46 +16,67 @@ const DURATION: InvalidQuantity = InvalidQuantity { wanted: "a duration such as 
 const BYTES: InvalidQuantity = InvalidQuantity { wanted: "a size in bytes such as `256Mi` or `1G`" };
 const QUANTITY: InvalidQuantity = InvalidQuantity { wanted: "a quantity such as `5`, `500m` or `1Ki`" };
 
-/// A Go duration (`time.ParseDuration`, without a sign): numbers with a unit of `ns us ms s m h`, or `0`.
+/// Longest duration, as Go's: 292 years. Far from where a `Duration` overflows, so that it can be added to.
+const MAX_DURATION_NANOS: u128 = i64::MAX as u128;
+
+/// A Go duration (`time.ParseDuration`, without a sign): numbers with a unit of `ns us ms s m h`, or `0`. Digits below
+/// a nanosecond are cut off.
 ///
 /// # Errors
-/// When the text is none, or more than a `Duration` holds.
+/// When the text is none, or it is longer than 292 years.
 pub fn duration(text: &str) -> Result<Duration, InvalidQuantity> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    if rest.is_empty() {
+    if text.is_empty() {
         return Err(DURATION);
     }
+    let mut nanos: u128 = 0;
+    let mut rest = text;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(DURATION)?;
         let (number, behind) = rest.split_at(digits);
         let unit_end = behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len());
         let (unit, behind) = behind.split_at(unit_end);
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(DURATION),
-        };
-        let number: f64 = number.parse().map_err(|_| DURATION)?;
-        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| DURATION)?;
-        total = total.checked_add(part).ok_or(DURATION)?;
+        nanos += part_nanos(number, unit).ok_or(DURATION)?;
+        if nanos > MAX_DURATION_NANOS {
+            return Err(DURATION);
+        }
         rest = behind;
     }
-    Ok(total)
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| DURATION)
+}
+
+/// One number with its unit, in nanoseconds.
+fn part_nanos(number: &str, unit: &str) -> Option<u128> {
+    let mut place: u128 = match unit {
+        "ns" => 1,
+        "us" | "µs" | "μs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
+    let mut nanos = u128::from(whole) * place;
+    for digit in fraction.bytes() {
+        place /= 10;
+        nanos += u128::from(digit - b'0') * place;
+    }
+    Some(nanos)
 }
 
 /// A duration in the form that [`duration`] reads: `1h30m`, `240s`, `1.5s`.
 pub fn write_duration(span: Duration) -> String {
     let whole = span.as_secs();
     if span.subsec_nanos() != 0 {
-        return format!("{}s", span.as_secs_f64());
+        let exact = format!("{whole}.{:09}", span.subsec_nanos());
+        return format!("{}s", exact.trim_end_matches('0'));
     }
     let (hours, minutes, seconds) = (whole / 3600, whole % 3600 / 60, whole % 60);
     // People write `240s` and `90s`, but not `5400s`.
@@ -103,7 +124,7 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_reads_them() {
-        let cases: [(&str, Option<f64>); 14] = [
+        let cases: [(&str, Option<f64>); 19] = [
             ("240s", Some(240.0)),
             ("5m", Some(300.0)),
             ("1h30m", Some(5400.0)),
@@ -117,6 +138,11 @@ mod tests {
             ("-5m", None),
             ("5d", None),
             ("m", None),
+            (".5s", Some(0.5)),
+            (".s", None),
+            ("1.2.3s", None),
+            ("2562047h", Some(9_223_369_200.0)),
+            ("2562048h", None),
             ("99999999999999999999999h", None),
         ];
         for (text, seconds) in cases {
@@ -156,8 +182,10 @@ mod tests {
             let span = Duration::from_secs(seconds);
             assert_eq!(duration(&write_duration(span)), Ok(span), "{}", write_duration(span));
         }
-        let span = Duration::from_millis(1500);
-        assert_eq!(duration(&write_duration(span)), Ok(span));
+        for nanos in [1, 1_500_000_000, 100_000_000, 9_223_372_036_854_775_807] {
+            let span = Duration::from_nanos(nanos);
+            assert_eq!(duration(&write_duration(span)), Ok(span), "{}", write_duration(span));
+        }
         for size in [0, 1, 1023, 1024, 268_435_456, 1 << 40] {
             assert_eq!(bytes(&write_bytes(size)), Ok(size));
         }

@@ -23,7 +23,12 @@ fn hostile_texts_are_refused_with_a_reason() {
         text
     };
     let block = (0..10_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>();
+    // Each anchor keeps what is in it: ten thousand nodes, sixty times.
+    let anchors = (0..60).map(|depth| format!("&a{depth} [")).collect::<String>()
+        + &"x, ".repeat(10_000)
+        + &"]".repeat(60);
     let cases = [
+        ("anchors in anchors", anchors, "nodes"),
         ("alias bomb", laughs, "aliases expanded"),
         ("chain of aliases", chain, "deeper than"),
         ("deep flow lists", "[".repeat(10_000), ""),
@@ -46,6 +51,18 @@ fn hostile_texts_are_refused_with_a_reason() {
         assert!(error.to_string().contains(message), "{name}: {error}");
         assert!(read_scalers("f", &text).is_err(), "{name}");
     }
+}
+
+#[test]
+fn as_many_keys_as_may_be_are_read_one_by_one() {
+    // Half of the nodes are keys. What compares each with each would be noticed here.
+    let keys: String = (0..140_000).map(|index| format!("k{index}: x\n")).collect();
+    let documents = parse(&keys).expect("yaml");
+    assert_eq!(documents[0].entries().len(), 140_000);
+    assert!(parse(&format!("{keys}k0: again\n")).is_err());
+    let scaler = format!("apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\n{keys}");
+    let problems = read_scalers("f", &scaler).expect_err("unknown fields");
+    assert!(problems.list.len() > 140_000);
 }
 
 #[test]

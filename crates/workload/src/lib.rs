@@ -13,7 +13,7 @@ mod transform;
 use std::time::Duration;
 
 pub use prometheus::{RateError, RateSpec};
-pub use read::{ReadError, RowProblem, read_trace};
+pub use read::{ReadError, RowProblem, read_trace, read_trace_from};
 pub use servegen::{
     SIMPLE_ENGINE_INPUT_TOKENS_PER_SECOND, SIMPLE_ENGINE_SECONDS_PER_OUTPUT_TOKEN, ServeGen, ServeGenError,
     ServeGenSpec,

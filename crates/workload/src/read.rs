@@ -4,7 +4,8 @@
 //! an error that names line, column, value and what would be right; nothing is guessed.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    fs::File,
+    io::{BufRead, BufReader, Cursor, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -120,8 +121,17 @@ struct Columns {
 /// # Errors
 /// When it cannot be read, is in no known format, has bad rows, or none.
 pub fn read_trace(path: &Path) -> Result<Workload, ReadError> {
+    let file = File::open(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+    read_trace_from(path, file)
+}
+
+/// Reads a whole trace from what is not a file, or not one yet; `path` is its name in errors.
+///
+/// # Errors
+/// As [`read_trace`].
+pub fn read_trace_from(path: &Path, source: impl Read) -> Result<Workload, ReadError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
-    let mut lines = BufReader::new(open(path).map_err(io)?);
+    let mut lines = BufReader::new(decompressed(source).map_err(io)?);
     let mut line = String::new();
     read_line(&mut lines, &mut line).map_err(io)?;
     let unknown = || ReadError::UnknownFormat { path: path.to_owned(), first_line: shorten(&line) };
@@ -197,15 +207,16 @@ fn workload(rows: Vec<Row>, first: f64) -> Workload {
     Workload { requests, notes }
 }
 
-pub(crate) fn open(path: &Path) -> std::io::Result<Box<dyn Read>> {
-    let mut file = std::fs::File::open(path)?;
-    let mut magic = [0; 4];
-    let count = file.read(&mut magic)?;
-    std::io::Seek::rewind(&mut file)?;
-    Ok(match &magic[..count] {
-        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(file)?),
-        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(file)),
-        _ => Box::new(file),
+/// The bytes of a trace, decompressed where its first bytes say so.
+pub(crate) fn decompressed<'r>(mut source: impl Read + 'r) -> std::io::Result<Box<dyn Read + 'r>> {
+    let mut magic = Vec::new();
+    source.by_ref().take(4).read_to_end(&mut magic)?;
+    let kind = <[u8; 4]>::try_from(magic.as_slice()).unwrap_or_default();
+    let whole = Cursor::new(magic).chain(source);
+    Ok(match kind {
+        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(whole)?),
+        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(whole)),
+        _ => Box::new(whole),
     })
 }
 

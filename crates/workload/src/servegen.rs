@@ -9,7 +9,9 @@ mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -116,6 +118,16 @@ impl ServeGen {
     /// # Errors
     /// When a table cannot be used, a number is out of range, or there is no load in that time.
     pub fn open(spec: &ServeGenSpec) -> Result<Self, ServeGenError> {
+        let file =
+            |path: &Path| File::open(path).map_err(|source| ReadError::Io { path: path.to_owned(), source });
+        Self::read(spec, file(&spec.rates)?, file(&spec.tokens)?)
+    }
+
+    /// As [`open`](Self::open), from tables that are not files; the paths of `spec` are their names in errors.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn read(spec: &ServeGenSpec, rates: impl Read, tokens: impl Read) -> Result<Self, ServeGenError> {
         let positive = |name, found: f64, most: f64| {
             let wanted = || format!("a number above 0, {most:.2} at most");
             let good = found > 0.0 && found <= most;
@@ -123,8 +135,8 @@ impl ServeGen {
         };
         let replicas = positive("replicas", spec.replicas, MOST)?;
         let slots = positive("slots", f64::from(spec.slots), MOST)?;
-        let mut windows = table::read_counts(&spec.rates)?;
-        let lengths = TokenTable::read(&spec.tokens)?;
+        let mut windows = table::read_counts(&spec.rates, rates)?;
+        let lengths = TokenTable::read(&spec.tokens, tokens)?;
         let table_days = windows.last_key_value().map_or(0.0, |(&last, _)| in_days(last + 1));
         if !(0.0..table_days).contains(&spec.from_day) {
             let wanted = format!("0 to below {table_days:.2}, where the table ends");

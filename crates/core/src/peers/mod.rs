@@ -8,6 +8,7 @@ pub(crate) mod any_number;
 pub mod dynamo;
 pub(crate) mod go_arith;
 mod go_duration;
+mod go_float;
 pub mod hpa;
 pub mod keda;
 pub mod kpa;

@@ -18,9 +18,9 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
     // 0 is Knative's word for no limit.
     let max = take(ledger, &["max-scale", "maxScale"]).filter(|max| max.node.integer() != Some(0));
     if max.is_none() {
-        ledger.assume("spec.replicas.max", format!("Knative has no limit here; {ASSUMED_MAX} is a guess"));
+        ledger.assume("spec.replicas.max", "Knative has no limit here; this one is a guess");
     }
-    let max = bound(max, Some(ASSUMED_MAX), "max-scale", out);
+    let max = bound(max, Some(ASSUMED_MAX.max(min.unwrap_or_default())), "max-scale", out);
     let metric = take(ledger, &["metric"]);
     let by_concurrency =
         metric.and_then(|metric| metric.node.text()).is_none_or(|metric| metric == "concurrency");

@@ -1,5 +1,7 @@
 //! Keeps account of every field of a manifest, so that none is dropped without a word.
 
+use std::collections::BTreeSet;
+
 use super::Note;
 use crate::{lint::world::Loc, yaml::Value};
 
@@ -62,23 +64,28 @@ impl<'a> Ledger<'a> {
 
     /// Everything carried, dropped and assumed; every field of the manifest is in one of the first two.
     pub(super) fn finish(mut self, to: &str) -> (Vec<String>, Vec<Note>, Vec<Note>) {
-        for leaf in leaves(&self.root) {
-            let covers = |path: &str| {
-                leaf.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-            };
-            let known = self.carried.iter().any(|path| covers(path))
-                || self.dropped.iter().any(|note| covers(&note.path));
-            if !known {
-                self.dropped.push(Note { path: leaf, why: format!("{to} has no such field") });
-            }
-        }
+        let leaves: BTreeSet<String> = leaves(&self.root).into_iter().collect();
+        let accounted: BTreeSet<&str> = (self.carried.iter().map(String::as_str))
+            .chain(self.dropped.iter().map(|note| note.path.as_str()))
+            .collect();
+        let why = format!("{to} has no such field");
+        let forgotten = leaves.iter().filter(|leaf| !within(leaf).any(|path| accounted.contains(path)));
+        let forgotten: Vec<_> = forgotten.map(|leaf| Note { path: leaf.clone(), why: why.clone() }).collect();
+        self.dropped.extend(forgotten);
         self.dropped.sort_by(|a, b| a.path.cmp(&b.path));
         self.carried.sort();
         self.carried.dedup();
-        let leaves = leaves(&self.root);
-        self.carried.retain(|path| leaves.iter().any(|leaf| leaf.starts_with(path)));
+        // Only what the manifest has can have been carried.
+        self.carried
+            .retain(|path| leaves.range(path.clone()..).next().is_some_and(|leaf| leaf.starts_with(path)));
         (self.carried, self.dropped, self.assumed)
     }
+}
+
+/// The path, and those of everything that it is in.
+fn within(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices(['.', '[']).map(|(at, _)| at);
+    ends.chain([path.len()]).map(|end| &path[..end])
 }
 
 /// The paths of everything below `loc` that holds no further fields.

@@ -1,5 +1,7 @@
 //! Applies the fixes that are safe to do by machine, leaving everything else as it is, comments included.
 
+use std::collections::BTreeSet;
+
 use super::{Edit, Finding};
 
 /// The text with the edits of all findings about `file` applied, and how many findings that settles.
@@ -13,20 +15,22 @@ pub fn apply_fixes(file: &str, text: &str, findings: &[Finding]) -> (String, usi
         .filter(|edits| !edits.is_empty())
         .collect();
     groups.sort();
-    let mut chosen: Vec<&Edit> = Vec::new();
+    let mut chosen: BTreeSet<&Edit> = BTreeSet::new();
     let mut settled = 0;
     for group in groups {
         let free = group.iter().all(|edit| {
-            text.get(edit.start..edit.end).is_some() && chosen.iter().all(|other| !overlap(edit, other))
+            // None of those chosen overlap: only the neighbours can.
+            let before = chosen.range::<Edit, _>(..edit).next_back();
+            let mut near = before.into_iter().chain(chosen.range::<Edit, _>(edit..).next());
+            text.get(edit.start..edit.end).is_some() && near.all(|other| !overlap(edit, other))
         });
-        if free || group.iter().all(|edit| chosen.contains(&edit)) {
+        if free || group.iter().all(|edit| chosen.contains(edit)) {
             settled += 1;
         }
         if free {
             chosen.extend(group);
         }
     }
-    chosen.sort();
     let mut fixed = String::with_capacity(text.len());
     let mut done = 0;
     for edit in chosen {

@@ -6,6 +6,7 @@
 mod finding;
 mod fix;
 mod known_fields;
+mod lines;
 mod registry;
 mod render;
 mod rules;

@@ -1,17 +1,24 @@
 //! Findings for people, scripts and code-scanning services.
 
+use std::collections::BTreeMap;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Patch, Renderer, Snippet};
 use serde_json::{Value, json};
 
-use super::{Finding, Severity, Source, registry::codes};
+use super::{Finding, Severity, Source, lines::Lines, registry::codes};
 
 /// Lines of a source shown at most around a finding are the renderer's; its colours only on request.
 pub fn to_text(findings: &[Finding], sources: &[Source], styled: bool) -> String {
     let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
+    let lines: BTreeMap<&str, (&str, Lines<'_>)> = sources
+        .iter()
+        .map(|source| (source.name.as_str(), (source.text.as_str(), Lines::of(&source.text))))
+        .collect();
+    let nothing = ("", Lines::of(""));
     let mut text = String::new();
     for finding in findings {
-        let source = sources.iter().find(|source| source.name == finding.file);
-        text += &renderer.render(&report(finding, source.map_or("", |source| source.text.as_str())));
+        let (source, lines) = lines.get(finding.file.as_str()).unwrap_or(&nothing);
+        text += &renderer.render(&report(finding, source, lines));
         text += "\n\n";
     }
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
@@ -21,7 +28,7 @@ pub fn to_text(findings: &[Finding], sources: &[Source], styled: bool) -> String
     text
 }
 
-fn report<'a>(finding: &'a Finding, text: &'a str) -> Vec<Group<'a>> {
+fn report<'a>(finding: &'a Finding, text: &'a str, lines: &Lines<'a>) -> Vec<Group<'a>> {
     let level = match finding.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -29,9 +36,12 @@ fn report<'a>(finding: &'a Finding, text: &'a str) -> Vec<Group<'a>> {
     };
     let (start, end) = first_line(finding, text);
     let label = if finding.path.is_empty() { "here" } else { &finding.path };
-    let snippet = Snippet::source(text)
+    // The lines that matter, not the whole text: a renderer reads all that it is given.
+    let (offset, line, shown) = lines.around(start, end);
+    let snippet = Snippet::source(shown)
+        .line_start(line)
         .path(&finding.file)
-        .annotation(AnnotationKind::Primary.span(start..end).label(label));
+        .annotation(AnnotationKind::Primary.span(start - offset..end - offset).label(label));
     let title = level.primary_title(&finding.message).id(finding.code);
     let mut groups = vec![title.element(snippet)];
     if let Some(fix) = &finding.fix {
@@ -39,9 +49,13 @@ fn report<'a>(finding: &'a Finding, text: &'a str) -> Vec<Group<'a>> {
             groups[0] = std::mem::replace(&mut groups[0], Group::with_title(Level::HELP.secondary_title("")))
                 .element(Level::HELP.message(&fix.text));
         } else {
-            let mut patched = Snippet::source(text).path(&finding.file);
+            let first = fix.edits.iter().map(|edit| edit.start).min().unwrap_or_default();
+            let last = fix.edits.iter().map(|edit| edit.end).max().unwrap_or_default();
+            let (offset, line, shown) = lines.around(first, last);
+            let mut patched = Snippet::source(shown).line_start(line).path(&finding.file);
             for edit in &fix.edits {
-                patched = patched.patch(Patch::new(edit.start..edit.end, &edit.replacement));
+                patched =
+                    patched.patch(Patch::new(edit.start - offset..edit.end - offset, &edit.replacement));
             }
             groups.push(Level::HELP.secondary_title(&fix.text).element(patched));
         }

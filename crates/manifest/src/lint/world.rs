@@ -1,6 +1,6 @@
 //! Every manifest of a run, and what it is, told by its content.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::ColdStartSpec;
 
@@ -76,7 +76,7 @@ pub(crate) struct Manifest<'a> {
 }
 
 /// What is scaled: enough to tell whether two autoscalers mean the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TargetRef {
     pub(crate) namespace: String,
     pub(crate) kind: String,
@@ -209,13 +209,20 @@ pub(crate) fn prometheus_triggers<'a>(manifest: &Manifest<'a>) -> Vec<Loc<'a>> {
 /// Every manifest of a run.
 pub(crate) struct World<'a> {
     pub(crate) manifests: Vec<Manifest<'a>>,
+    /// Which of them scale a target, in their order.
+    autoscalers: BTreeMap<TargetRef, Vec<usize>>,
 }
 
 impl<'a> World<'a> {
     pub(crate) fn of(documents: &'a [(&'a Source, Node)]) -> Self {
-        let mut world = Self { manifests: Vec::new() };
+        let mut world = Self { manifests: Vec::new(), autoscalers: BTreeMap::new() };
         for (source, node) in documents {
             world.add(source, Loc { node, path: String::new() });
+        }
+        for (index, manifest) in world.manifests.iter().enumerate() {
+            if let Some(target) = manifest.target() {
+                world.autoscalers.entry(target).or_default().push(index);
+            }
         }
         world
     }
@@ -235,18 +242,19 @@ impl<'a> World<'a> {
         self.manifests.iter().filter(move |manifest| manifest.kind == kind)
     }
 
-    /// What scales a workload by its identity.
+    /// What scales a workload by its identity, in the order of the manifests.
     pub(crate) fn autoscalers_of(&self, identity: &TargetRef) -> impl Iterator<Item = &Manifest<'a>> {
-        self.manifests.iter().filter(move |manifest| manifest.target().as_ref() == Some(identity))
+        self.autoscalers.get(identity).into_iter().flatten().filter_map(|&index| self.manifests.get(index))
     }
 
     /// How long a start of this autoscaler's target takes: what an `InferenceScaler` for the same target
     /// says, else the usual.
     pub(crate) fn cold_start(&self, manifest: &Manifest<'a>) -> Duration {
         let target = manifest.target();
-        let said = self
-            .of_kind(Kind::InferenceScaler)
-            .filter(|scaler| target.is_some() && scaler.target() == target)
+        let said = target
+            .iter()
+            .flat_map(|target| self.autoscalers_of(target))
+            .filter(|scaler| scaler.kind == Kind::InferenceScaler)
             .find_map(|scaler| scaler.root.text(&["spec", "coldStart", "expected"]))
             .and_then(|text| crate::quantity::duration(text).ok());
         said.unwrap_or_else(|| ColdStartSpec::default().expected)

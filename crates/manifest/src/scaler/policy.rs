@@ -69,7 +69,7 @@ fn pre_warm(at: &Cursor<'_>) -> Option<PreWarm> {
 }
 
 fn requests(at: &Cursor<'_>) -> Option<Requests> {
-    at.number(0.0, f64::INFINITY).and_then(|value| Requests::new(value).ok())
+    at.positive_quantity().and_then(|value| Requests::new(value.approximate()).ok())
 }
 
 /// `behavior` of `autoscaling/v2`; what it does not say is as in `default`.

@@ -12,7 +12,7 @@ use super::{
     target,
 };
 use crate::{
-    cursor::{Cursor, Fields},
+    cursor::{Cursor, Fields, join},
     problem::{Collector, Problems},
     yaml::{self, Node},
 };
@@ -29,10 +29,11 @@ pub(crate) const MAX_REPLICAS: u32 = 10_000;
 pub fn read_scalers(file_name: &str, text: &str) -> Result<Vec<CheckedScaler>, Problems> {
     let documents = yaml::parse(text).map_err(|error| Problems::of_yaml(file_name, error))?;
     let out = Collector::default();
-    if documents.is_empty() {
+    let listed = documents.iter().flat_map(|document| listed(document, String::new()));
+    let read: Vec<_> = listed.map(|(document, path)| (document, read_one(document, &path, &out))).collect();
+    if read.is_empty() {
         out.add("", yaml::Span::default(), "no document", format!("one or more of kind {KIND}"));
     }
-    let read: Vec<_> = documents.iter().map(|document| (document, read_one(document, &out))).collect();
     check_together(&read, &out);
     out.finish(file_name, read.into_iter().filter_map(|(_, scaler)| scaler).collect())
 }
@@ -59,9 +60,21 @@ fn check_together(read: &[(&Node, Option<CheckedScaler>)], out: &Collector) {
     }
 }
 
-/// The scaler of one document.
-pub(crate) fn read_one(document: &Node, out: &Collector) -> Option<CheckedScaler> {
-    let fields = Cursor::new(document, "", out).fields()?;
+/// A document, or the items of a `List` with their paths, as `kubectl get` writes several.
+fn listed(document: &Node, path: String) -> Vec<(&Node, String)> {
+    match document.get("kind").and_then(Node::text) {
+        Some("List") => {
+            let items = document.get("items").map(Node::items).unwrap_or_default();
+            let item = |(index, item)| listed(item, join(&path, format!("items[{index}]")));
+            items.iter().enumerate().flat_map(item).collect()
+        }
+        Some(_) | None => vec![(document, path)],
+    }
+}
+
+/// The scaler of one document, or of the item of a list at `path`.
+pub(crate) fn read_one(document: &Node, path: &str, out: &Collector) -> Option<CheckedScaler> {
+    let fields = Cursor::new(document, path, out).fields()?;
     let version = fields.require("apiVersion", API_VERSION);
     if let Some(version) = version.filter(|version| version.node.text() != Some(API_VERSION)) {
         version.wanted(API_VERSION);

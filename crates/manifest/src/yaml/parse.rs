@@ -1,6 +1,6 @@
 //! From text to trees, one for each document.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span as ParserSpan};
 
@@ -83,7 +83,7 @@ struct Open {
 
 enum OpenKind {
     Seq(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<(String, Span)>, merges: Vec<Node> },
+    Map { entries: Vec<Entry>, names: HashSet<String>, key: Option<(String, Span)>, merges: Vec<Node> },
 }
 
 #[derive(Default)]
@@ -104,7 +104,12 @@ impl Builder {
             }
             Event::SequenceStart(_, anchor, _) => self.start(span, anchor, OpenKind::Seq(Vec::new())),
             Event::MappingStart(_, anchor, _) => {
-                let kind = OpenKind::Map { entries: Vec::new(), key: None, merges: Vec::new() };
+                let kind = OpenKind::Map {
+                    entries: Vec::new(),
+                    names: HashSet::new(),
+                    key: None,
+                    merges: Vec::new(),
+                };
                 self.start(span, anchor, kind)
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(),
@@ -152,10 +157,10 @@ impl Builder {
                 span.end = items.last().map_or(span.end, |item| item.span.end.max(span.end));
                 Value::Seq(items)
             }
-            OpenKind::Map { mut entries, merges, .. } => {
+            OpenKind::Map { mut entries, mut names, merges, .. } => {
                 span.end = entries.last().map_or(span.end, |entry| entry.value.span.end.max(span.end));
                 for merge in merges {
-                    merge_into(&mut entries, merge)?;
+                    merge_into(&mut entries, &mut names, merge)?;
                 }
                 Value::Map(entries)
             }
@@ -167,6 +172,8 @@ impl Builder {
     fn finished(&mut self, built: Built, anchor: usize) -> Result<(), YamlError> {
         self.count(1, built.node.span)?;
         if anchor != 0 {
+            // The copy that aliases are made of: anchors within anchors are a bomb without any alias.
+            self.count(built.nodes, built.node.span)?;
             self.anchors.insert(anchor, built.clone());
         }
         self.placed(built)
@@ -191,11 +198,11 @@ impl Builder {
         open.depth = open.depth.max(built.depth + 1);
         match &mut open.kind {
             OpenKind::Seq(items) => items.push(built.node),
-            OpenKind::Map { entries, key, merges } => match key.take() {
+            OpenKind::Map { entries, names, key, merges } => match key.take() {
                 None => *key = Some(key_of(built.node)?),
                 Some((name, _)) if name == MERGE_KEY => merges.push(built.node),
                 Some((name, key_span)) => {
-                    if entries.iter().any(|entry| entry.key == name) {
+                    if !names.insert(name.clone()) {
                         return Err(YamlError::new(key_span, format!("the key `{name}` stands here twice")));
                     }
                     entries.push(Entry { key: name, key_span, value: built.node });
@@ -215,18 +222,18 @@ fn key_of(node: Node) -> Result<(String, Span), YamlError> {
 }
 
 /// `<<`: the mapping's own keys win, then those of the first merged mapping.
-fn merge_into(entries: &mut Vec<Entry>, merged: Node) -> Result<(), YamlError> {
+fn merge_into(entries: &mut Vec<Entry>, names: &mut HashSet<String>, merged: Node) -> Result<(), YamlError> {
     let span = merged.span;
     match merged.value {
         Value::Map(others) => {
             for other in others {
-                if entries.iter().all(|entry| entry.key != other.key) {
+                if names.insert(other.key.clone()) {
                     entries.push(other);
                 }
             }
             Ok(())
         }
-        Value::Seq(items) => items.into_iter().try_for_each(|item| merge_into(entries, item)),
+        Value::Seq(items) => items.into_iter().try_for_each(|item| merge_into(entries, names, item)),
         Value::Scalar(_) => Err(YamlError::new(span, "`<<` merges a mapping or a list of mappings")),
     }
 }

@@ -14,7 +14,7 @@ use forewarm_control::{
 };
 use forewarm_core::{Missing, Signal};
 use futures_util::future::{BoxFuture, FutureExt};
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 
 pub use self::auth::{Auth, Secret};
 use crate::http::{self, BodyError};
@@ -95,16 +95,39 @@ impl PrometheusSource {
             )),
             BodyError::Broken(cause) => failed(cause),
         })?;
-        let samples = answer::samples(status, &body).map_err(|error| failed(error.to_string()))?;
-        answer::signal(samples, &self.query, |timestamp| self.age(timestamp))
-    }
-
-    /// Age of a sample in modelled time. The server's clock may be ahead of ours: that is no age.
-    fn age(&self, timestamp_seconds: f64) -> Duration {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Duration::try_from_secs_f64(now.as_secs_f64() - timestamp_seconds)
-            .unwrap_or_default()
-            .mul_f64(self.speed)
+        read(status, &body, &self.query, |timestamp| age(now, timestamp, self.speed))
+    }
+}
+
+/// What an answer means; `age` is that of a sample with a timestamp.
+fn read(
+    status: StatusCode,
+    body: &[u8],
+    query: &PrometheusQuery,
+    age: impl Fn(f64) -> Duration,
+) -> Result<Signal, Missing> {
+    let samples = answer::samples(status, body).map_err(|error| Missing::Failed(error.to_string()))?;
+    answer::signal(samples, query, age)
+}
+
+/// Age in modelled time of a sample, by a server whose clock may be ahead of ours: that is no age. A
+/// timestamp of before the clocks is as old as can still be added to.
+fn age(now: Duration, timestamp_seconds: f64, speed: f64) -> Duration {
+    const OLDEST: Duration = Duration::from_secs(u32::MAX as u64);
+    let seconds = (now.as_secs_f64() - timestamp_seconds) * speed;
+    Duration::try_from_secs_f64(seconds.max(0.0)).map_or(OLDEST, |age| age.min(OLDEST))
+}
+
+/// What reads the bytes of strangers, for the fuzz targets only.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::*;
+
+    /// What an answer with this status means to a query, in time that runs so fast.
+    pub fn answer(status: u16, body: &[u8], query: &PrometheusQuery, speed: f64) -> Result<Signal, Missing> {
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        read(status, body, query, |timestamp| age(Duration::from_secs(1 << 30), timestamp, speed))
     }
 }
 

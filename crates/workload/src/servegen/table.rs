@@ -1,7 +1,11 @@
 //! The two tables of `ServeGen` statistics: how many requests a client sent in each ten minutes, and how long
 //! they were in each six hours.
 
-use std::{collections::BTreeMap, io::BufReader, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::{BufReader, Read},
+    path::Path,
+};
 
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Exp1, Gamma, Weibull};
@@ -9,7 +13,7 @@ use rand_distr::{Distribution, Exp1, Gamma, Weibull};
 use super::ServeGenError;
 use crate::{
     quantile::QuantileLaw,
-    read::{MAX_LISTED, ReadError, RowProblem, open, read_line, shorten},
+    read::{MAX_LISTED, ReadError, RowProblem, decompressed, read_line, shorten},
 };
 
 /// Length of a window of counts, in seconds.
@@ -75,9 +79,9 @@ impl TokenTable {
         self.0.contains_key(&client)
     }
 
-    pub(super) fn read(path: &Path) -> Result<Self, ServeGenError> {
+    pub(super) fn read(path: &Path, source: impl Read) -> Result<Self, ServeGenError> {
         let mut table = Self::default();
-        read_table(path, |row| {
+        read_table(path, source, |row| {
             let client = row.whole("client")?;
             let start = row.whole("t_s")?;
             let lengths = Lengths { input: row.law(&INPUT)?, output: row.law(&OUTPUT)? };
@@ -89,9 +93,12 @@ impl TokenTable {
 }
 
 /// Counts by window, in order.
-pub(super) fn read_counts(path: &Path) -> Result<BTreeMap<u32, Vec<Count>>, ServeGenError> {
+pub(super) fn read_counts(
+    path: &Path,
+    source: impl Read,
+) -> Result<BTreeMap<u32, Vec<Count>>, ServeGenError> {
     let mut windows: BTreeMap<u32, Vec<Count>> = BTreeMap::new();
-    read_table(path, |row| {
+    read_table(path, source, |row| {
         let window = row.whole("t_s")? / WINDOW_SECONDS;
         let gaps = match row.text("iat_dist")? {
             "" => Gaps::Exponential,
@@ -186,10 +193,11 @@ enum TableProblem {
 
 fn read_table(
     path: &Path,
+    source: impl Read,
     mut take: impl FnMut(&Row<'_>) -> Result<(), TableProblem>,
 ) -> Result<(), ServeGenError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
-    let mut lines = BufReader::new(open(path).map_err(io)?);
+    let mut lines = BufReader::new(decompressed(source).map_err(io)?);
     let mut line = String::new();
     read_line(&mut lines, &mut line).map_err(io)?;
     let names: Vec<String> = line.trim_end().split(',').map(|name| name.trim().to_owned()).collect();

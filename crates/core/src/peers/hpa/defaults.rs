@@ -20,7 +20,7 @@ const SCALE_DOWN_POLICIES: [ScalingPolicy; 1] =
 
 impl HpaSpec {
     /// The specification as the API server stores it: with defaults, and quantities in canonical form
-    /// (which [`Quantity`](crate::quantity::Quantity) always is). Doing it twice changes nothing.
+    /// (as [`Quantity`](crate::quantity::Quantity) writes them). Doing it twice changes nothing.
     #[must_use]
     pub fn defaulted(&self) -> HpaSpec {
         HpaSpec {

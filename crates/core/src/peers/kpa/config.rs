@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::decider::{DeciderSpec, ScalingMetric};
-use crate::peers::go_duration;
+use crate::peers::{go_duration, go_float};
 
 const SECOND: i64 = 1_000_000_000;
 /// The smallest target of any metric (`TargetMin`).
@@ -72,7 +72,7 @@ impl Entries<'_> {
     }
 
     fn float(&self, key: &'static str, default: f64) -> Result<f64, InvalidConfig> {
-        self.read(key, default, "expected a number", |text| text.parse().ok())
+        self.read(key, default, "expected a number", go_float::parse)
     }
 
     fn int(&self, key: &'static str, default: i32) -> Result<i32, InvalidConfig> {
@@ -269,7 +269,7 @@ pub fn resolve(
     reachability: Reachability,
 ) -> RevisionSpec {
     let text = |names: &[&str]| names.iter().find_map(|name| annotation(annotations, name));
-    let float = |names: &[&str]| text(names).and_then(|text| text.parse::<f64>().ok());
+    let float = |names: &[&str]| text(names).and_then(go_float::parse);
     let int = |names: &[&str]| text(names).and_then(|text| text.parse::<i32>().ok());
     let nanos = |names: &[&str]| text(names).and_then(go_duration::parse_nanos);
 

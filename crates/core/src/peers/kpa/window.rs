@@ -44,11 +44,12 @@ impl AverageWindow {
     /// The size of Knative's buckets (`BucketSize`).
     pub const GRANULARITY: Duration = Duration::from_secs(1);
     /// More buckets than this are surely a mistake: Knative's own longest window is one hour of seconds.
-    pub const MAX_BUCKETS: usize = 1 << 20;
+    pub const MAX_BUCKETS: usize = 1 << 16;
 
     /// An empty window.
     pub fn new(aggregation: Aggregation, window: Duration, granularity: Duration) -> Self {
         let granularity = granularity.max(Duration::from_millis(1));
+        let window = covered(window, granularity);
         Self {
             aggregation,
             buckets: vec![0.0; bucket_count(window, granularity)],
@@ -148,6 +149,7 @@ impl AverageWindow {
 
     /// Changes the window, keeping what still fits.
     pub fn resize(&mut self, now: Timestamp, window: Duration) {
+        let window = covered(window, self.granularity);
         if window == self.window {
             return;
         }
@@ -171,7 +173,9 @@ impl AverageWindow {
     }
 
     fn bucket(&self, at: Timestamp) -> i64 {
-        at.as_millis().div_euclid(millis(self.granularity))
+        // Far beyond any clock, and near enough to zero that every difference is a number.
+        const FAR: i64 = i64::MAX / 4;
+        at.as_millis().clamp(-FAR, FAR).div_euclid(millis(self.granularity))
     }
 
     fn index(&self, bucket: i64) -> usize {
@@ -185,6 +189,11 @@ impl AverageWindow {
     fn window_millis(&self) -> i64 {
         millis(self.window)
     }
+}
+
+/// The part of a window that the most buckets cover.
+fn covered(window: Duration, granularity: Duration) -> Duration {
+    window.min(granularity.saturating_mul(AverageWindow::MAX_BUCKETS as u32))
 }
 
 fn bucket_count(window: Duration, granularity: Duration) -> usize {

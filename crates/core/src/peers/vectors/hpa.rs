@@ -185,7 +185,12 @@ pub(super) fn replay(line: &str) -> Result<Report, serde_json::Error> {
 
 /// Whether the metric is divided by the replicas that exist, which gives nothing to compare at zero.
 fn is_share_of_fleet(metric: &MetricSpec) -> bool {
-    matches!(metric.r#type, MetricSourceType::Object | MetricSourceType::External)
+    let target = match metric.r#type {
+        MetricSourceType::Object => metric.object.as_ref().map(|object| &object.target),
+        MetricSourceType::External => metric.external.as_ref().map(|external| &external.target),
+        MetricSourceType::Pods | MetricSourceType::Resource | MetricSourceType::ContainerResource => None,
+    };
+    target.is_some_and(|target| target.average_value.is_some())
 }
 
 fn as_number(observed: Observed) -> i64 {

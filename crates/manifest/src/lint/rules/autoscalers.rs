@@ -7,10 +7,10 @@ use crate::lint::{
 
 /// FW020.
 pub(in crate::lint) fn two_on_one_target(world: &World<'_>, sink: &mut Sink) {
-    for (index, manifest) in world.manifests.iter().enumerate() {
+    for manifest in &world.manifests {
         let (Some(target), Some(loc)) = (manifest.target(), manifest.target_loc()) else { continue };
         let Some(other) =
-            world.manifests[..index].iter().find(|other| other.target().as_ref() == Some(&target))
+            world.autoscalers_of(&target).next().filter(|first| !std::ptr::eq(*first, manifest))
         else {
             continue;
         };

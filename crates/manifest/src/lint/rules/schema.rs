@@ -1,10 +1,13 @@
 //! Texts that cannot be read, fields that nobody knows, versions that are gone.
 
+use std::collections::BTreeMap;
+
 use crate::{
     lint::{
         Source,
         finding::{Edit, Fix, Sink},
         known_fields::{Shape, shape_of},
+        lines::Lines,
         registry::UNREADABLE,
         world::{Kind, Loc, Manifest, World},
     },
@@ -65,25 +68,18 @@ fn walk(manifest: &Manifest<'_>, loc: &Loc<'_>, shape: &Shape, sink: &mut Sink) 
 
 /// FW003.
 pub(in crate::lint) fn invalid_scaler(world: &World<'_>, sink: &mut Sink) {
-    let mut seen: Vec<&str> = Vec::new();
-    for manifest in world.of_kind(Kind::InferenceScaler) {
-        let source = manifest.source;
-        // A file is read as a whole; one that mixes kinds is for `lint` only, and not looked at here.
-        let mixed = world
-            .manifests
-            .iter()
-            .any(|other| other.source.name == source.name && other.kind != Kind::InferenceScaler);
-        if mixed || seen.contains(&source.name.as_str()) {
-            continue;
-        }
-        seen.push(&source.name);
+    // A file is read as a whole; one that mixes kinds is for `lint` only, and not looked at here.
+    let mut sources: BTreeMap<&str, (&Source, bool)> = BTreeMap::new();
+    for manifest in &world.manifests {
+        let ours = manifest.kind == Kind::InferenceScaler;
+        let (_, all_ours) = sources.entry(&manifest.source.name).or_insert((manifest.source, true));
+        *all_ours &= ours;
+    }
+    for (source, _) in sources.into_values().filter(|(_, all_ours)| *all_ours) {
         let Err(problems) = read_scalers(&source.name, &source.text) else { continue };
+        let lines = Lines::of(&source.text);
         for problem in problems.list {
-            let before = source.text.split_inclusive('\n').take(problem.line - 1);
-            let line_start: usize = before.map(str::len).sum();
-            let line = source.text.get(line_start..).unwrap_or_default();
-            let in_line: usize = line.chars().take(problem.column - 1).map(char::len_utf8).sum();
-            let start = line_start + in_line;
+            let start = lines.offset(problem.line, problem.column);
             let span = Span { start, end: start, line: problem.line, column: problem.column };
             let fix = Fix::words(format!("wanted: {}", problem.wanted));
             sink.span(source, span, problem.path, format!("found {}", problem.found), Some(fix));
