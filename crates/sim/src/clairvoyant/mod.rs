@@ -33,8 +33,8 @@ use crate::{
 pub struct Clairvoyant {
     /// Replicas wanted over time.
     pub timetable: Vec<Step>,
-    /// The timetable's replay, with the shared queue. If no plan attains the objective (because of what comes
-    /// before the first start can be ready, say), its attainment is below the objective's.
+    /// The timetable's replay, with the shared queue. If no plan is found that attains the objective (because
+    /// of what comes before the first start can be ready, say), its attainment is below the objective's.
     pub report: Report,
 }
 
