@@ -192,3 +192,61 @@ fn mark(end: Micros) -> u64 {
     let mixed = (end ^ (end >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use forewarm_workload::Request;
+
+    use super::*;
+    use crate::{
+        ColdStartLaw, DataPlane, Decider, Objective, World,
+        clairvoyant::{jobs::jobs, plan::Rules},
+        engine::{EngineModel, SlotsModel},
+        simulate,
+    };
+
+    #[test]
+    fn a_replay_in_pieces_counts_and_bills_what_a_run_does() {
+        let model = SlotsModel { slots: 3 };
+        let objective = Objective { ttft: Duration::from_secs(5), percent: 99.0 };
+        let requests: Vec<Request> = (0..4_000_u32)
+            .map(|index| Request {
+                arrival: Duration::from_millis(u64::from(index * 250 + index % 11 * 20)),
+                input_tokens: index * 37 % 3_000,
+                output_tokens: 1 + index * 53 % (100 + index / 8),
+            })
+            .collect();
+        let rules = Rules { initial: 1, min: 1, max: 20, cold_start: 60_000_000 };
+        let change = |second: u64, down| Change { at: second * 1_000_000, down };
+        let changes: Vec<Change> = [70, 70, 75, 101]
+            .map(|second| change(second, false))
+            .into_iter()
+            .chain([300, 300, 330].map(|second| change(second, true)))
+            .chain([400, 401, 500, 600, 700].map(|second| change(second, false)))
+            .chain([900, 950].map(|second| change(second, true)))
+            .collect();
+        assert!(rules.allow(&changes));
+        let jobs = jobs(model, &objective, &requests);
+        let machine = Machine { jobs: &jobs, slots: 3, cold_start: rules.cold_start };
+        let mut moment = machine.beginning(1);
+        let mut until = 7_000_000;
+        while !machine.go_on(&mut moment, &changes, until) {
+            until += 7_000_000;
+        }
+        let world = World {
+            engine: EngineModel::Slots(model),
+            cold_start: ColdStartLaw::fixed(60.0),
+            data_plane: DataPlane::Gateway,
+            objective,
+            initial_replicas: 1,
+            provider_capacity: None,
+            seed: 1,
+        };
+        let report = simulate(&world, &Decider::Timetable(rules.timetable(&changes)), &requests, false);
+        assert!(report.attained > 0 && report.attained < report.sent, "{report:?}");
+        assert_eq!(moment.missed, report.sent - report.attained);
+        assert!((moment.billed() as f64 / 3.6e9 - report.replica_hours).abs() < 1e-9, "{report:?}");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! The algorithm is specified in `docs/research/clairvoyant.md`. It makes a plan and replays it in the simulator,
 //! so that what it claims was attained, with cold starts paid as anybody pays them. It is a very good plan, not
-//! provably the best; a lower bound says how much better a plan could be at most.
+//! provably the best; [`crate::lower_bound`] says how much better a plan could be at most.
 
 mod demand;
 mod fluid;
@@ -33,8 +33,8 @@ use crate::{
 pub struct Clairvoyant {
     /// Replicas wanted over time.
     pub timetable: Vec<Step>,
-    /// The timetable's replay, with the shared queue. If no plan attains the objective (because of what comes
-    /// before the first start can be ready, say), its attainment is below the objective's.
+    /// The timetable's replay, with the shared queue. If no plan is found that attains the objective (because
+    /// of what comes before the first start can be ready, say), its attainment is below the objective's.
     pub report: Report,
 }
 
