@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::Read,
     path::{Path, PathBuf},
     time::Duration,
@@ -17,7 +18,7 @@ use serde::Deserialize;
 
 use crate::{
     ReadError, Request, Workload,
-    read::{MAX_ROWS, MAX_SECONDS, open},
+    read::{MAX_ROWS, MAX_SECONDS, decompressed},
     shape::{ARRIVALS, INPUT, INPUT_TOKENS, OUTPUT, OUTPUT_TOKENS, stream, tokens},
 };
 
@@ -126,7 +127,8 @@ fn read(path: &Path) -> Result<Vec<Series>, RateError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
     let not_a_matrix = |found: String| RateError::NotAMatrix { path: path.to_owned(), found };
     let mut text = String::new();
-    open(path).map_err(io)?.read_to_string(&mut text).map_err(io)?;
+    let file = File::open(path).map_err(io)?;
+    decompressed(file).map_err(io)?.read_to_string(&mut text).map_err(io)?;
     let answer: Answer = serde_json::from_str(&text).map_err(|error| not_a_matrix(error.to_string()))?;
     if answer.data.result_type != "matrix" {
         return Err(not_a_matrix(format!("its resultType is `{}`", answer.data.result_type)));
