@@ -22,7 +22,7 @@ pub(crate) struct BenchArgs {
 enum Area {
     /// Deciding: how soon after a burst, and what it costs.
     Core,
-    /// Simulating: requests a second.
+    /// Simulating: requests in a second, on one core.
     Sim,
 }
 
@@ -53,7 +53,7 @@ struct Beside {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let benches: &[(&str, &str)] = match args.area {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
-        Area::Sim => &[("forewarm-sim", "batching")],
+        Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
     };
     let mut rows = Vec::new();
     for (package, bench) in benches {

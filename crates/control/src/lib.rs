@@ -10,8 +10,10 @@ mod observe;
 pub mod ports;
 mod replay;
 mod store;
+mod what_if;
 
 pub use clock::Clock;
 pub use controller::{Command, CommandError, Controller, Snapshot};
 pub use replay::{Mismatch, Replayed, replay};
 pub use store::{Store, StoreError};
+pub use what_if::{Turn, WhatIf, what_if};

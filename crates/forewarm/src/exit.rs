@@ -38,3 +38,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 pub(crate) fn say(text: impl std::fmt::Display) {
     drop(writeln!(std::io::stdout(), "{text}"));
 }
+
+/// Writes a result to a file.
+pub(crate) fn write(path: &std::path::Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, format!("{}\n", text.trim_end()))
+        .map_err(|error| Failure::usage(anyhow::anyhow!("cannot write {}: {error}", path.display())))
+}

@@ -73,6 +73,28 @@ impl ColdStartLaw {
         Self { provisioning: law(0.3), loading: law(0.7), failing: 0.0, hanging: 0.01 }
     }
 
+    /// How long every start takes, if all take the same time and none goes wrong.
+    pub(crate) fn always(&self) -> Option<Micros> {
+        match (self.provisioning, self.loading) {
+            (StageLaw::Fixed { seconds: provisioning }, StageLaw::Fixed { seconds: loading })
+                if self.failing <= 0.0 && self.hanging <= 0.0 =>
+            {
+                Some(seconds(provisioning) + seconds(loading))
+            }
+            _ => None,
+        }
+    }
+
+    /// What these shares of the first `sample` starts of a run stay within, of those that become ready.
+    pub(crate) fn quantiles(&self, seed: u64, sample: u32, shares: &[f64]) -> Vec<Micros> {
+        let mut draws = self.draws(seed);
+        let starts = (0..sample).map(|_| draws.next()).filter(|start| start.fate == Fate::Ready);
+        let mut spans: Vec<Micros> = starts.map(|start| start.provisioning + start.loading).collect();
+        spans.sort_unstable();
+        let last = spans.len().saturating_sub(1) as f64;
+        shares.iter().filter_map(|share| spans.get((share * last) as usize).copied()).collect()
+    }
+
     pub(crate) fn draws(&self, seed: u64) -> ColdStarts {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(STREAM);

@@ -1,5 +1,7 @@
 //! What decides in a run.
 
+use std::time::Duration;
+
 use forewarm_core::{ScalerSpec, ScalerState};
 
 use crate::time::Micros;
@@ -16,6 +18,8 @@ pub enum Decider {
         /// Whether it is called at once when requests begin to wait or a replica becomes ready, as the live
         /// controller is; else every 15 s and when it asked for it.
         on_events: bool,
+        /// The core's time at the beginning of the run: after what it remembers.
+        epoch: Duration,
     },
     /// A timetable made beforehand, by somebody who knows the requests.
     Timetable(Vec<Step>),
@@ -33,11 +37,11 @@ pub struct Step {
 impl Decider {
     /// The live controller's core without a memory, called on events too.
     pub fn core(spec: ScalerSpec) -> Self {
-        Decider::Core { spec: Box::new(spec), state: Box::default(), on_events: true }
+        Decider::Core { spec: Box::new(spec), state: Box::default(), on_events: true, epoch: Duration::ZERO }
     }
 
     /// The core with a policy of somebody else, which looks only at its own times.
     pub fn periodic(spec: ScalerSpec) -> Self {
-        Decider::Core { spec: Box::new(spec), state: Box::default(), on_events: false }
+        Decider::Core { spec: Box::new(spec), state: Box::default(), on_events: false, epoch: Duration::ZERO }
     }
 }

@@ -289,6 +289,12 @@ impl<E: Engine> Fleet<E> {
         })
     }
 
+    /// The ready replicas.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = (Index, &ReplicaId)> {
+        let serving = self.replicas.iter().filter(|(_, replica)| replica.ready && !replica.draining);
+        serving.map(|(&index, replica)| (index, &replica.id))
+    }
+
     /// Requests in each ready replica.
     pub(crate) fn loads(&self) -> impl Iterator<Item = (&ReplicaId, u32)> {
         let serving = self.replicas.values().filter(|replica| replica.ready && !replica.draining);

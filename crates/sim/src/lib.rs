@@ -6,21 +6,30 @@
 //! The same requests, the same [`World`] and the same seed give the same [`Report`], to the last bit.
 
 mod account;
+mod bound;
+mod clairvoyant;
 mod cold_start;
+pub mod compare;
 mod decider;
 pub mod engine;
 mod fleet;
+mod knobs;
 mod objective;
+pub mod parallel;
 mod run;
 mod time;
 mod timeline;
+pub mod tune;
 mod world;
 
 pub use account::{Latency, Report};
+pub use bound::lower_bound;
+pub use clairvoyant::{Clairvoyant, clairvoyant};
 pub use cold_start::{ColdStartLaw, StageLaw};
 pub use decider::{Decider, Step};
+pub use knobs::knobs;
 pub use objective::Objective;
-pub use run::simulate;
+pub use run::{simulate, warm_up};
 pub use time::Micros;
-pub use timeline::{Moment, Timeline};
+pub use timeline::{Course, Moment, Timeline};
 pub use world::{DataPlane, World};

@@ -1,6 +1,6 @@
 //! What a request has to attain.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
@@ -28,6 +28,13 @@ impl Objective {
     /// Share of the requests that may miss.
     pub fn allowance(&self) -> f64 {
         (1.0 - self.percent / 100.0).max(0.0)
+    }
+}
+
+impl fmt::Display for Objective {
+    /// As it is written on a command line: `ttft=5s@99%`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ttft={}s@{}%", self.ttft.as_secs_f64(), self.percent)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
+    time::Duration,
 };
 
 use forewarm_core::{Observation, Reading, Signal, SignalName, plan};
@@ -37,6 +38,21 @@ pub fn simulate(world: &World, decider: &Decider, requests: &[Request], record_t
     }
 }
 
+/// Runs the requests of the first `length`, and returns what decided with the memory of it, for a run that
+/// comes after. Only the core has a memory.
+pub fn warm_up(world: &World, decider: &Decider, requests: &[Request], length: Duration) -> Decider {
+    let before = requests.partition_point(|request| request.arrival < length);
+    let requests = &requests[..before];
+    match &world.engine {
+        EngineModel::Slots(model) => {
+            Run::new(world, decider, requests, false, || Slots::new(*model)).remember(length)
+        }
+        EngineModel::Batching(model) => {
+            Run::new(world, decider, requests, false, || Batching::new(model)).remember(length)
+        }
+    }
+}
+
 /// What happens next. The order of the numbers breaks ties: capacity first, then the controller's look.
 const ADVANCE: u64 = 0;
 const SETTLED: u64 = 1;
@@ -67,7 +83,8 @@ struct Run<'a, E, F> {
     /// Request-seconds in the system so far, up to `counted_at`.
     in_system: u128,
     counted_at: Micros,
-    first_token_at: BTreeMap<u32, Micros>,
+    /// When the first token of each request came, by its index; a list is faster than a map here.
+    first_token_at: Vec<Micros>,
     account: Account,
     timeline: Option<Timeline>,
     report: Report,
@@ -107,7 +124,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             last_change: None,
             in_system: 0,
             counted_at: 0,
-            first_token_at: BTreeMap::new(),
+            first_token_at: vec![0; requests.len()],
             account: Account::new(),
             timeline: record_timeline.then(Timeline::default),
             report: Report { max_replicas: world.initial_replicas, ..Report::default() },
@@ -116,15 +133,36 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
     }
 
     fn play(mut self) -> Report {
+        let end = self.go_on(None);
+        self.close(end)
+    }
+
+    /// Goes on for a time, whether or not requests are left, and keeps what the core remembers. Replicas and
+    /// requests are gone: the run that comes after begins with its own.
+    fn remember(mut self, length: Duration) -> Decider {
+        self.go_on(Some(micros(length)));
+        if let Decider::Core { state, epoch, .. } = &mut self.decider {
+            *epoch += length;
+            state.target = None;
+        }
+        self.decider
+    }
+
+    /// Until the last request has ended, or until the given moment. Returns when that was.
+    fn go_on(&mut self, until: Option<Micros>) -> Micros {
         let mut now = 0;
         let mut next = 0;
         self.agenda.push(Reverse((0, LOOK, 0)));
         loop {
             let arrival = self.requests.get(next).map(|request| micros(request.arrival));
-            if arrival.is_none() && self.in_flight == 0 && self.waiting == 0 && self.queue.is_empty() {
+            let over = arrival.is_none() && self.in_flight == 0 && self.waiting == 0 && self.queue.is_empty();
+            if over && until.is_none() {
                 break;
             }
             let event = self.agenda.peek().map(|Reverse((at, _, _))| *at);
+            if until.is_some_and(|until| arrival.into_iter().chain(event).all(|at| at >= until)) {
+                break;
+            }
             match (arrival, event) {
                 (Some(at), event) if event.is_none_or(|event| at < event) => {
                     now = at;
@@ -139,7 +177,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
                 (_, None) => break,
             }
         }
-        self.close(now)
+        now
     }
 
     /// Counts request-seconds before the number in the system changes.
@@ -198,8 +236,14 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         self.progress.clear();
         engine.advance(now, &mut self.progress);
         self.take_progress(now, replica);
+        // What waits in an engine is worked on before the engine counts as drained.
+        if self.world.data_plane == DataPlane::Engine {
+            self.fill(now, replica);
+        }
         self.fleet.note(replica, now);
-        self.fill(now, replica);
+        if self.world.data_plane == DataPlane::Gateway {
+            self.fill(now, replica);
+        }
     }
 
     /// Gives a replica with room what waits.
@@ -271,7 +315,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             };
             let bound = self.world.objective.bound(engine.ttft_alone(request));
             self.account.first_token(micros(request.arrival), at, bound);
-            self.first_token_at.insert(index, at);
+            if let Some(first_token) = self.first_token_at.get_mut(index as usize) {
+                *first_token = at;
+            }
         }
         if !progress.finished.is_empty() {
             self.count(now);
@@ -279,7 +325,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         for &(index, at) in &progress.finished {
             self.in_flight -= 1;
             let Some(request) = self.requests.get(index as usize) else { continue };
-            let first_token = self.first_token_at.remove(&index).unwrap_or(at);
+            let first_token = self.first_token_at.get(index as usize).copied().unwrap_or(at);
             self.account.finished(micros(request.arrival), first_token, at, request.output_tokens);
         }
         if let Some(at) = progress.wake_at {
@@ -328,7 +374,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
 
     fn plan(&mut self, now: Micros) -> u32 {
         let observation = self.observe(now);
-        let Decider::Core { spec, state, .. } = &mut self.decider else { return 0 };
+        let Decider::Core { spec, state, epoch, .. } = &mut self.decider else { return 0 };
         let decision = plan(spec, state, &observation);
         if let Some(timeline) = &mut self.timeline
             && decision.from != decision.to
@@ -336,7 +382,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             timeline.decisions.push((now as f64 / 1e6, decision.summary()));
         }
         self.target = decision.to.0;
-        let wake_at = decision.wake_at.and_then(|at| u64::try_from(at.as_millis()).ok());
+        let wake_at = decision.wake_at.and_then(|at| u64::try_from((at - *epoch).as_millis()).ok());
         // Rounded up to the controller's millisecond, and never in the past.
         self.wake_at = wake_at.map(|at| (at * 1_000).max(now + 1_000));
         if let Some(at) = self.wake_at.filter(|&at| at < self.next_tick) {
@@ -358,16 +404,24 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         add("gpu_utilization", per_replica(utilisation, mean));
         let running = self.fleet.loads().map(|(id, load)| (id.clone(), f64::from(load))).collect();
         add("queued", Signal::value(self.queue.len() as f64));
-        add("in_flight", per_replica(running, f64::from(self.in_flight)));
+        // Behind a Service nobody but the engines counts: what they work on, and what waits in them.
+        let working = if self.world.data_plane == DataPlane::Engine { "running" } else { "in_flight" };
+        add(working, per_replica(running, f64::from(self.in_flight)));
         add("arrivals_total", Signal::value(self.arrived as f64));
         add("in_system_seconds_total", Signal::value(self.in_system as f64 / 1e6));
         add("attained_total", Signal::value(self.account.attained as f64));
         add("missed_total", Signal::value(self.account.missed as f64));
         if self.world.data_plane == DataPlane::Engine {
-            add("waiting", Signal::value(f64::from(self.waiting)));
+            let queue = |index| self.engine_queues.get(&index).map_or(0, VecDeque::len) as f64;
+            let waiting = self.fleet.serving().map(|(index, id)| (id.clone(), queue(index))).collect();
+            add("waiting", per_replica(waiting, f64::from(self.waiting)));
         }
+        let epoch = match &self.decider {
+            Decider::Core { epoch, .. } => *epoch,
+            Decider::Timetable(_) => Duration::ZERO,
+        };
         Observation {
-            at: timestamp(now),
+            at: timestamp(now) + epoch,
             replicas: self.fleet.observe(now),
             failed_starts: self.fleet.take_failed_starts(),
             signals,

@@ -27,3 +27,46 @@ pub struct Timeline {
     /// When the target changed, and why: seconds and the decision's summary.
     pub decisions: Vec<(f64, String)>,
 }
+
+/// A timeline cut into equal spans, each with its smallest, mean and largest values: a week is drawn in a thousand
+/// strokes, and no peak is lost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Course {
+    /// Beginning of each span, in seconds.
+    pub at_seconds: Vec<f64>,
+    /// Replicas asked for.
+    pub target: Vec<[f64; 3]>,
+    /// Replicas that serve.
+    pub ready: Vec<[f64; 3]>,
+    /// Replicas that serve or are on their way.
+    pub with_coming: Vec<[f64; 3]>,
+    /// Requests being worked on or waiting.
+    pub in_system: Vec<[f64; 3]>,
+    /// Requests that wait.
+    pub queued: Vec<[f64; 3]>,
+}
+
+impl Timeline {
+    /// The course of the run in at most `spans` spans.
+    pub fn course(&self, spans: usize) -> Course {
+        let span = self.moments.len().div_ceil(spans.max(1)).max(1);
+        let mut course = Course::default();
+        for moments in self.moments.chunks(span) {
+            let measured = |value: fn(&Moment) -> u32| {
+                let values = moments.iter().map(|moment| f64::from(value(moment)));
+                let [low, sum, high] = values.fold([f64::INFINITY, 0.0, 0.0], |[low, sum, high], value| {
+                    [low.min(value), sum + value, high.max(value)]
+                });
+                // Two digits: it is for drawing.
+                [low, (sum / moments.len() as f64 * 100.0).round() / 100.0, high]
+            };
+            course.at_seconds.push(moments.first().map_or(0.0, |moment| moment.at_seconds));
+            course.target.push(measured(|moment| moment.target));
+            course.ready.push(measured(|moment| moment.ready));
+            course.with_coming.push(measured(|moment| moment.ready + moment.coming));
+            course.in_system.push(measured(|moment| moment.in_flight + moment.queued));
+            course.queued.push(measured(|moment| moment.queued));
+        }
+        course
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! No async and no network: [`WorkloadSource`] says what to read or make, the result is a [`Workload`].
 
+mod prometheus;
 mod quantile;
 mod read;
 mod servegen;
@@ -11,6 +12,7 @@ mod transform;
 
 use std::time::Duration;
 
+pub use prometheus::{RateError, RateSpec};
 pub use read::{ReadError, RowProblem, read_trace, read_trace_from};
 pub use servegen::{
     SIMPLE_ENGINE_INPUT_TOKENS_PER_SECOND, SIMPLE_ENGINE_SECONDS_PER_OUTPUT_TOKEN, ServeGen, ServeGenError,
@@ -18,6 +20,7 @@ pub use servegen::{
 };
 pub use shape::{DEMO_LENGTH, demo};
 pub use source::{SourceError, WorkloadSource};
+pub use transform::Burst;
 
 /// One request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ const MAX_LINE_BYTES: u64 = 1 << 20;
 /// Most rows: beyond this a trace belongs in a simulator that streams it.
 pub(crate) const MAX_ROWS: usize = 50_000_000;
 /// Longest time between the first and the last arrival: ten years.
-const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
+pub(crate) const MAX_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
 
 /// Why a trace cannot be used.
 #[derive(Debug, thiserror::Error)]

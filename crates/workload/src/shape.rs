@@ -12,14 +12,14 @@ use crate::{Request, Workload};
 pub const DEMO_LENGTH: Duration = Duration::from_secs(30 * 60);
 
 /// Streams of random numbers, one a purpose, so that one more draw here does not move the others.
-const ARRIVALS: u64 = 0;
-const INPUT: u64 = 1;
-const OUTPUT: u64 = 2;
+pub(crate) const ARRIVALS: u64 = 0;
+pub(crate) const INPUT: u64 = 1;
+pub(crate) const OUTPUT: u64 = 2;
 
 /// Median and 99th percentile of a prompt, and of an answer, in tokens: of the Azure LLM inference trace
 /// 2023, conversation (Patel et al., Splitwise, ISCA 2024; CC-BY).
-const INPUT_TOKENS: (f64, f64) = (1_020.0, 4_142.0);
-const OUTPUT_TOKENS: (f64, f64) = (129.0, 601.0);
+pub(crate) const INPUT_TOKENS: (f64, f64) = (1_020.0, 4_142.0);
+pub(crate) const OUTPUT_TOKENS: (f64, f64) = (129.0, 601.0);
 /// The 99 % quantile of the standard normal distribution.
 const Z_99: f64 = 2.326;
 
@@ -46,7 +46,7 @@ pub fn demo(length: Duration, seed: u64) -> Workload {
     Workload { requests, notes: Vec::new() }
 }
 
-fn stream(seed: u64, purpose: u64) -> ChaCha8Rng {
+pub(crate) fn stream(seed: u64, purpose: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(purpose);
     rng
@@ -72,7 +72,7 @@ fn rate(second: f64) -> f64 {
     }
 }
 
-fn tokens((median, p99): (f64, f64), rng: &mut ChaCha8Rng) -> u32 {
+pub(crate) fn tokens((median, p99): (f64, f64), rng: &mut ChaCha8Rng) -> u32 {
     let sigma = (p99 / median).ln() / Z_99;
     // Both are constants above, so the law exists; the median stands in if it did not.
     let drawn = LogNormal::new(median.ln(), sigma).map_or(median, |law| law.sample(rng));

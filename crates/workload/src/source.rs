@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use crate::{ReadError, ServeGen, ServeGenError, ServeGenSpec, Workload, demo, read_trace};
+use crate::{
+    RateError, RateSpec, ReadError, ServeGen, ServeGenError, ServeGenSpec, Workload, demo, read_trace,
+};
 
 /// A trace file, or requests that are made.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +19,9 @@ pub enum WorkloadSource {
     /// Requests from per-client statistics,
     /// `servegen:RATES,TOKENS[?replicas=20&slots=8&seed=1&from_day=0&days=2]`.
     ServeGen(ServeGenSpec),
+    /// Requests at the rate of a Prometheus range query,
+    /// `prometheus:FILE[?input_tokens=1020&output_tokens=129&seed=1]`.
+    Prometheus(RateSpec),
 }
 
 /// Why there is no workload.
@@ -26,9 +31,9 @@ pub enum SourceError {
     /// The seed is no number.
     #[error("`{0}` is no workload: after `demo:` comes a seed, a whole number")]
     BadSeed(String),
-    /// A part after `servegen:` makes no sense.
+    /// A part after `servegen:` or `prometheus:` makes no sense.
     #[error("`{text}` is no workload: {part} is `{found}`, wanted {wanted}")]
-    BadServeGen {
+    BadPart {
         /// The whole word.
         text: String,
         /// The part.
@@ -41,6 +46,9 @@ pub enum SourceError {
     /// Nothing can be generated.
     #[error(transparent)]
     ServeGen(#[from] ServeGenError),
+    /// The rates cannot be used.
+    #[error(transparent)]
+    Rates(#[from] RateError),
     /// The trace cannot be used.
     #[error(transparent)]
     Trace(#[from] ReadError),
@@ -57,6 +65,7 @@ impl FromStr for WorkloadSource {
                 Ok(WorkloadSource::Demo { seed })
             }
             Some(("servegen", rest)) => servegen(text, rest).map(WorkloadSource::ServeGen),
+            Some(("prometheus", rest)) => prometheus(text, rest).map(WorkloadSource::Prometheus),
             _ => Ok(WorkloadSource::File(PathBuf::from(text))),
         }
     }
@@ -72,6 +81,7 @@ impl WorkloadSource {
         match self {
             WorkloadSource::Demo { seed } => Ok(demo(length.unwrap_or(crate::DEMO_LENGTH), *seed)),
             WorkloadSource::ServeGen(spec) => Ok(cut(ServeGen::open(spec)?.workload()?, length)),
+            WorkloadSource::Prometheus(spec) => Ok(cut(crate::prometheus::workload(spec)?, length)),
             WorkloadSource::File(path) => Ok(cut(read_trace(path)?, length)),
         }
     }
@@ -90,17 +100,14 @@ const DEFAULT_REPLICAS: f64 = 20.0;
 const DEFAULT_SLOTS: u32 = 8;
 
 fn servegen(text: &str, rest: &str) -> Result<ServeGenSpec, SourceError> {
-    let bad = |part: &str, found: &str, wanted| SourceError::BadServeGen {
-        text: text.to_owned(),
-        part: part.to_owned(),
-        found: found.to_owned(),
-        wanted,
-    };
     let (files, settings) = rest.split_once('?').unwrap_or((rest, ""));
-    let (rates, tokens) =
-        files.split_once(',').filter(|(rates, tokens)| !rates.is_empty() && !tokens.is_empty()).ok_or_else(
-            || bad("what follows `servegen:`", files, "RATES,TOKENS: two files and a comma between"),
-        )?;
+    let (rates, tokens) = files
+        .split_once(',')
+        .filter(|(rates, tokens)| !rates.is_empty() && !tokens.is_empty())
+        .ok_or_else(|| {
+            let wanted = "RATES,TOKENS: two files and a comma between";
+            bad(text, "what follows `servegen:`", files, wanted)
+        })?;
     let mut spec = ServeGenSpec {
         rates: rates.into(),
         tokens: tokens.into(),
@@ -110,20 +117,60 @@ fn servegen(text: &str, rest: &str) -> Result<ServeGenSpec, SourceError> {
         from_day: 0.0,
         days: None,
     };
-    for setting in settings.split('&').filter(|setting| !setting.is_empty()) {
-        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
-        let number = || {
-            let number = value.parse::<f64>().ok().filter(|number| number.is_finite());
-            number.ok_or_else(|| bad(name, value, "a number"))
-        };
+    for (name, value) in each(settings) {
         match name {
-            "replicas" => spec.replicas = number()?,
-            "from_day" => spec.from_day = number()?,
-            "days" => spec.days = Some(number()?),
-            "slots" => spec.slots = value.parse().map_err(|_| bad(name, value, "a whole number"))?,
-            "seed" => spec.seed = value.parse().map_err(|_| bad(name, value, "a whole number"))?,
-            _ => return Err(bad("a setting", name, "replicas, slots, seed, from_day or days")),
+            "replicas" => spec.replicas = number(text, name, value)?,
+            "from_day" => spec.from_day = number(text, name, value)?,
+            "days" => spec.days = Some(number(text, name, value)?),
+            "slots" => spec.slots = whole(text, name, value)?,
+            "seed" => spec.seed = whole(text, name, value)?,
+            _ => return Err(bad(text, "a setting", name, "replicas, slots, seed, from_day or days")),
         }
     }
     Ok(spec)
+}
+
+fn prometheus(text: &str, rest: &str) -> Result<RateSpec, SourceError> {
+    let (file, settings) = rest.split_once('?').unwrap_or((rest, ""));
+    let mut spec = RateSpec::new(file.into());
+    for (name, value) in each(settings) {
+        let median = || {
+            let median = number(text, name, value)?;
+            let good = (1.0..=MOST_TOKENS).contains(&median);
+            if good {
+                Ok(median)
+            } else {
+                Err(bad(text, name, value, "a number of tokens from 1 to 1,000,000"))
+            }
+        };
+        match name {
+            "input_tokens" => spec.input_tokens = median()?,
+            "output_tokens" => spec.output_tokens = median()?,
+            "seed" => spec.seed = whole(text, name, value)?,
+            _ => return Err(bad(text, "a setting", name, "input_tokens, output_tokens or seed")),
+        }
+    }
+    Ok(spec)
+}
+
+/// The longest median: beyond any model's context.
+const MOST_TOKENS: f64 = 1e6;
+
+/// The settings after the question mark.
+fn each(settings: &str) -> impl Iterator<Item = (&str, &str)> {
+    let settings = settings.split('&').filter(|setting| !setting.is_empty());
+    settings.map(|setting| setting.split_once('=').unwrap_or((setting, "")))
+}
+
+fn number(text: &str, name: &str, value: &str) -> Result<f64, SourceError> {
+    let number = value.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| bad(text, name, value, "a number"))
+}
+
+fn whole<T: FromStr>(text: &str, name: &str, value: &str) -> Result<T, SourceError> {
+    value.parse().map_err(|_| bad(text, name, value, "a whole number"))
+}
+
+fn bad(text: &str, part: &str, found: &str, wanted: &'static str) -> SourceError {
+    SourceError::BadPart { text: text.to_owned(), part: part.to_owned(), found: found.to_owned(), wanted }
 }

@@ -1,6 +1,7 @@
 //! One file a command: its arguments, its help, what it does.
 
 pub(crate) mod completion;
+pub(crate) mod contender;
 pub(crate) mod decide;
 pub(crate) mod demo;
 pub(crate) mod engine;
@@ -8,7 +9,13 @@ pub(crate) mod exporter;
 pub(crate) mod gateway;
 pub(crate) mod lint;
 pub(crate) mod load;
+mod named;
 pub(crate) mod pause;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod scenario;
+pub(crate) mod simulate;
+pub(crate) mod table;
+pub(crate) mod tune;
 pub(crate) mod values;
+pub(crate) mod what_if;

@@ -1,10 +1,11 @@
 //! `forewarm replay`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use forewarm_control::{Store, journal::Record, replay as replay_records};
+use forewarm_core::ScalerId;
 
 use crate::exit::{Failure, say};
 
@@ -29,20 +30,8 @@ pub(crate) struct ReplayArgs {
 }
 
 pub(crate) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
-    if !args.state_dir.join("state.redb").exists() {
-        let place = args.state_dir.display();
-        return Err(Failure::usage(anyhow::anyhow!(
-            "`--state-dir {place}` has no state.redb: no controller ran there"
-        )));
-    }
-    let store = Store::open(&args.state_dir)?;
-    let scalers = store.scalers()?;
     let mut mismatches = 0;
-    for scaler in
-        scalers.iter().filter(|name| args.scaler.as_deref().is_none_or(|wanted| wanted == name.as_str()))
-    {
-        let records =
-            store.journal(scaler).with_context(|| format!("cannot read the journal of `{scaler}`"))?;
+    for (scaler, records) in stored(&args.state_dir, args.scaler.as_deref())? {
         if args.explain {
             explain(&records);
         }
@@ -62,17 +51,40 @@ pub(crate) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     }
     if mismatches > 0 {
         Err(anyhow::anyhow!("{mismatches} decisions came out differently").into())
-    } else if let Some(wanted) =
-        args.scaler.as_deref().filter(|name| scalers.iter().all(|found| found.as_str() != *name))
-    {
-        let known: Vec<&str> = scalers.iter().map(|name| name.as_str()).collect();
-        Err(Failure::usage(anyhow::anyhow!(
-            "`--scaler {wanted}` is not in this state; there are: {}",
-            known.join(", ")
-        )))
     } else {
         Ok(())
     }
+}
+
+/// The journals of a state directory, of all its scalers or of one.
+pub(crate) fn stored(
+    state_dir: &Path,
+    scaler: Option<&str>,
+) -> Result<Vec<(ScalerId, Vec<Record>)>, Failure> {
+    if !state_dir.join("state.redb").exists() {
+        let place = state_dir.display();
+        return Err(Failure::usage(anyhow::anyhow!(
+            "`--state-dir {place}` has no state.redb: no controller ran there"
+        )));
+    }
+    let store = Store::open(state_dir)?;
+    let scalers = store.scalers()?;
+    if let Some(wanted) = scaler.filter(|wanted| scalers.iter().all(|found| found.as_str() != *wanted)) {
+        let known: Vec<&str> = scalers.iter().map(|name| name.as_str()).collect();
+        return Err(Failure::usage(anyhow::anyhow!(
+            "`--scaler {wanted}` is not in this state; there are: {}",
+            known.join(", ")
+        )));
+    }
+    scalers
+        .into_iter()
+        .filter(|name| scaler.is_none_or(|wanted| wanted == name.as_str()))
+        .map(|name| {
+            let records =
+                store.journal(&name).with_context(|| format!("cannot read the journal of `{name}`"))?;
+            Ok((name, records))
+        })
+        .collect()
 }
 
 fn explain(records: &[Record]) {
@@ -91,6 +103,6 @@ fn explain(records: &[Record]) {
 }
 
 /// A moment of the journal as people write it.
-fn moment(at: forewarm_core::Timestamp) -> String {
+pub(crate) fn moment(at: forewarm_core::Timestamp) -> String {
     jiff::Timestamp::from_millisecond(at.as_millis()).map_or_else(|_| at.to_string(), |at| at.to_string())
 }

@@ -1,0 +1,222 @@
+//! `forewarm simulate`.
+
+pub(crate) mod page;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use forewarm_core::Bounds;
+use forewarm_sim::{
+    DataPlane, Decider, Report, Timeline,
+    compare::{References, Row},
+    parallel,
+};
+
+use crate::{
+    commands::{
+        contender::{self, Contender, Play},
+        scenario::{Measure, Scenario, ScenarioArgs, Trace, progress},
+    },
+    exit::{Failure, say, write},
+};
+
+/// Tries policies on traces: latency, cost, starts, beside each other.
+///
+/// Each policy decides in virtual time exactly as it would live, on the same requests and the same fleet, whose
+/// replicas take time to start.
+#[derive(Args)]
+#[command(after_long_help = format!("{AFTER_HELP}\n\nPolicies with a name:{}", contender::names_help()))]
+pub(crate) struct SimulateArgs {
+    #[command(flatten)]
+    scenario: ScenarioArgs,
+    /// Policies: manifests, or names, which `--help` lists.
+    #[arg(long, value_name = "POLICY", required = true, num_args = 1..)]
+    policy: Vec<String>,
+    /// Where requests wait: `gateway`, one queue for all replicas; `engine`, round robin into the engines' own
+    /// queues, as behind a Kubernetes Service.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "gateway", value_name = "PLANE")]
+    data_plane: Vec<Plane>,
+    /// Leave out regret and bound: they take longer to compute than everything else.
+    #[arg(long)]
+    no_regret: bool,
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+    /// Write it to this file instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  forewarm simulate --trace azure2023_conv.csv --policy forewarm.yaml seed-prewarm static:4
+  forewarm simulate --trace week.csv.zst --policy a.yaml b.yaml --cold-start heavy:180s --price 2.5 -o html > report.html
+
+Columns:
+  attained     share of all requests whose first token came within the objective's bound, or within twice the
+               time that their prompt takes on an idle replica, if that is longer; ✓: what the objective asks for
+  worst hour   the smallest share in any hour with at least 100 requests (day: likewise, in JSON)
+  GPU-hours    from each replica's request until it stopped: starting and draining are paid for
+  regret       GPU-hours beside those of a policy that knows the arrivals beforehand, at the same objective
+  TTFT         time from a request's arrival to its first token, its wait included
+  flaps        changes of direction within 10 minutes
+  ★            the cheapest policy on that trace that attains the objective, the clairvoyant one apart";
+
+/// Where requests wait.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Plane {
+    /// One queue for all replicas.
+    Gateway,
+    /// Round robin into the engines' own queues.
+    Engine,
+}
+
+impl From<Plane> for DataPlane {
+    fn from(plane: Plane) -> Self {
+        match plane {
+            Plane::Gateway => DataPlane::Gateway,
+            Plane::Engine => DataPlane::Engine,
+        }
+    }
+}
+
+/// What to print.
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For machines: a list of rows.
+    Json,
+    /// One page with charts, which needs nothing beside itself.
+    Html,
+}
+
+/// What is to be computed.
+enum Job<'a> {
+    /// What policies are measured by, for a trace and bounds.
+    Measure(&'a Trace, Bounds),
+    /// A policy on a trace.
+    Run(&'a Trace, DataPlane, &'a Contender),
+}
+
+/// What came of it.
+enum Done {
+    Measure(Option<Measure>),
+    Run(Option<Report>),
+}
+
+pub(crate) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
+    let scenario = args.scenario.load()?;
+    let contenders = scenario.contenders(&args.policy)?;
+    say_what_cannot_be_served(&scenario, &contenders);
+    let runs = play(args, &scenario, &contenders)?;
+    let rows: Vec<Row> = runs.iter().map(|(row, _)| row.clone()).collect();
+    let text = match args.output {
+        Output::Table => table::compared(&scenario, &rows, args.report.is_none()),
+        Output::Json => serde_json::to_string_pretty(&rows)?,
+        Output::Html => page::compared(&scenario, &runs)?,
+    };
+    match &args.report {
+        Some(path) => write(path, &text),
+        None => {
+            say(text);
+            Ok(())
+        }
+    }
+}
+
+/// All policies on all traces, on all cores.
+fn play(
+    args: &SimulateArgs,
+    scenario: &Scenario,
+    contenders: &[Contender],
+) -> Result<Vec<(Row, Timeline)>, Failure> {
+    let with_timeline = args.output == Output::Html;
+    let planes: Vec<DataPlane> = args.data_plane.iter().map(|&plane| plane.into()).collect();
+    let mut measures: Vec<(&Trace, Bounds)> = Vec::new();
+    let mut runs = Vec::new();
+    for trace in &scenario.traces {
+        for contender in contenders {
+            let same = |(other, bounds): &(&Trace, Bounds)| {
+                std::ptr::eq(*other, trace) && *bounds == contender.bounds
+            };
+            let is_plan = matches!(contender.play, Play::Clairvoyant);
+            if !measures.iter().any(same) && (is_plan || !args.no_regret) {
+                measures.push((trace, contender.bounds));
+            }
+            // A plan is for the shared queue.
+            let planes = if is_plan { &[DataPlane::Gateway][..] } else { &planes };
+            runs.extend(planes.iter().map(|&plane| (trace, plane, contender)));
+        }
+    }
+    // They take longest, so they begin.
+    let jobs: Vec<Job<'_>> = measures
+        .iter()
+        .map(|&(trace, bounds)| Job::Measure(trace, bounds))
+        .chain(runs.iter().map(|&(trace, plane, contender)| Job::Run(trace, plane, contender)))
+        .collect();
+    let bar = progress(Some(jobs.len()));
+    let mut done = parallel::map(
+        &jobs,
+        |job| match job {
+            Job::Measure(trace, bounds) => Done::Measure(scenario.measure(trace, *bounds)),
+            Job::Run(trace, plane, contender) => Done::Run(
+                contender
+                    .decider()
+                    .map(|(decider, initial)| scenario.run(trace, *plane, initial, &decider, with_timeline)),
+            ),
+        },
+        || bar.inc(1),
+    )
+    .into_iter();
+    bar.finish_and_clear();
+    let measures: Vec<_> = measures.into_iter().zip(done.by_ref()).collect();
+    let measure_of = |trace: &Trace, bounds: Bounds| {
+        measures.iter().find_map(|((measured, with), done)| match done {
+            Done::Measure(measure) if std::ptr::eq(*measured, trace) && *with == bounds => measure.as_ref(),
+            Done::Measure(_) | Done::Run(_) => None,
+        })
+    };
+    let mut rows = Vec::new();
+    for ((trace, plane, contender), done) in runs.into_iter().zip(done) {
+        let measure = measure_of(trace, contender.bounds);
+        let report = match done {
+            Done::Run(Some(report)) => report,
+            Done::Run(None) | Done::Measure(_) => {
+                let measure = measure.ok_or_else(|| {
+                    Failure::usage(anyhow!("`--policy clairvoyant` plans for `--slots`, not for `--profile`"))
+                })?;
+                let decider = Decider::Timetable(measure.plan.timetable.clone());
+                scenario.run(trace, plane, contender.bounds.min.0, &decider, with_timeline)
+            }
+        };
+        let references = References {
+            clairvoyant_replica_hours: measure.map(|measure| measure.plan.report.replica_hours),
+            clairvoyant_attained: measure.map(|measure| measure.plan.report.attainment()),
+            bound_replica_hours: measure.map(|measure| measure.bound_replica_hours),
+        };
+        let subject = scenario.subject(trace, plane, &contender.name);
+        rows.push((Row::new(subject, &report, references, scenario.price), report.timeline));
+    }
+    Ok(rows)
+}
+
+/// A policy that may not have the replicas that the load needs is judged for its bound, not for its rules.
+fn say_what_cannot_be_served(scenario: &Scenario, contenders: &[Contender]) {
+    for trace in &scenario.traces {
+        let mean = scenario.load(trace).mean;
+        for contender in contenders {
+            let max = contender.most();
+            if mean > f64::from(max) {
+                tracing::warn!(
+                    "{}: the requests keep {mean:.1} replicas busy on average, and `{}` may have {max} at most; see `--max`",
+                    trace.short_name(),
+                    contender.name
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What an autoscaler could do that knows every request beforehand: the measure of the others' regret.
+//!
+//! The algorithm is specified in `docs/research/clairvoyant.md`. It makes a plan and replays it in the simulator,
+//! so that what it claims was attained, with cold starts paid as anybody pays them. It is a very good plan, not
+//! provably the best; [`crate::lower_bound`] says how much better a plan could be at most.
+
+mod demand;
+mod fluid;
+mod improve;
+pub(crate) mod jobs;
+mod machine;
+mod plan;
+
+use forewarm_workload::Request;
+
+use crate::{
+    DataPlane, Decider, Report, Step, World,
+    clairvoyant::{
+        demand::Demand,
+        fluid::Price,
+        improve::{Aim, Search},
+        jobs::{Job, allowed_misses, jobs},
+        machine::Machine,
+        plan::{Change, Rules},
+    },
+    engine::EngineModel,
+    simulate,
+    time::Micros,
+};
+
+/// A timetable made in the knowledge of all requests, and what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clairvoyant {
+    /// Replicas wanted over time.
+    pub timetable: Vec<Step>,
+    /// The timetable's replay, with the shared queue. If no plan is found that attains the objective (because
+    /// of what comes before the first start can be ready, say), its attainment is below the objective's.
+    pub report: Report,
+}
+
+/// Trials of prices for a miss.
+const PRICES: u32 = 11;
+/// With more jobs than this, plans of the fluid picture are exact enough to choose the price by them, and
+/// improving each of them would take too long.
+const MANY_JOBS: usize = 2_000_000;
+const PRICES_FOR_MANY: u32 = 3;
+/// The first price, in replica-seconds, and the factor to the next until the objective lies between two.
+const FIRST_PRICE: Price = 8.0;
+const PRICE_FACTOR: Price = 3.0;
+const HIGHEST_PRICE: Price = 10_000.0;
+/// The part of the patience that the fluid picture may use up: real queues wait longer than fluid ones. The second
+/// is for objectives that the first cannot attain at any price.
+const PATIENCE: [f64; 2] = [0.6, 0.0];
+/// A plan whose misses come this close to what is allowed is as good as the price can make it.
+const CLOSE_ENOUGH: f64 = 0.003;
+/// Jobs that may be replayed to improve the plan of one price, and in the end.
+const EFFORT: u64 = 12_000_000;
+const LAST_EFFORT: u64 = 25_000_000;
+const PASSES: u32 = 4;
+/// Starts drawn to learn how long they take, and the shares of them that a plan may count on.
+const SAMPLE: u32 = 1_000;
+const COUNTED_ON: [f64; 3] = [0.5, 0.9, 0.99];
+
+/// The cheapest timetable that this algorithm finds to attain the objective, within `(min, max)` replicas.
+///
+/// Requests must be in the order of their arrival. They wait in the shared queue, whatever the world's data plane.
+pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) -> Clairvoyant {
+    let EngineModel::Slots(model) = world.engine else {
+        // Plans are made for the simple engine only; of another one there is just the beginning.
+        let report = simulate(world, &Decider::Timetable(Vec::new()), requests, false);
+        return Clairvoyant { timetable: Vec::new(), report };
+    };
+    let world = World { data_plane: DataPlane::Gateway, ..world.clone() };
+    let jobs = jobs(model, &world.objective, requests);
+    let allowed = allowed_misses(&world.objective, jobs.len());
+    let max = max.min(world.provider_capacity.unwrap_or(max)).max(min);
+    let exact = world.cold_start.always();
+    let leads = match exact {
+        Some(span) => vec![span],
+        None => world.cold_start.quantiles(world.seed, SAMPLE, &COUNTED_ON),
+    };
+    let replay = |timetable: Vec<Step>| {
+        let report = simulate(&world, &Decider::Timetable(timetable.clone()), requests, false);
+        Clairvoyant { timetable, report }
+    };
+    let results = leads.into_iter().map(|cold_start| {
+        let rules = Rules { initial: world.initial_replicas, min, max, cold_start };
+        let machine = Machine { jobs: &jobs, slots: model.slots, cold_start };
+        // If starts are random, only a run says what misses.
+        let missed = |search: &Search<'_>| match exact {
+            Some(_) => search.missed(),
+            None => {
+                let report = replay(rules.timetable(search.changes())).report;
+                report.sent - report.attained
+            }
+        };
+        let mut found = (u64::MAX, Vec::new());
+        for patience in PATIENCE {
+            let (too_many, changes) =
+                best_changes(machine, rules, patience, allowed, exact.is_some(), &missed);
+            if too_many < found.0 {
+                found = (too_many, changes);
+            }
+            if too_many == 0 {
+                break;
+            }
+        }
+        let changes = found.1;
+        replay(rules.timetable(&changes))
+    });
+    let rank = |result: &Clairvoyant| {
+        let missed = result.report.sent - result.report.attained;
+        (missed.saturating_sub(allowed), result.report.replica_hours)
+    };
+    let better = |left: &Clairvoyant, right: &Clairvoyant| {
+        let (left, right) = (rank(left), rank(right));
+        left.0.cmp(&right.0).then(left.1.total_cmp(&right.1))
+    };
+    results.min_by(better).unwrap_or_else(|| replay(Vec::new()))
+}
+
+/// Looks for the price of a miss at which as many miss as may, and returns the cheapest plan seen on the way and how
+/// many requests too many miss with it.
+fn best_changes(
+    machine: Machine<'_>,
+    rules: Rules,
+    patience: f64,
+    allowed: u64,
+    exact: bool,
+    missed: &dyn Fn(&Search<'_>) -> u64,
+) -> (u64, Vec<Change>) {
+    let demand = Demand::new(machine.jobs, machine.slots, patience);
+    let spacing = improve::spacing(machine.jobs);
+    // The best so far: misses too many, replica-time, changes.
+    let mut best: Option<(u64, i64, Vec<Change>)> = None;
+    let (mut low, mut high): (Option<Price>, Option<Price>) = (None, None);
+    let many = machine.jobs.len() > MANY_JOBS;
+    for _ in 0..if many { PRICES_FOR_MANY } else { PRICES } {
+        let price = match (low, high) {
+            (None, None) => FIRST_PRICE,
+            (Some(low), None) => low * PRICE_FACTOR,
+            (None, Some(high)) => high / PRICE_FACTOR,
+            (Some(low), Some(high)) => (low * high).sqrt(),
+        };
+        let mut search = Search::new(machine, rules, fluid::plan(&demand, rules, price), spacing);
+        for _ in 0..if many { 0 } else { PASSES } {
+            if !search.pass(Aim::Price(price), EFFORT) {
+                break;
+            }
+        }
+        let misses = missed(&search);
+        let rank = (misses.saturating_sub(allowed), search.billed());
+        if best.as_ref().is_none_or(|best| rank < (best.0, best.1)) {
+            best = Some((rank.0, rank.1, search.changes().to_vec()));
+        }
+        if misses > allowed {
+            if price > HIGHEST_PRICE {
+                break;
+            }
+            low = Some(price);
+        } else {
+            high = Some(price);
+            if (allowed - misses) as f64 <= CLOSE_ENOUGH * allowed as f64 {
+                break;
+            }
+        }
+    }
+    let Some((too_many, _, changes)) = best else { return (u64::MAX, Vec::new()) };
+    if too_many > 0 || !exact {
+        return (too_many, changes);
+    }
+    let mut search = Search::new(machine, rules, changes, spacing);
+    while search.pass(Aim::Within(allowed), LAST_EFFORT) {}
+    (0, search.changes().to_vec())
+}
+
+/// The jobs' mean number per microsecond.
+fn rate(jobs: &[Job]) -> f64 {
+    let length: Micros = jobs.last().map_or(0, |job| job.arrival);
+    jobs.len() as f64 / (length as f64).max(1.0)
+}
