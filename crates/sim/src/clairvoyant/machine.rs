@@ -216,6 +216,7 @@ mod tests {
                 arrival: Duration::from_millis(u64::from(index * 250 + index % 11 * 20)),
                 input_tokens: index * 37 % 3_000,
                 output_tokens: 1 + index * 53 % (100 + index / 8),
+                cached_tokens: 0,
             })
             .collect();
         let rules = Rules { initial: 1, min: 1, max: 20, cold_start: 60_000_000 };
