@@ -12,7 +12,7 @@ use std::{
 };
 
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Objective, World,
+    ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, World,
     engine::{BatchingModel, EngineModel, SlotsModel},
     simulate,
 };
@@ -55,6 +55,7 @@ fn run(engine: EngineModel, replicas: u32, requests: &[Request]) {
         engine,
         cold_start: ColdStartLaw::fixed(60.0),
         data_plane: DataPlane::Gateway,
+        queue_order: QueueOrder::Arrival,
         objective: Objective { ttft: Duration::from_secs(5), percent: 99.0 },
         initial_replicas: replicas,
         provider_capacity: None,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use forewarm_core::{Bounds, Environment, Policy, QueueDepth, Requests, ScalerSpec};
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Objective, Step, World,
+    ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, Step, World,
     engine::{EngineModel, SlotsModel},
     simulate,
 };
@@ -46,6 +46,7 @@ fn world(data_plane: DataPlane) -> World {
         engine: EngineModel::Slots(SlotsModel { slots: 8 }),
         cold_start: ColdStartLaw::fixed(240.0),
         data_plane,
+        queue_order: QueueOrder::Arrival,
         objective: Objective { ttft: Duration::from_secs(5), percent: 99.0 },
         initial_replicas: 1,
         provider_capacity: None,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Objective, World, clairvoyant,
+    ColdStartLaw, DataPlane, Objective, QueueOrder, World, clairvoyant,
     engine::{EngineModel, SlotsModel},
     lower_bound,
 };
@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             engine: EngineModel::Slots(SlotsModel { slots: 8 }),
             cold_start: ColdStartLaw::fixed(240.0),
             data_plane: DataPlane::Gateway,
+            queue_order: QueueOrder::Arrival,
             objective: Objective { ttft: Duration::from_secs(5), percent },
             initial_replicas: 1,
             provider_capacity: None,

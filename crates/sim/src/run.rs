@@ -14,6 +14,7 @@ use crate::{
     account::Account,
     engine::{Batching, Engine, EngineModel, Progress, Slots},
     fleet::{Fleet, Index},
+    line::Line,
     time::{Micros, micros, seconds, timestamp},
 };
 
@@ -65,7 +66,7 @@ struct Run<'a, E, F> {
     new_engine: F,
     fleet: Fleet<E>,
     /// Waiting at the gateway.
-    queue: VecDeque<u32>,
+    queue: Line,
     /// Waiting in the engines, by replica; only in the data plane [`DataPlane::Engine`].
     engine_queues: BTreeMap<Index, VecDeque<u32>>,
     last_turn: Index,
@@ -80,8 +81,9 @@ struct Run<'a, E, F> {
     next_step: usize,
     target: u32,
     last_change: Option<(Micros, bool)>,
-    /// Request-seconds in the system so far, up to `counted_at`.
-    in_system: u128,
+    /// Request-microseconds in flight so far, up to `counted_at`.
+    busy: u128,
+    completed: u64,
     counted_at: Micros,
     /// When the first token of each request came, by its index; a list is faster than a map here.
     first_token_at: Vec<Micros>,
@@ -109,7 +111,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             requests,
             new_engine,
             fleet,
-            queue: VecDeque::new(),
+            queue: Line::new(world.queue_order, world.objective.ttft),
             engine_queues: BTreeMap::new(),
             last_turn: 0,
             agenda: BinaryHeap::new(),
@@ -122,7 +124,8 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             next_step: 0,
             target: world.initial_replicas,
             last_change: None,
-            in_system: 0,
+            busy: 0,
+            completed: 0,
             counted_at: 0,
             first_token_at: vec![0; requests.len()],
             account: Account::new(),
@@ -180,10 +183,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         now
     }
 
-    /// Counts request-seconds before the number in the system changes.
+    /// Counts request-seconds before the number in flight changes.
     fn count(&mut self, now: Micros) {
-        let in_system = self.in_flight as u64 + self.waiting as u64 + self.queue.len() as u64;
-        self.in_system += u128::from(in_system) * u128::from(now - self.counted_at);
+        self.busy += u128::from(self.in_flight) * u128::from(now - self.counted_at);
         self.counted_at = now;
     }
 
@@ -192,7 +194,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         self.arrived += 1;
         match self.world.data_plane {
             DataPlane::Gateway => {
-                self.queue.push_back(index);
+                self.queue.push(now, index);
                 self.dispatch(now);
             }
             DataPlane::Engine => self.take_turns(now, index),
@@ -258,11 +260,10 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
                     self.waiting -= 1;
                     self.admit(now, replica, index);
                 }
-                while let Some(index) = self.queue.front().copied()
-                    && self.fleet.in_turn(self.last_turn).is_some()
+                while self.fleet.in_turn(self.last_turn).is_some()
+                    && let Some(index) = self.queue.pop(now)
                 {
                     self.count(now);
-                    self.queue.pop_front();
                     self.take_turns(now, index);
                 }
             }
@@ -273,14 +274,14 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
     fn dispatch(&mut self, now: Micros) {
         while !self.queue.is_empty() {
             let Some(replica) = self.fleet.with_room() else { return };
-            let Some(index) = self.queue.pop_front() else { return };
+            let Some(index) = self.queue.pop(now) else { return };
             self.admit(now, replica, index);
         }
     }
 
     fn take_turns(&mut self, now: Micros, index: u32) {
         let Some(replica) = self.fleet.in_turn(self.last_turn) else {
-            self.queue.push_back(index);
+            self.queue.push(now, index);
             return;
         };
         self.last_turn = replica;
@@ -300,6 +301,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         };
         self.progress.clear();
         engine.admit(now, index, request, &mut self.progress);
+        self.count(now);
         self.in_flight += 1;
         self.take_progress(now, replica);
         self.fleet.note(replica, now);
@@ -324,6 +326,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         }
         for &(index, at) in &progress.finished {
             self.in_flight -= 1;
+            self.completed += 1;
             let Some(request) = self.requests.get(index as usize) else { continue };
             let first_token = self.first_token_at.get(index as usize).copied().unwrap_or(at);
             self.account.finished(micros(request.arrival), first_token, at, request.output_tokens);
@@ -408,7 +411,8 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         let working = if self.world.data_plane == DataPlane::Engine { "running" } else { "in_flight" };
         add(working, per_replica(running, f64::from(self.in_flight)));
         add("arrivals_total", Signal::value(self.arrived as f64));
-        add("in_system_seconds_total", Signal::value(self.in_system as f64 / 1e6));
+        add("busy_seconds_total", Signal::value(self.busy as f64 / 1e6));
+        add("completed_total", Signal::value(self.completed as f64));
         add("attained_total", Signal::value(self.account.attained as f64));
         add("missed_total", Signal::value(self.account.missed as f64));
         if self.world.data_plane == DataPlane::Engine {

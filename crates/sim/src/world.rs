@@ -1,6 +1,6 @@
 //! The world of a run: everything that the policy does not choose.
 
-use crate::{ColdStartLaw, Objective, engine::EngineModel};
+use crate::{ColdStartLaw, Objective, QueueOrder, engine::EngineModel};
 
 /// Where requests wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -22,6 +22,8 @@ pub struct World {
     pub cold_start: ColdStartLaw,
     /// Where requests wait.
     pub data_plane: DataPlane,
+    /// In which order they get their slots at the gateway.
+    pub queue_order: QueueOrder,
     /// What a request has to attain.
     pub objective: Objective,
     /// Replicas that are ready at the beginning.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forewarm_core::{Bounds, Policy, QueueDepth, Requests, ScalerSpec};
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Objective, Report, World,
+    ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, Report, World,
     engine::{BatchingModel, EngineModel, StepTime},
     simulate,
 };
@@ -147,6 +147,7 @@ fn fleet(replicas: u32, data_plane: DataPlane, requests: &[Request]) -> Report {
         engine: EngineModel::Batching(BatchingModel::named("llama2-70b-h100-tp8").unwrap()),
         cold_start: ColdStartLaw::fixed(60.0),
         data_plane,
+        queue_order: QueueOrder::Arrival,
         objective: Objective { ttft: Duration::from_secs(5), percent: 99.0 },
         initial_replicas: replicas,
         provider_capacity: None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forewarm_core::{Bounds, Environment, Policy, QueueDepth, Requests, ScalerSpec};
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Objective, Step, World, clairvoyant,
+    ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, Step, World, clairvoyant,
     engine::{EngineModel, SlotsModel},
     lower_bound, simulate,
 };
@@ -17,6 +17,7 @@ fn world(cold_start_seconds: f64, slots: u32, percent: f64) -> World {
         engine: EngineModel::Slots(SlotsModel { slots }),
         cold_start: ColdStartLaw::fixed(cold_start_seconds),
         data_plane: DataPlane::Gateway,
+        queue_order: QueueOrder::Arrival,
         objective: Objective { ttft: Duration::from_secs(5), percent },
         initial_replicas: 1,
         provider_capacity: None,

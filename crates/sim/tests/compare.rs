@@ -9,7 +9,7 @@ use std::{
 
 use forewarm_core::{Bounds, Environment, Policy, QueueDepth, Requests, ScalerSpec};
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Moment, Objective, Step, Timeline, World,
+    ColdStartLaw, DataPlane, Decider, Moment, Objective, QueueOrder, Step, Timeline, World,
     compare::frontier,
     engine::{EngineModel, SlotsModel},
     knobs, parallel, simulate,
@@ -31,6 +31,7 @@ fn world(initial_replicas: u32) -> World {
         engine: EngineModel::Slots(SlotsModel { slots: 1 }),
         cold_start: ColdStartLaw::fixed(60.0),
         data_plane: DataPlane::Gateway,
+        queue_order: QueueOrder::Arrival,
         objective: Objective { ttft: Duration::from_secs(5), percent: 99.0 },
         initial_replicas,
         provider_capacity: None,

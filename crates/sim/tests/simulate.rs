@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forewarm_core::{Bounds, Environment, Policy, QueueDepth, Requests, ScalerSpec};
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Objective, Report, Step, World,
+    ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, Report, Step, World,
     engine::{EngineModel, SlotsModel},
     simulate,
 };
@@ -25,6 +25,7 @@ fn world(initial_replicas: u32, cold_start_seconds: f64) -> World {
         engine: EngineModel::Slots(SlotsModel { slots: 8 }),
         cold_start: ColdStartLaw::fixed(cold_start_seconds),
         data_plane: DataPlane::Gateway,
+        queue_order: QueueOrder::Arrival,
         objective: Objective { ttft: Duration::from_secs(5), percent: 99.0 },
         initial_replicas,
         provider_capacity: None,

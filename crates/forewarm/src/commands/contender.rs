@@ -43,6 +43,8 @@ pub(crate) struct Terms {
     pub(crate) max: Option<u32>,
     /// Requests that a replica works on at a time.
     pub(crate) max_concurrency: u32,
+    /// Percent of the requests that are to attain the objective.
+    pub(crate) percent: f64,
     /// How long starts are expected to take, where a manifest does not say.
     pub(crate) cold_start: Duration,
     /// What a replica that is never idle serves, where it was measured.
@@ -115,7 +117,7 @@ impl Contender {
 /// Our own policies are called on events too; a peer looks at its own times.
 pub(crate) fn decider(spec: &ScalerSpec) -> Decider {
     match spec.policy {
-        Policy::QueueDepth(_) => Decider::core(spec.clone()),
+        Policy::Forewarm(_) | Policy::QueueDepth(_) => Decider::core(spec.clone()),
         Policy::Hpa(_)
         | Policy::Keda(_)
         | Policy::Kpa(_)

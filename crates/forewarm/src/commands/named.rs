@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::anyhow;
 use forewarm_core::{
-    Bounds, DynamoPolicy, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth, RayServePolicy,
-    Requests, SkyServePolicy, peers::sky_serve::SkyServeSpec,
+    Bounds, DynamoPolicy, Forewarm, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth,
+    RayServePolicy, Requests, SkyServePolicy, peers::sky_serve::SkyServeSpec,
 };
 use serde_json::{Value, json};
 
 use crate::{commands::contender::Terms, exit::Failure};
 
 /// The names, and what each is.
-pub(crate) const NAMES: [(&str, &str); 10] = [
+pub(crate) const NAMES: [(&str, &str); 11] = [
+    ("forewarm", "our own policy: nothing to set but the objective; 1 to 1000 replicas"),
     (
         "seed-hpa",
         "examples/seed/hpa.yaml with its queue metric only: 5 waiting requests a pod; 1 to 8 replicas",
@@ -31,6 +32,7 @@ pub(crate) const NAMES: [(&str, &str); 10] = [
 /// A policy and its bounds; `None` when the word is no name.
 pub(super) fn named(word: &str, terms: &Terms) -> Option<Result<(Policy, Bounds), Failure>> {
     let policy = match word {
+        "forewarm" => Ok(Policy::Forewarm(Forewarm { percent: terms.percent })),
         "seed-hpa" => seed_hpa(false),
         "seed-hpa-gpu" => seed_hpa(true),
         "seed-keda" => seed_keda(),
@@ -44,7 +46,11 @@ pub(super) fn named(word: &str, terms: &Terms) -> Option<Result<(Policy, Bounds)
         }
         _ => return None,
     };
-    let most = if word == "seed-keda" { 10 } else { 8 };
+    let most = match word {
+        "forewarm" => 1_000,
+        "seed-keda" => 10,
+        _ => 8,
+    };
     Some(policy.and_then(|policy| Ok((policy, Bounds::new(1, most)?))))
 }
 

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 use forewarm_core::Bounds;
 use forewarm_sim::{
-    Clairvoyant, DataPlane, Decider, Objective, Report, Step, World, clairvoyant,
+    Clairvoyant, DataPlane, Decider, Objective, QueueOrder, Report, Step, World, clairvoyant,
     compare::{Price, Subject},
     engine::{BatchingModel, EngineModel, SlotsModel},
     lower_bound, simulate, warm_up,
@@ -149,6 +149,7 @@ impl ScenarioArgs {
                 min: self.min,
                 max: self.max,
                 max_concurrency,
+                percent: self.objective.percent,
                 cold_start: self.cold_start.median,
                 replica_requests_per_second: None,
             },
@@ -222,6 +223,7 @@ impl Scenario {
             engine: self.engine.clone(),
             cold_start: self.cold_start.law(self.failing),
             data_plane,
+            queue_order: QueueOrder::LateYields,
             objective: self.objective,
             initial_replicas,
             provider_capacity: None,

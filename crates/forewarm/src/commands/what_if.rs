@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use forewarm_control::{WhatIf, what_if as decide_again};
-use forewarm_core::{ColdStartSpec, ScalerSpec};
+use forewarm_core::{ColdStartSpec, Forewarm, ScalerSpec};
 use serde_json::{Value, json};
 
 use crate::{
@@ -51,8 +51,14 @@ enum Output {
 pub(crate) fn what_if(args: &WhatIfArgs) -> Result<(), Failure> {
     // The recorded scaler says what its replicas are like.
     let cold_start = ColdStartSpec::default().expected;
-    let terms =
-        Terms { min: None, max: None, max_concurrency: 8, cold_start, replica_requests_per_second: None };
+    let terms = Terms {
+        min: None,
+        max: None,
+        max_concurrency: 8,
+        percent: Forewarm::DEFAULT_PERCENT,
+        cold_start,
+        replica_requests_per_second: None,
+    };
     let contender = Contender::read(&args.policy, terms)?;
     let Play::Core(other) = &contender.play else {
         let name = &args.policy;

@@ -17,6 +17,7 @@ use crate::{policy::kpa_line, quantity::write_duration};
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(super) enum PolicyLine<'a> {
+    Forewarm {},
     QueueDepth {
         per_replica: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +67,7 @@ pub(super) struct PreWarm {
 impl<'a> PolicyLine<'a> {
     pub(super) fn of(policy: &'a Policy) -> Self {
         match policy {
+            Policy::Forewarm(_) => PolicyLine::Forewarm {},
             Policy::QueueDepth(QueueDepth { per_replica, pre_warm }) => PolicyLine::QueueDepth {
                 per_replica: per_replica.get(),
                 pre_warm: pre_warm.map(|pre_warm| PreWarm {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use forewarm_core::{
-    Behavior, Bounds, Policy, PreWarm, QueueDepth, RateLimit, RateUnit, Requests, ScalingRules, SelectPolicy,
+    Behavior, Bounds, Forewarm, Policy, PreWarm, QueueDepth, RateLimit, RateUnit, Requests, ScalingRules,
+    SelectPolicy,
 };
 
-use crate::{cursor::Cursor, policy};
+use crate::{cursor::Cursor, policy, scaler::Objective};
 
 /// Policies that the schema has names for.
 const POLICIES: [&str; 8] =
@@ -16,26 +17,39 @@ const POLICIES: [&str; 8] =
 const MAX_PERIOD_SECONDS: u32 = 1800;
 const MAX_WINDOW_SECONDS: u32 = 3600;
 
-pub(super) fn read(at: &Cursor<'_>, bounds: Option<Bounds>) -> Option<Policy> {
+pub(super) fn read(
+    at: &Cursor<'_>,
+    bounds: Option<Bounds>,
+    objective: Option<Option<Objective>>,
+) -> Option<Policy> {
     let fields = at.fields()?;
     let chosen = fields.exactly_one(&POLICIES);
     fields.finish();
     let (name, at) = chosen?;
     match name {
+        "forewarm" => forewarm(&at, objective).map(Policy::Forewarm),
         "queueDepth" => queue_depth(&at).map(Policy::QueueDepth),
         "hpa" => policy::hpa(&at).map(|hpa| Policy::Hpa(Box::new(hpa))),
         "keda" => policy::keda(&at, bounds).map(|keda| Policy::Keda(Box::new(keda))),
         "kpa" => policy::kpa(&at).map(|kpa| Policy::Kpa(Box::new(kpa))),
         "rayServe" => policy::ray_serve(&at).map(Policy::RayServe),
         "skyServe" => policy::sky_serve(&at).map(Policy::SkyServe),
-        "dynamo" => policy::dynamo(&at).map(Policy::Dynamo),
-        _ => {
-            // Its fields are not looked at, but that it is a mapping can be said already.
-            let _fields = at.fields();
-            at.problem(format!("`{name}`, which is not available in this version"), "`queueDepth`");
-            None
-        }
+        // `exactly_one` gives one of `POLICIES`; this is the one that is left.
+        _ => policy::dynamo(&at).map(Policy::Dynamo),
     }
+}
+
+/// Nothing to set: what it keeps is the objective.
+fn forewarm(at: &Cursor<'_>, objective: Option<Option<Objective>>) -> Option<Forewarm> {
+    at.fields()?.finish();
+    let objective = objective?;
+    if objective.is_none() {
+        at.problem(
+            "a policy that keeps an objective, without one",
+            "`spec.objective`, such as {ttft: 2s, percent: 99}",
+        );
+    }
+    objective.map(|objective| Forewarm { percent: objective.percent })
 }
 
 fn queue_depth(at: &Cursor<'_>) -> Option<QueueDepth> {

@@ -154,8 +154,10 @@ impl Spec {
         let held = cold_start.unwrap_or_default().deadline;
         let replicas =
             fields.require("replicas", "the bounds, such as {min: 1, max: 8}").and_then(|at| bounds(&at));
-        let policy =
-            fields.require("policy", "how replicas are computed").and_then(|at| policy::read(&at, replicas));
+        let objective = optional(&fields, "objective", None, |at| self::objective(at).map(Some));
+        let policy = fields
+            .require("policy", "how replicas are computed")
+            .and_then(|at| policy::read(&at, replicas, objective));
         let default = policy.as_ref().map_or_else(Behavior::default, Policy::default_behavior);
         let spec = Self {
             target: fields.require("target", "what is scaled").and_then(|at| target::read(&at)),
@@ -166,7 +168,7 @@ impl Spec {
             }),
             replicas,
             allow_scale_to_zero: optional(&fields, "allowScaleToZero", false, Cursor::bool),
-            objective: optional(&fields, "objective", None, |at| objective(at).map(Some)),
+            objective,
             cold_start,
             policy,
             behavior: optional(&fields, "behavior", default.clone(), |at| policy::behavior(at, &default)),

@@ -240,6 +240,7 @@ mod tests {
             engine: EngineModel::Slots(model),
             cold_start: ColdStartLaw::fixed(60.0),
             data_plane: DataPlane::Gateway,
+            queue_order: crate::QueueOrder::Arrival,
             objective,
             initial_replicas: 1,
             provider_capacity: None,

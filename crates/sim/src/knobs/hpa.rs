@@ -79,7 +79,8 @@ fn behavior_mut(spec: &mut ScalerSpec) -> Option<&mut Behavior> {
             &mut advanced.horizontal_pod_autoscaler_config.get_or_insert_default().behavior
         }
         Policy::Hpa(policy) => &mut policy.behavior,
-        Policy::QueueDepth(_)
+        Policy::Forewarm(_)
+        | Policy::QueueDepth(_)
         | Policy::Kpa(_)
         | Policy::RayServe(_)
         | Policy::SkyServe(_)

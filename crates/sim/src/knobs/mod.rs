@@ -13,6 +13,8 @@ use crate::tune::Knob;
 /// trust a policy does.
 pub fn knobs(spec: &ScalerSpec, min_is_free: bool) -> Vec<Knob> {
     let mut knobs = match &spec.policy {
+        // The objective is its only setting, and that is what settings are searched for.
+        Policy::Forewarm(_) => Vec::new(),
         Policy::QueueDepth(_) => queue_depth::knobs(),
         Policy::Hpa(_) => hpa::knobs(),
         Policy::Keda(policy) => keda::knobs(policy.object.triggers.len()),

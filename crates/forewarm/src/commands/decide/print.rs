@@ -104,6 +104,7 @@ fn reasons(decision: &Decision) -> impl Iterator<Item = &Step> {
 
 fn kind(policy: &Policy) -> &'static str {
     match policy {
+        Policy::Forewarm(_) => "forewarm",
         Policy::QueueDepth(_) => "queue depth",
         Policy::Hpa(_) => "HPA autoscaling/v2 of Kubernetes 1.37",
         Policy::Keda(_) => "ScaledObject of KEDA 2.21",
