@@ -14,20 +14,36 @@ pub struct MissBudget {
     requests: f64,
     misses: f64,
     steps: f64,
+    /// With the memory of hours: requests and misses, load and the part of it that the ready replicas could not take.
+    recent: Recent,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Recent {
+    requests: f64,
+    misses: f64,
+    load: f64,
+    excess: f64,
 }
 
 impl MissBudget {
     /// What is left of a count after a day.
     const KEPT_A_DAY: f64 = 0.7;
-    /// The budget is balanced over the next day: a debt is paid back that slowly, so that one burst that nobody
+    /// What is left of a recent count after a day: a memory of six hours.
+    const RECENT_KEPT_A_DAY: f64 = 0.018;
+    /// The budget is balanced over the next half day: a debt is paid back that slowly, so that one burst that nobody
     /// could foresee does not buy replicas that come too late for it.
-    const HORIZON_STEPS: f64 = 86_400.0 / STEP.as_secs() as f64;
+    const HORIZON_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
     /// The target never leaves these multiples of the allowance.
     const LEAST: f64 = 0.3;
     const MOST: f64 = 2.0;
 
-    /// Takes in the totals at the end of `steps` steps.
-    pub fn observe(&mut self, attained_total: f64, missed_total: f64, steps: u32) {
+    /// Bounds of [`MissBudget::bias`], and the share of misses that it starts from.
+    const BIAS: (f64, f64) = (0.5, 4.0);
+
+    /// Takes in the totals at the end of `steps` steps in which `load` was offered to replicas that take `capacity`.
+    pub fn observe(&mut self, attained_total: f64, missed_total: f64, steps: u32, load: f64, capacity: f64) {
         let before = self.seen.replace((attained_total, missed_total));
         let kept = decay(Self::KEPT_A_DAY, STEP * steps);
         let grown = |now: f64, before: f64| if now < before { now } else { now - before };
@@ -37,14 +53,32 @@ impl MissBudget {
         self.requests = self.requests * kept + attained + missed;
         self.misses = self.misses * kept + missed;
         self.steps = self.steps * kept + f64::from(steps);
+        let kept = decay(Self::RECENT_KEPT_A_DAY, STEP * steps);
+        let Recent { requests, misses, load: loads, excess } = &mut self.recent;
+        *requests = *requests * kept + attained + missed;
+        *misses = *misses * kept + missed;
+        *loads = *loads * kept + load * f64::from(steps);
+        *excess = *excess * kept + (load - capacity).max(0.0) * f64::from(steps);
     }
 
-    /// The share of the coming day's requests that may miss, so that `allowance` comes out over all.
+    /// The share of the coming requests that may miss, so that `allowance` comes out over all.
     pub fn target(&self, allowance: f64) -> f64 {
         let coming = self.requests / self.steps.max(1.0) * Self::HORIZON_STEPS;
         let left = allowance * self.requests - self.misses;
         let correction = if coming > 0.0 { left / (allowance * coming) } else { 0.0 };
         allowance * (1.0 + correction).clamp(Self::LEAST, Self::MOST)
+    }
+
+    /// How many times more requests miss than the mean load of the steps would have it: bursts shorter than a step
+    /// miss too, and an excess that is short enough does not.
+    pub fn bias(&self, allowance: f64) -> f64 {
+        let Recent { requests, misses, load, excess } = self.recent;
+        if requests <= 0.0 || load <= 0.0 {
+            return 1.0;
+        }
+        let prior = allowance / 4.0;
+        let bias = (misses / requests + prior) / (excess / load + prior);
+        bias.clamp(Self::BIAS.0, Self::BIAS.1)
     }
 
     /// The share that missed so far; `None` before any request was judged.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::propose::{IN_FLIGHT, Proposals, QUEUED, RUNNING, WAITING};
 use crate::{
-    Evidence, Forewarm, Missing, Reason, Requests, ScalerState, SignalName,
+    Evidence, Forewarm, Missing, Phase, Reason, Requests, ScalerState, SignalName,
     forecast::{MissBudget, OfferedLoad, Outlook, Panel, STEP, panel},
     pipeline::Draft,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Anticipation {
     offered: OfferedLoad,
     budget: MissBudget,
     panel: Panel,
+    /// Replicas that were ready at the end of the last step.
+    ready: f64,
     /// What the last step came to, until the next one.
     outlook: Option<LastOutlook>,
 }
@@ -57,9 +59,12 @@ pub(super) fn anticipate(
     let Some(look) = look(draft, proposals) else { return };
     if let Some((load, steps)) = memory.offered.observe(look) {
         if let (Some(attained), Some(missed)) = (optional(draft, ATTAINED), optional(draft, MISSED)) {
-            memory.budget.observe(attained, missed, steps);
+            let ready = f64::from(draft.observation.count(Phase::Ready));
+            let capacity = (ready.min(memory.ready)) * f64::from(draft.spec.max_concurrency.max(1));
+            memory.budget.observe(attained, missed, steps, load, capacity);
         }
         memory.step(draft, policy, load, steps, lead);
+        memory.ready = f64::from(draft.observation.count(Phase::Ready));
     }
     let concurrency = f64::from(draft.spec.max_concurrency.max(1));
     let lead_seconds = (lead + STEP).as_secs_f64();
@@ -95,10 +100,11 @@ impl Anticipation {
         // A decision at the end of a step is served by after the lead, and counts from the step after that.
         let lag = (lead.as_millis().div_ceil(STEP.as_millis()) as u64 + 1).min(MAX_LAG) as usize;
         let allowed = self.budget.target(policy.allowance());
+        let bias = self.budget.bias(policy.allowance());
         // A gap in the looks is filled with its mean, for as long as anybody looks back.
         for _ in 0..u64::from(steps).min(MAX_LAG) {
             let least = draft.spec.replicas.min.0;
-            let outlook = self.panel.observe(load, lag, concurrency, allowed, least);
+            let outlook = self.panel.observe(load, lag, concurrency, allowed / bias, least);
             self.outlook = Some(LastOutlook { outlook, allowed });
         }
     }
