@@ -22,6 +22,7 @@ const QUEUE: QueueLimits = QueueLimits {
     max_bytes: 1 << 20,
     timeout: Duration::from_secs(60),
     cold_start_timeout: Duration::from_secs(900),
+    ttft_objective: Some(Duration::from_secs(5)),
 };
 
 fn spec() -> ScalerSpec {

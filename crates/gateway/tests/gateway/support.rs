@@ -60,6 +60,7 @@ pub(crate) fn plan(endpoints: Vec<Endpoint>) -> PoolPlan {
             max_bytes: 1 << 20,
             timeout: Duration::from_secs(600),
             cold_start_timeout: Duration::from_secs(600),
+            ttft_objective: None,
         },
     }
 }
