@@ -198,8 +198,7 @@ proptest! {
         until in 0_u64..60,
         arrivals in prop::collection::vec(0_u64..4, 50..400),
     ) {
-        // One slot, for a second each: whoever is served leaves at once. In front of a request are at most those
-        // that came before it when it yields to nobody any more.
+        // One request a second is served. Once one has waited for `until`, none that came later goes before it.
         let (from, until) = (Duration::from_secs(from), Duration::from_secs(until));
         let rules = QueueRules { yielding: Some(Yielding { from, until }), ..rules(u32::MAX, u64::MAX) };
         let mut pool: Pool<u64> = Pool::new(rules);

@@ -136,6 +136,21 @@ impl Rig {
     }
 }
 
+/// With `start_paused`: the clock stands still but for `tokio::time::advance`, also while nothing but sockets is
+/// waited for, until this is dropped.
+pub(crate) struct StoppedClock {
+    _held: std::sync::mpsc::Sender<()>,
+}
+
+impl StoppedClock {
+    pub(crate) fn new() -> Self {
+        let (held, end) = std::sync::mpsc::channel();
+        // Tokio's paused clock does not advance by itself while a blocking task runs.
+        tokio::task::spawn_blocking(move || end.recv());
+        Self { _held: held }
+    }
+}
+
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Reply {
     send(address, Request::get(path).header("host", "gateway").body(Full::default()).unwrap()).await
 }
