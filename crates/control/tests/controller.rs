@@ -124,6 +124,24 @@ async fn scale_down_drains_at_the_gateway_before_the_fleet_stops_anything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_draining_replica_serves_again_when_the_load_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::ready(2)), Arc::new(FakeGateway::default()));
+    gateway.set_report(|report| report.in_flight = [("r-0".into(), 1), ("r-1".into(), 3)].into());
+    let mut running = Running::start(directory.path(), spec(), &fleet, &gateway);
+    assert_eq!(running.decisions.recv().await.unwrap().placement.drain, ["r-0".into()]);
+    running.until(|snapshot| snapshot.observation.count(Phase::Draining) == 1).await;
+    gateway.set_report(|report| report.queued = 10);
+    let back = running.decisions.recv().await.unwrap();
+    assert_eq!((back.to, back.placement.start), (Replicas(2), 0));
+    assert_eq!(back.placement.revive, ["r-0".into()]);
+    running.until(|snapshot| snapshot.observation.count(Phase::Ready) == 2).await;
+    let endpoints = gateway.plans().last().unwrap().endpoints.clone();
+    assert!(endpoints.len() == 2 && endpoints.iter().all(|endpoint| !endpoint.draining), "{endpoints:?}");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_gateway_or_fleet_holds_everything() {
     let directory = tempfile::tempdir().unwrap();
     let (fleet, gateway) = (Arc::new(FakeFleet::ready(4)), Arc::new(FakeGateway::default()));
