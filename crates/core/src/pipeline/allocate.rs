@@ -68,8 +68,8 @@ fn drained_for(draft: &Draft<'_>, state: &ScalerState, replica: &Replica) -> Dur
 /// Drained replicas stop; one that cannot finish is stopped after the deadline.
 fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement) {
     let observation = draft.observation;
-    let revived = placement.revive.clone();
-    let drains = |replica: &&Replica| replica.phase == Phase::Draining && !revived.contains(&replica.id);
+    let Placement { revive, stop, .. } = placement;
+    let drains = |replica: &&Replica| replica.phase == Phase::Draining && !revive.contains(&replica.id);
     for replica in observation.replicas.iter().filter(drains) {
         if let Some(&told) = state.stopping.get(&replica.id)
             && draft.now < told + TELL_AGAIN
@@ -87,7 +87,7 @@ fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Plac
             draft.wake(draft.now + draft.spec.drain_deadline.saturating_sub(drained_for));
             continue;
         };
-        placement.stop.push(replica.id.clone());
+        stop.push(replica.id.clone());
         draft.step(Stage::Allocate, reason);
     }
 }
