@@ -1,5 +1,4 @@
 //! What controllers and gateways of another version write is read, and what they must know is said.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
 use std::time::Duration;
 

@@ -195,28 +195,31 @@ impl<E: Engine> Fleet<E> {
         }
     }
 
-    /// Does what a placement says, its starts apart.
-    pub(crate) fn apply(&mut self, placement: &Placement, now: Micros) {
-        if !placement.is_empty() {
-            let named = |ids: &[ReplicaId], replicas: &Self| -> Vec<Index> {
-                let by_id = |id: &ReplicaId| {
-                    replicas.replicas.iter().find(|(_, replica)| &replica.id == id).map(|(&index, _)| index)
-                };
-                ids.iter().filter_map(by_id).collect()
-            };
-            for index in named(&placement.revive, self) {
-                self.set_draining(index, false, now);
-            }
-            for index in named(&placement.drain, self) {
-                self.set_draining(index, true, now);
-            }
-            for index in named(&placement.stop, self) {
-                if self.replicas.get(&index).is_some_and(|replica| !replica.ready) {
-                    self.failed += 1;
-                }
-                self.remove(index, now);
-            }
+    /// Does what a placement says, its starts apart. Returns the replicas that serve again.
+    pub(crate) fn apply(&mut self, placement: &Placement, now: Micros) -> Vec<Index> {
+        if placement.is_empty() {
+            return Vec::new();
         }
+        let named = |ids: &[ReplicaId], replicas: &Self| -> Vec<Index> {
+            let by_id = |id: &ReplicaId| {
+                replicas.replicas.iter().find(|(_, replica)| &replica.id == id).map(|(&index, _)| index)
+            };
+            ids.iter().filter_map(by_id).collect()
+        };
+        let revived = named(&placement.revive, self);
+        for &index in &revived {
+            self.set_draining(index, false, now);
+        }
+        for index in named(&placement.drain, self) {
+            self.set_draining(index, true, now);
+        }
+        for index in named(&placement.stop, self) {
+            if self.replicas.get(&index).is_some_and(|replica| !replica.ready) {
+                self.failed += 1;
+            }
+            self.remove(index, now);
+        }
+        revived
     }
 
     fn set_draining(&mut self, index: Index, draining: bool, now: Micros) {
