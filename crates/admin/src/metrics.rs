@@ -216,6 +216,28 @@ impl Collector for Views {
                 }
             }
         }
+        let mut counter = |name, help, total: &dyn Fn(&ScalerView) -> Option<f64>| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for view in &views {
+                if let Some(total) = total(view) {
+                    let labels: Labels<'_> = vec![("scaler", view.scaler.as_str())];
+                    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&total, None)?;
+                }
+            }
+            Ok::<_, fmt::Error>(())
+        };
+        counter("forewarm_requests_attained", "Requests that attained the objective", &|view| {
+            view.attained_total.map(|count| count as f64)
+        })?;
+        counter("forewarm_requests_missed", "Requests that missed the objective", &|view| {
+            view.missed_total.map(|count| count as f64)
+        })?;
+        counter("forewarm_requests_completed", "Requests that ended after a replica had them", &|view| {
+            view.completed_total.map(|count| count as f64)
+        })?;
+        counter("forewarm_busy_seconds", "Modelled seconds of requests at replicas", &|view| {
+            view.busy_seconds_total
+        })?;
         Ok(())
     }
 }

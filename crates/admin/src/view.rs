@@ -34,6 +34,14 @@ pub struct ScalerView {
     pub failed_total: Option<u64>,
     /// Requests answered in full.
     pub succeeded_total: Option<u64>,
+    /// Requests that attained the objective for the time to the first token.
+    pub attained_total: Option<u64>,
+    /// Requests that missed it.
+    pub missed_total: Option<u64>,
+    /// Requests that ended after a replica had them.
+    pub completed_total: Option<u64>,
+    /// Seconds of requests at replicas.
+    pub busy_seconds_total: Option<f64>,
     /// Whether decisions are acted on.
     pub mode: Mode,
     /// A number of replicas held by hand.
@@ -70,6 +78,10 @@ impl ScalerView {
             refused_total: None,
             failed_total: None,
             succeeded_total: None,
+            attained_total: None,
+            missed_total: None,
+            completed_total: None,
+            busy_seconds_total: None,
             mode: Mode::Act,
             paused: None,
             last_decisions: Vec::new(),

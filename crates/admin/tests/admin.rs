@@ -65,6 +65,8 @@ fn view(scaler: &str, target: u32) -> ScalerView {
     view.queued = Some(7);
     view.succeeded_total = Some(40);
     view.refused_total = Some(2);
+    (view.attained_total, view.missed_total) = (Some(39), Some(3));
+    view.busy_seconds_total = Some(81.5);
     view.signals =
         vec![SignalView { name: "waiting".into(), value: Some(7.0), age_seconds: 1.5, missing: None }];
     view
@@ -287,6 +289,9 @@ async fn metrics_come_in_both_formats_and_agree_with_the_view() {
         "forewarm_queue_depth{scaler=\"chat\"} 7.0",
         "forewarm_requests_total{scaler=\"chat\",outcome=\"succeeded\"} 40",
         "forewarm_requests_total{scaler=\"chat\",outcome=\"refused\"} 2",
+        "forewarm_requests_attained_total{scaler=\"chat\"} 39.0",
+        "forewarm_requests_missed_total{scaler=\"chat\"} 3.0",
+        "forewarm_busy_seconds_total{scaler=\"chat\"} 81.5",
         "forewarm_decisions_total{scaler=\"chat\",reason=\"queue_depth\"} 1",
         "forewarm_scale_changes_total{scaler=\"chat\",direction=\"up\"} 1",
         "forewarm_cold_start_seconds_bucket{le=\"240.0\",scaler=\"chat\"} 1",
@@ -297,7 +302,8 @@ async fn metrics_come_in_both_formats_and_agree_with_the_view() {
         assert!(open.lines().any(|line| line == sample), "{sample} is not in\n{open}");
         assert!(plain.lines().any(|line| line == sample), "{sample} is not in\n{plain}");
     }
-    // What is not known has no sample: `in_flight` and `failed_total` of the view are `None`.
+    // What is not known has no sample: these are `None` in the view.
+    assert!(!open.contains("forewarm_requests_completed_total{"));
     assert!(!open.contains("forewarm_in_flight_requests{"));
     assert!(!open.contains("outcome=\"failed\""));
     // In 0.0.4 a counter's type names its samples, in OpenMetrics its family.

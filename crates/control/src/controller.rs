@@ -259,11 +259,13 @@ impl Controller {
             .filter(|replica| matches!(replica.phase, Phase::Ready | Phase::Draining))
             .filter(|replica| !placement.stop.contains(&replica.id))
             .filter_map(|replica| {
+                let id = &replica.id;
+                let drains = replica.phase == Phase::Draining && !placement.revive.contains(id);
                 Some(Endpoint {
-                    replica: replica.id.clone(),
+                    replica: id.clone(),
                     address: replica.address.clone()?,
                     max_concurrency: self.spec.max_concurrency,
-                    draining: replica.phase == Phase::Draining || placement.drain.contains(&replica.id),
+                    draining: drains || placement.drain.contains(id),
                 })
             })
             .collect();
@@ -326,6 +328,7 @@ fn announce(decision: &Decision, error: Option<&str>) {
         to = decision.to.0,
         why = decision.summary(),
         start = decision.placement.start,
+        revive = decision.placement.revive.len(),
         drain = decision.placement.drain.len(),
         stop = decision.placement.stop.len(),
         error,

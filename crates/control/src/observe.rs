@@ -57,14 +57,28 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 fn add_report(observation: &mut Observation, report: &PoolReport) {
     let mut add = |name: &str, signal: Signal| observation.signals.insert(SignalName::from(name), signal);
     add("queued", Signal::value(report.queued as f64));
-    add("arrivals_total", Signal::value(report.arrived_total as f64));
+    for (name, total) in totals(report) {
+        add(name, Signal::value(total));
+    }
     let per_replica = report.in_flight.iter().map(|(id, &count)| (id.clone(), f64::from(count))).collect();
     let reading = Reading::Value { total: report.in_flight_sum() as f64, per_replica };
     add("in_flight", Signal { reading, age: Duration::ZERO });
 }
 
+/// What only grows while the gateway lives.
+fn totals(report: &PoolReport) -> [(&'static str, f64); 5] {
+    [
+        ("arrivals_total", report.arrived_total as f64),
+        ("busy_seconds_total", report.busy_seconds_total),
+        ("completed_total", report.completed_total as f64),
+        ("attained_total", report.attained_total as f64),
+        ("missed_total", report.missed_total as f64),
+    ]
+}
+
 fn add_silence(observation: &mut Observation, error: &GatewayError) {
-    for name in ["queued", "arrivals_total", "in_flight"] {
+    let totals = totals(&PoolReport::default()).map(|(name, _)| name);
+    for name in ["queued", "in_flight"].into_iter().chain(totals) {
         let missing = Signal::missing(Missing::Failed(error.to_string()));
         observation.signals.insert(SignalName::from(name), missing);
     }

@@ -10,8 +10,8 @@ use forewarm_control::{
     replay,
 };
 use forewarm_core::{
-    Bounds, Decision, Environment, Observation, Pause, Phase, Policy, QueueDepth, Replica, Replicas,
-    Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan, pool::QueueLimits,
+    Bounds, Decision, Environment, Missing, Observation, Pause, Phase, Policy, QueueDepth, Reading, Replica,
+    Replicas, Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan, pool::QueueLimits,
 };
 use forewarm_testkit::{FakeFleet, FakeGateway};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -22,6 +22,7 @@ const QUEUE: QueueLimits = QueueLimits {
     max_bytes: 1 << 20,
     timeout: Duration::from_secs(60),
     cold_start_timeout: Duration::from_secs(900),
+    ttft_objective: Some(Duration::from_secs(5)),
 };
 
 fn spec() -> ScalerSpec {
@@ -123,6 +124,24 @@ async fn scale_down_drains_at_the_gateway_before_the_fleet_stops_anything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_draining_replica_serves_again_when_the_load_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::ready(2)), Arc::new(FakeGateway::default()));
+    gateway.set_report(|report| report.in_flight = [("r-0".into(), 1), ("r-1".into(), 3)].into());
+    let mut running = Running::start(directory.path(), spec(), &fleet, &gateway);
+    assert_eq!(running.decisions.recv().await.unwrap().placement.drain, ["r-0".into()]);
+    running.until(|snapshot| snapshot.observation.count(Phase::Draining) == 1).await;
+    gateway.set_report(|report| report.queued = 10);
+    let back = running.decisions.recv().await.unwrap();
+    assert_eq!((back.to, back.placement.start), (Replicas(2), 0));
+    assert_eq!(back.placement.revive, ["r-0".into()]);
+    running.until(|snapshot| snapshot.observation.count(Phase::Ready) == 2).await;
+    let endpoints = gateway.plans().last().unwrap().endpoints.clone();
+    assert!(endpoints.len() == 2 && endpoints.iter().all(|endpoint| !endpoint.draining), "{endpoints:?}");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_gateway_or_fleet_holds_everything() {
     let directory = tempfile::tempdir().unwrap();
     let (fleet, gateway) = (Arc::new(FakeFleet::ready(4)), Arc::new(FakeGateway::default()));
@@ -139,6 +158,33 @@ async fn a_silent_gateway_or_fleet_holds_everything() {
     assert_eq!(held.decision.to, Replicas(4));
     assert!(fleet.applied().is_empty());
     assert!(gateway.plans().iter().all(|plan| plan.endpoints.len() == 4), "the last plan stays");
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_gateway_counts_is_a_signal_and_missing_while_it_is_silent() {
+    const TOTALS: [&str; 5] =
+        ["arrivals_total", "busy_seconds_total", "completed_total", "attained_total", "missed_total"];
+    let directory = tempfile::tempdir().unwrap();
+    let (fleet, gateway) = (Arc::new(FakeFleet::ready(1)), Arc::new(FakeGateway::default()));
+    gateway.set_report(|report| {
+        (report.arrived_total, report.completed_total) = (9, 8);
+        (report.attained_total, report.missed_total) = (6, 2);
+        report.busy_seconds_total = 12.25;
+    });
+    let mut running = Running::start(directory.path(), spec(), &fleet, &gateway);
+    let snapshot = running.until(|_| true).await;
+    let found = TOTALS.map(|name| snapshot.observation.signals[name].clone());
+    assert_eq!(found, [9.0, 12.25, 8.0, 6.0, 2.0].map(Signal::value));
+    assert_eq!(gateway.plans().last().unwrap().queue.ttft_objective, Some(Duration::from_secs(5)));
+    gateway.set_unreachable(true);
+    let snapshot = running.until(|snapshot| snapshot.report.is_none()).await;
+    for name in TOTALS.into_iter().chain(["queued", "in_flight"]) {
+        let Reading::Missing(Missing::Failed(why)) = &snapshot.observation.signals[name].reading else {
+            panic!("`{name}` is not missing");
+        };
+        assert!(why.contains("the fake gateway is unreachable"), "{name}: {why}");
+    }
     running.stop().await;
 }
 

@@ -128,6 +128,9 @@ impl Stage {
 pub struct Placement {
     /// How many replicas to start.
     pub start: u32,
+    /// Draining replicas that are to serve again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revive: Vec<ReplicaId>,
     /// Replicas that get no new requests from now on.
     pub drain: Vec<ReplicaId>,
     /// Replicas to stop now: they are drained, or were never ready.
@@ -137,6 +140,6 @@ pub struct Placement {
 impl Placement {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.start == 0 && self.drain.is_empty() && self.stop.is_empty()
+        self.start == 0 && self.revive.is_empty() && self.drain.is_empty() && self.stop.is_empty()
     }
 }

@@ -39,7 +39,7 @@ pub struct Endpoint {
     pub draining: bool,
 }
 
-/// Limits of one scaler's waiting queue.
+/// Limits of one scaler's waiting queue, and its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueLimits {
@@ -54,6 +54,15 @@ pub struct QueueLimits {
     /// Longest time a request is held while no replica is ready.
     #[serde(rename = "coldStartTimeoutSeconds", with = "seconds")]
     pub cold_start_timeout: Duration,
+    /// The longest time to the first token that is promised. Requests that have waited for longer yield to those
+    /// that can still attain it, until half of `timeout` is over; `None`: strictly the order of arrival.
+    #[serde(
+        rename = "ttftObjectiveSeconds",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "seconds::optional"
+    )]
+    pub ttft_objective: Option<Duration>,
 }
 
 /// What a gateway has seen of one scaler. Totals only grow while the gateway lives.
@@ -80,6 +89,17 @@ pub struct PoolReport {
     pub retried_total: u64,
     /// Output tokens (stream events) passed on.
     pub streamed_events_total: u64,
+    /// Seconds of requests at replicas: two requests there for 3 s are 6 s.
+    pub busy_seconds_total: f64,
+    /// Requests that ended after they were sent to a replica, in whichever way. A try at a replica that failed,
+    /// after which the request was sent to another, is no end; its time is in `busy_seconds_total`.
+    pub completed_total: u64,
+    /// Requests whose first byte came within [`QueueLimits::ttft_objective`]; stays as it is where there is none.
+    /// An answer that is no stream does not show its first token: it counts by when it was sent to its replica.
+    pub attained_total: u64,
+    /// Requests that missed it: the first byte came later, or never, for they were refused or failed. A client that
+    /// left before the first byte was due is in neither: nobody knows how its request would have gone.
+    pub missed_total: u64,
 }
 
 impl PoolReport {

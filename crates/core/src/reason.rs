@@ -264,6 +264,13 @@ pub enum Reason {
         /// What it works on, if known.
         in_flight: Option<u32>,
     },
+    /// This replica drained, and is needed again.
+    Revived {
+        /// The replica.
+        replica: ReplicaId,
+        /// How long it drained.
+        drained_seconds: f64,
+    },
     /// This replica was still starting and is not needed.
     StartCancelled {
         /// The replica.
@@ -332,6 +339,7 @@ impl Reason {
             Reason::StartFailed { .. } => "start_failed",
             Reason::StartExpired { .. } => "start_expired",
             Reason::Draining { .. } => "draining",
+            Reason::Revived { .. } => "revived",
             Reason::StartCancelled { .. } => "start_cancelled",
             Reason::Drained { .. } => "drained",
             Reason::DrainDeadline { .. } => "drain_deadline",
@@ -465,6 +473,12 @@ impl fmt::Display for Reason {
                 write!(f, "`{replica}` drains: it has the least work ({count} requests)")
             }
             Reason::Draining { replica, in_flight: None } => write!(f, "`{replica}` drains"),
+            Reason::Revived { replica, drained_seconds } => {
+                write!(
+                    f,
+                    "`{replica}` serves again after {drained_seconds:.0} s of draining: no start to wait for"
+                )
+            }
             Reason::StartCancelled { replica } => {
                 write!(f, "`{replica}` is still starting and not needed any more")
             }

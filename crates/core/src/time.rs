@@ -75,4 +75,28 @@ pub(crate) mod seconds {
         Duration::try_from_secs_f64(seconds)
             .map_err(|error| D::Error::custom(format!("{seconds} is not a span in seconds: {error}")))
     }
+
+    /// The same for a span that may be absent; the field has to say `default`.
+    pub(crate) mod optional {
+        use std::time::Duration;
+
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        #[derive(Serialize, Deserialize)]
+        struct Seconds(#[serde(with = "super")] Duration);
+
+        #[expect(clippy::ref_option, reason = "serde's `with` passes a reference to the field")]
+        pub(crate) fn serialize<S: Serializer>(
+            span: &Option<Duration>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            span.map(Seconds).serialize(serializer)
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            Ok(Option::<Seconds>::deserialize(deserializer)?.map(|Seconds(span)| span))
+        }
+    }
 }

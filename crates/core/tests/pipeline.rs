@@ -356,6 +356,50 @@ fn a_draining_replica_stops_when_it_is_empty_or_late() {
 }
 
 #[test]
+fn a_draining_replica_is_taken_back_before_another_is_started() {
+    let spec = spec(1, 8);
+    let draining = |id: &str, in_flight| Replica { in_flight, ..Replica::new(id, Phase::Draining) };
+    let seen = |second: f64, waiting: f64, draining: &[Replica]| {
+        let mut observation = at(second, &ready(1), &[("waiting", waiting)]);
+        observation.replicas.extend_from_slice(draining);
+        observation
+    };
+    let replicas = [draining("empty", Some(0)), draining("working", Some(3)), draining("unknown", None)];
+    let mut state = ScalerState::default();
+    // Just enough comes back: the one with the most work first, which unknown work may be. Those that are left go on
+    // as before.
+    let decision = plan(&spec, &mut state.clone(), &seen(0.0, 10.0, &replicas));
+    assert_eq!((decision.to, decision.placement.start), (Replicas(2), 0));
+    assert_eq!(
+        (ids(&decision.placement.revive), ids(&decision.placement.stop)),
+        ("unknown".into(), "empty".into())
+    );
+    assert_eq!(labels(&decision), ["queue_depth", "revived", "drained"]);
+    // All of them, and one more has to start; what has finished is not stopped.
+    let decision = plan(&spec, &mut state.clone(), &seen(0.0, 25.0, &replicas));
+    assert_eq!(ids(&decision.placement.revive), "unknown working empty");
+    assert_eq!((decision.placement.start, decision.placement.stop.len()), (1, 0));
+    // Not one that was told to stop, however soon after.
+    let stopped = plan(&spec, &mut state, &seen(0.0, 5.0, &replicas));
+    assert_eq!(ids(&stopped.placement.stop), "empty");
+    let decision = plan(&spec, &mut state, &seen(0.1, 20.0, &replicas));
+    assert_eq!((ids(&decision.placement.revive), decision.placement.start), ("unknown working".into(), 1));
+    // Nor one that cannot finish.
+    let decision = plan(&spec, &mut state, &seen(1800.0, 10.0, &replicas[1..]));
+    assert_eq!((ids(&decision.placement.stop), decision.placement.start), ("working unknown".into(), 1));
+    // A start that has to wait after a failure keeps nobody from coming back.
+    let mut observation = seen(0.0, 15.0, &[draining("working", Some(3))]);
+    observation.failed_starts =
+        vec![FailedStart { id: "r".into(), phase: Phase::Loading, error: "exit status 1".into() }];
+    let decision = plan(&spec, &mut ScalerState::default(), &observation);
+    assert_eq!((ids(&decision.placement.revive), decision.placement.start), ("working".into(), 0));
+}
+
+fn ids(list: &[forewarm_core::ReplicaId]) -> String {
+    list.iter().map(forewarm_core::ReplicaId::as_str).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
 fn a_start_that_takes_too_long_is_replaced() {
     let spec = spec(1, 8);
     let mut observation = at(5000.0, &[], &[("waiting", 1.0)]);

@@ -101,6 +101,17 @@ proptest! {
                 let replica = observation.replicas.iter().find(|replica| &replica.id == id);
                 prop_assert_eq!(replica.map(|replica| replica.phase), Some(Phase::Ready));
             }
+            prop_assert!(placement.revive.is_empty() || placement.drain.is_empty(), "gives and takes at once");
+            for id in &placement.revive {
+                let replica = observation.replicas.iter().find(|replica| &replica.id == id);
+                prop_assert_eq!(replica.map(|replica| replica.phase), Some(Phase::Draining));
+                prop_assert!(!placement.stop.contains(id));
+            }
+            // No start failed, so what serves or comes afterwards is the target.
+            let gone = |id| placement.drain.contains(id) || placement.stop.contains(id);
+            let kept = observation.replicas.iter().filter(|replica| replica.phase.counts() && !gone(&replica.id));
+            let there = kept.count() + placement.revive.len() + placement.start as usize;
+            prop_assert_eq!(there, decision.to.0 as usize);
 
             // The memory survives a restart to the last bit.
             let stored = serde_json::to_string(&state).unwrap();

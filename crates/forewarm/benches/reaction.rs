@@ -83,6 +83,7 @@ async fn measure(speed: f64, silent: bool) -> Vec<f64> {
             max_bytes: 1 << 30,
             timeout: Duration::from_secs(60),
             cold_start_timeout: Duration::from_secs(600),
+            ttft_objective: None,
         },
         fleet: Arc::new(FakeFleet::default()),
         gateway: Some(if silent {

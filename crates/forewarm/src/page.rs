@@ -204,6 +204,10 @@ impl Shown {
             refused_total: report.map(|report| report.refused_total),
             failed_total: failed,
             succeeded_total: report.map(|report| report.succeeded_total),
+            attained_total: report.map(|report| report.attained_total),
+            missed_total: report.map(|report| report.missed_total),
+            completed_total: report.map(|report| report.completed_total),
+            busy_seconds_total: report.map(|report| report.busy_seconds_total),
             mode: snapshot.spec.mode,
             paused: snapshot
                 .spec

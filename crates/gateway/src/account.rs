@@ -55,6 +55,9 @@ pub(crate) struct Account {
     failed: [AtomicU64; Cause::ALL.len()],
     retried: AtomicU64,
     streamed_events: AtomicU64,
+    completed: AtomicU64,
+    attained: AtomicU64,
+    missed: AtomicU64,
     /// The last one counts what is beyond every bound.
     waits: [AtomicU64; WAIT_BUCKETS_SECONDS.len() + 1],
     wait_sum_micros: AtomicU64,
@@ -87,6 +90,16 @@ impl Account {
 
     pub(crate) fn retry(&self) {
         self.retried.fetch_add(1, Relaxed);
+    }
+
+    /// A request gave its slot back for good.
+    pub(crate) fn complete(&self) {
+        self.completed.fetch_add(1, Relaxed);
+    }
+
+    /// A request attained the objective, or missed it.
+    pub(crate) fn judge(&self, attained: bool) {
+        if attained { &self.attained } else { &self.missed }.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn events(&self, count: u64) {
@@ -122,6 +135,9 @@ impl Account {
         report.succeeded_total = self.succeeded.load(Relaxed);
         report.retried_total = self.retried.load(Relaxed);
         report.streamed_events_total = self.streamed_events.load(Relaxed);
+        report.completed_total = self.completed.load(Relaxed);
+        report.attained_total = self.attained.load(Relaxed);
+        report.missed_total = self.missed.load(Relaxed);
         let failed =
             Cause::ALL.map(|cause| (cause.code().to_owned(), self.failed[cause as usize].load(Relaxed)));
         report.failed_total = BTreeMap::from(failed).into_iter().filter(|(_, count)| *count > 0).collect();

@@ -154,12 +154,12 @@ impl Forward {
                 return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", &message, retry_after);
             }
         };
-        let mut left = ClientLeft::new(scaler);
-        let stopping = scaler.stopping.clone();
+        let mut left = ClientLeft::new(scaler, self.accepted);
+        let (stopping, accepted) = (scaler.stopping.clone(), self.accepted);
         let response = tokio::select! {
             biased;
             () = stopping.cancelled() => {
-                scaler.fail(Cause::GatewayStopping);
+                scaler.fail_unanswered(Cause::GatewayStopping, accepted);
                 failure(Cause::GatewayStopping, "the gateway stops")
             }
             response = self.serve(scaler, place) => response,
@@ -196,7 +196,7 @@ impl Forward {
             // Where nobody took it up, it costs no attempt: it waits, by its clocks, until somebody does.
             unanswered += u32::from(matches!(failed, Failed::Ended(_)));
             if unanswered >= MAX_ATTEMPTS {
-                scaler.fail(Cause::UpstreamError);
+                scaler.fail_unanswered(Cause::UpstreamError, self.accepted);
                 let message = format!("{MAX_ATTEMPTS} tries at replicas failed; the last one: {why}");
                 return failure(Cause::UpstreamError, &message);
             }
@@ -217,6 +217,11 @@ impl Forward {
         };
         let replica = slot.replica.clone();
         let is_error = parts.status.is_server_error();
+        // An answer in one piece does not show when its first token was there; when it was sent to the replica is
+        // the part of it that more replicas can change.
+        let ttft =
+            if is_stream(&parts.headers) { scaler.modelled(self.accepted.elapsed()) } else { queue_wait };
+        scaler.first_byte(ttft, is_error);
         let relay = Relay::new(rest, first, ending, is_error, Arc::clone(scaler), (slot, sender));
         let response = Response::from_parts(parts, relay.boxed_unsync());
         self.label(response, replica.as_str(), queue_wait)
@@ -248,7 +253,7 @@ impl Forward {
     }
 
     fn out_of_patience(&self, scaler: &Scaler, out: OutOfPatience) -> Response<Body> {
-        scaler.fail(Cause::Deadline);
+        scaler.fail_unanswered(Cause::Deadline, self.accepted);
         let waited = scaler.modelled(self.accepted.elapsed());
         let message = match out {
             OutOfPatience::Warm => format!("no replica had a slot free in time, after {waited:.1} s"),
@@ -333,11 +338,12 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
 /// Counts a client that leaves before its answer began: then the future is dropped where it waits.
 struct ClientLeft<'a> {
     scaler: Option<&'a Scaler>,
+    accepted: Instant,
 }
 
 impl<'a> ClientLeft<'a> {
-    fn new(scaler: &'a Scaler) -> Self {
-        Self { scaler: Some(scaler) }
+    fn new(scaler: &'a Scaler, accepted: Instant) -> Self {
+        Self { scaler: Some(scaler), accepted }
     }
 
     /// Somebody else has counted, or will.
@@ -349,7 +355,7 @@ impl<'a> ClientLeft<'a> {
 impl Drop for ClientLeft<'_> {
     fn drop(&mut self) {
         if let Some(scaler) = self.scaler {
-            scaler.fail(Cause::ClientLeft);
+            scaler.fail_unanswered(Cause::ClientLeft, self.accepted);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write};
 
+use forewarm_core::pool::PoolReport;
+
 use crate::{account::WAIT_BUCKETS_SECONDS, registry::GatewayHandle};
 
 /// The metrics page.
@@ -58,6 +60,28 @@ pub(crate) fn page(handle: &GatewayHandle) -> String {
         let labels = format!("scaler=\"{id}\"");
         page.sample("forewarm_gateway_streamed_events_total", &labels, report.streamed_events_total);
     }
+    let totals: [Total; 4] = [
+        ("forewarm_gateway_busy_seconds_total", "Modelled seconds of requests at replicas.", |report| {
+            report.busy_seconds_total
+        }),
+        (
+            "forewarm_gateway_requests_completed_total",
+            "Requests that ended after a replica had them.",
+            |report| report.completed_total as f64,
+        ),
+        ("forewarm_gateway_requests_attained_total", "Requests that attained the objective.", |report| {
+            report.attained_total as f64
+        }),
+        ("forewarm_gateway_requests_missed_total", "Requests that missed the objective.", |report| {
+            report.missed_total as f64
+        }),
+    ];
+    for (name, help, total) in totals {
+        page.family(name, "counter", help);
+        for (id, report, _) in &scalers {
+            page.sample(name, &format!("scaler=\"{id}\""), total(report));
+        }
+    }
     page.family("forewarm_gateway_queue_wait_seconds", "histogram", "Wait for a slot, in modelled seconds.");
     for (id, _, waits) in &scalers {
         let bounds = WAIT_BUCKETS_SECONDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
@@ -71,6 +95,9 @@ pub(crate) fn page(handle: &GatewayHandle) -> String {
     }
     page.0
 }
+
+/// Name, help and value of a counter.
+type Total = (&'static str, &'static str, fn(&PoolReport) -> f64);
 
 struct Page(String);
 

@@ -1,15 +1,31 @@
 //! Which request goes to which replica, and which waits: no clock, no sockets, no threads, so that a
 //! simulator can follow the very same rule.
 //!
-//! Late binding: a replica is given at most its concurrency, everything else waits here in the order it
-//! came. A replica that becomes ready takes as many as it has slots, no more.
+//! Late binding: a replica is given at most its concurrency, everything else waits here. A replica that becomes
+//! ready takes as many as it has slots, no more.
+//!
+//! Who is next, of those that wait:
+//!
+//! 1. whoever was sent back from a replica, the last one first: it had its turn;
+//! 2. with [`Yielding`], whoever has waited for [`Yielding::until`] or longer, in the order of arrival;
+//! 3. whoever is not late, which is to have waited for less than [`Yielding::from`], in the order of arrival;
+//! 4. the late ones, in the order of arrival.
+//!
+//! Without [`Yielding`] nobody is late: first come, first served.
+//!
+//! Why: when more comes than can be served, the order of arrival makes everybody late. Those in front are late
+//! already, and serving them makes those behind late too. A late request loses nothing more by waiting, a timely
+//! one does. The second rule is for the late ones: what would wait until it is given up is served before that.
+//!
+//! The wait is counted since the arrival, whether replicas served in that time or not. The longest wait that a client
+//! asks for itself does not matter here: nobody gets ahead by being impatient.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::{ReplicaId, pool::Endpoint};
 
 use crate::queue::Queue;
-pub use crate::queue::{QueueBounds, QueueFull, Ticket};
+pub use crate::queue::{QueueFull, QueueRules, Ticket, Yielding};
 
 /// Connections in a row that may end before an answer began until a replica is put aside. One alone may
 /// be the request's fault, and must not keep everybody from the replica.
@@ -24,6 +40,7 @@ pub struct Pool<W> {
     replicas: BTreeMap<ReplicaId, Slots>,
     queue: Queue<Waiting<W>>,
     clocks: Clocks,
+    work: Work,
 }
 
 #[derive(Debug)]
@@ -109,15 +126,34 @@ impl Clocks {
     }
 }
 
-impl<W> Pool<W> {
-    /// A pool without replicas.
-    pub fn new(bounds: QueueBounds) -> Self {
-        Self { replicas: BTreeMap::new(), queue: Queue::new(bounds), clocks: Clocks::default() }
+/// The integral over time of the slots that are taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    taken: u32,
+    since: Duration,
+    total: Duration,
+}
+
+impl Work {
+    fn at(&self, now: Duration) -> Duration {
+        self.total.saturating_add(now.saturating_sub(self.since).saturating_mul(self.taken))
     }
 
-    /// Replaces replicas and bounds. Returns the replicas that left.
-    pub fn apply(&mut self, endpoints: &[Endpoint], bounds: QueueBounds, now: Duration) -> Vec<ReplicaId> {
-        self.queue.bounds = bounds;
+    fn set(&mut self, taken: u32, now: Duration) {
+        *self = Self { taken, since: self.since.max(now), total: self.at(now) };
+    }
+}
+
+impl<W> Pool<W> {
+    /// A pool without replicas.
+    pub fn new(rules: QueueRules) -> Self {
+        let (clocks, work) = (Clocks::default(), Work::default());
+        Self { replicas: BTreeMap::new(), queue: Queue::new(rules), clocks, work }
+    }
+
+    /// Replaces replicas and rules. Returns the replicas that left.
+    pub fn apply(&mut self, endpoints: &[Endpoint], rules: QueueRules, now: Duration) -> Vec<ReplicaId> {
+        self.queue.rules = rules;
         let mut left = Vec::new();
         for (id, slots) in &mut self.replicas {
             if slots.planned && !endpoints.iter().any(|endpoint| &endpoint.replica == id) {
@@ -159,7 +195,7 @@ impl<W> Pool<W> {
         if waits && self.queue.is_full_for(bytes) {
             return Err(QueueFull);
         }
-        Ok(self.queue.push_back(bytes, Waiting { avoid: None, since: now, waiter }))
+        Ok(self.queue.push_back(bytes, now, Waiting { avoid: None, since: now, waiter }))
     }
 
     /// Puts a request that was accepted at `since` in front of all others; it prefers any other replica to
@@ -173,14 +209,15 @@ impl<W> Pool<W> {
         self.queue.remove(ticket).map(|waiting| waiting.waiter)
     }
 
-    /// Grants the first waiting request a slot at the replica with the least work. To be called until it
+    /// Grants the request that is next a slot at the replica with the least work. To be called until it
     /// returns `None`, whenever anything changed.
-    pub fn grant(&mut self) -> Option<(W, Grant)> {
-        let (ticket, waiting) = self.queue.first()?;
+    pub fn grant(&mut self, now: Duration) -> Option<(W, Grant)> {
+        let (ticket, waiting) = self.queue.next(now)?;
         let replica = self.best(waiting.avoid.as_ref())?.clone();
         let slots = self.replicas.get_mut(&replica)?;
         let waiting = self.queue.remove(ticket)?;
         slots.in_flight += 1;
+        self.work.set(self.work.taken + 1, now);
         Some((waiting.waiter, Grant { replica }))
     }
 
@@ -196,9 +233,10 @@ impl<W> Pool<W> {
     }
 
     /// Gives a slot back.
-    pub fn release(&mut self, replica: &ReplicaId) {
-        if let Some(slots) = self.replicas.get_mut(replica) {
-            slots.in_flight = slots.in_flight.saturating_sub(1);
+    pub fn release(&mut self, replica: &ReplicaId, now: Duration) {
+        if let Some(slots) = self.replicas.get_mut(replica).filter(|slots| slots.in_flight > 0) {
+            slots.in_flight -= 1;
+            self.work.set(self.work.taken.saturating_sub(1), now);
             if !slots.planned && slots.in_flight == 0 {
                 self.replicas.remove(replica);
             }
@@ -279,6 +317,11 @@ impl<W> Pool<W> {
             .take_while(|waiting| std::mem::replace(&mut sent_back, waiting.avoid.is_some()))
             .map(|waiting| waiting.since)
             .min()
+    }
+
+    /// Time of requests at replicas so far: two there for 3 s are 6 s.
+    pub fn busy(&self, now: Duration) -> Duration {
+        self.work.at(now)
     }
 
     /// Requests at replicas, by replica.

@@ -1,26 +1,51 @@
 //! Who waits, in which order, and how much of it there may be. Bounded by requests and by bytes.
 //!
-//! The one place that knows the order: first come, first served, with those that were sent back from a
-//! replica in front. It knows nothing of replicas.
+//! The one place that knows the order, which [`crate::pool`] tells. It knows nothing of replicas.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+    time::Duration,
+};
 
-/// A waiting request's place. Smaller tickets go first; a ticket is never given twice.
+/// A waiting request's place. Smaller tickets came first; a ticket is never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(i64);
+pub struct Ticket {
+    line: Line,
+    /// Counts up in the line, and down among those that were sent back.
+    number: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Line {
+    SentBack,
+    /// Since when.
+    Waits(Duration),
+}
 
 /// There is no place in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the queue is full")]
 pub struct QueueFull;
 
-/// How much may wait.
+/// How much may wait, and who yields to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueBounds {
+pub struct QueueRules {
     /// Requests.
     pub max_requests: u32,
     /// Bytes of their bodies together.
     pub max_bytes: u64,
+    /// Whether late requests yield to timely ones; `None`: strictly the order of arrival.
+    pub yielding: Option<Yielding>,
+}
+
+/// The waits for which a request yields to those that came after it and are not late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Yielding {
+    /// From this wait on a request is late: its objective.
+    pub from: Duration,
+    /// From this wait on it yields to nobody: half of the longest wait of all.
+    pub until: Duration,
 }
 
 /// The waiting requests. `W` is whatever waits.
@@ -30,7 +55,7 @@ pub(crate) struct Queue<W> {
     bytes: u64,
     next_back: i64,
     next_front: i64,
-    pub(crate) bounds: QueueBounds,
+    pub(crate) rules: QueueRules,
 }
 
 #[derive(Debug)]
@@ -40,26 +65,26 @@ struct Entry<W> {
 }
 
 impl<W> Queue<W> {
-    pub(crate) fn new(bounds: QueueBounds) -> Self {
-        Self { waiting: BTreeMap::new(), bytes: 0, next_back: 0, next_front: -1, bounds }
+    pub(crate) fn new(rules: QueueRules) -> Self {
+        Self { waiting: BTreeMap::new(), bytes: 0, next_back: 0, next_front: -1, rules }
     }
 
     /// Whether a request of this size would be one too many.
     pub(crate) fn is_full_for(&self, bytes: u64) -> bool {
-        self.waiting.len() >= self.bounds.max_requests as usize
-            || self.bytes.saturating_add(bytes) > self.bounds.max_bytes
+        self.waiting.len() >= self.rules.max_requests as usize
+            || self.bytes.saturating_add(bytes) > self.rules.max_bytes
     }
 
-    /// Behind all others; the caller has asked [`Queue::is_full_for`].
-    pub(crate) fn push_back(&mut self, bytes: u64, waiter: W) -> Ticket {
-        let ticket = Ticket(self.next_back);
+    /// At the end of the line, from `now` on; the caller has asked [`Queue::is_full_for`].
+    pub(crate) fn push_back(&mut self, bytes: u64, now: Duration, waiter: W) -> Ticket {
+        let ticket = Ticket { line: Line::Waits(now), number: self.next_back };
         self.next_back += 1;
         self.insert(ticket, bytes, waiter)
     }
 
     /// In front of all others; it had its place before, so no bound applies.
     pub(crate) fn push_front(&mut self, bytes: u64, waiter: W) -> Ticket {
-        let ticket = Ticket(self.next_front);
+        let ticket = Ticket { line: Line::SentBack, number: self.next_front };
         self.next_front -= 1;
         self.insert(ticket, bytes, waiter)
     }
@@ -76,9 +101,19 @@ impl<W> Queue<W> {
         Some(entry.waiter)
     }
 
-    /// Who is next.
-    pub(crate) fn first(&self) -> Option<(Ticket, &W)> {
-        self.waiting.first_key_value().map(|(&ticket, entry)| (ticket, &entry.waiter))
+    /// Who is next at `now`. In the line who came first has waited the longest, so those who yield to nobody are
+    /// in front, then come the late ones, then the others.
+    pub(crate) fn next(&self, now: Duration) -> Option<(Ticket, &W)> {
+        let (&first, entry) = self.waiting.first_key_value()?;
+        let timely = self.rules.yielding.and_then(|Yielding { from, until }| match first.line {
+            Line::Waits(since) if now.saturating_sub(since) < until => {
+                let late = Ticket { line: Line::Waits(now.checked_sub(from)?), number: i64::MAX };
+                self.waiting.range((Excluded(late), Unbounded)).next()
+            }
+            Line::Waits(_) | Line::SentBack => None,
+        });
+        let (&ticket, entry) = timely.unwrap_or((&first, entry));
+        Some((ticket, &entry.waiter))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &W> {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::{Account, Cause},
-    pool::{Clocks, Fault, Pool, QueueBounds, QueueFull, Ticket},
+    pool::{Clocks, Fault, Pool, QueueFull, QueueRules, Ticket, Yielding},
     upstream::Connections,
 };
 
@@ -83,7 +83,7 @@ pub(crate) struct Slot {
 
 impl Scaler {
     pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken) -> Self {
-        let pool = Pool::new(bounds(&plan.queue));
+        let pool = Pool::new(rules(&plan.queue, speed));
         let began = Instant::now();
         Self {
             id: plan.scaler.clone(),
@@ -144,7 +144,7 @@ impl Scaler {
             let now = self.now();
             for mut slot in returned {
                 slot.scaler = None;
-                state.pool.release(&slot.replica);
+                state.pool.release(&slot.replica, now);
             }
             self.grant(&mut state, now, &mut granted);
         }
@@ -157,7 +157,7 @@ impl Scaler {
         now: Duration,
         granted: &mut Vec<(oneshot::Sender<Slot>, Slot)>,
     ) {
-        while let Some((waiter, grant)) = state.pool.grant() {
+        while let Some((waiter, grant)) = state.pool.grant(now) {
             // The pool grants planned replicas only, and each of them has a link.
             let Some(Link { connections, gone }) = state.links.get(&grant.replica).cloned() else {
                 continue;
@@ -170,7 +170,7 @@ impl Scaler {
     /// Serves this plan from now on. On return no request goes to a draining or missing replica.
     pub(crate) fn apply(self: &Arc<Self>, plan: &PoolPlan) {
         let ((), granted) = self.settle(|state, now| {
-            for replica in state.pool.apply(&plan.endpoints, bounds(&plan.queue), now) {
+            for replica in state.pool.apply(&plan.endpoints, rules(&plan.queue, self.speed), now) {
                 if let Some(link) = state.links.remove(&replica) {
                     link.gone.cancel();
                 }
@@ -220,7 +220,7 @@ impl Scaler {
         failed.scaler = None;
         let (ticket, clocks, put_aside) = self.update(|state, now| {
             let put_aside = fault.and_then(|fault| state.pool.failed(&failed.replica, fault, now));
-            state.pool.release(&failed.replica);
+            state.pool.release(&failed.replica, now);
             let ticket = state.pool.enqueue_again(bytes as u64, since, failed.replica.clone(), slot);
             (ticket, state.pool.clocks(now), put_aside)
         });
@@ -281,7 +281,7 @@ impl Scaler {
 
     /// The span on the wall of a modelled one.
     pub(crate) fn on_the_wall(&self, modelled: Duration) -> Duration {
-        Duration::try_from_secs_f64(modelled.as_secs_f64() / self.speed).unwrap_or(Duration::MAX)
+        on_the_wall(modelled, self.speed)
     }
 
     /// The pool's clocks.
@@ -303,6 +303,7 @@ impl Scaler {
             report.oldest_wait_seconds =
                 state.pool.oldest().map_or(0.0, |since| self.modelled(now.saturating_sub(since)));
             report.in_flight = state.pool.in_flight();
+            report.busy_seconds_total = self.modelled(state.pool.busy(now));
         }
         self.account.fill(&mut report);
         (report, version)
@@ -316,7 +317,32 @@ impl Scaler {
     /// A request was turned away. It wanted to be served: the controller has to know.
     pub(crate) fn refuse(&self) {
         self.account.refuse();
+        if self.objective().is_some() {
+            self.account.judge(false);
+        }
         self.tell();
+    }
+
+    /// A request got the first byte of an answer, or of a replica's error, after so many modelled seconds.
+    pub(crate) fn first_byte(&self, seconds: f64, is_error: bool) {
+        if let Some(objective) = self.objective() {
+            self.account.judge(!is_error && seconds <= objective);
+        }
+    }
+
+    /// A request that was accepted then ended in an honest error before its first byte. One that its client gave
+    /// up while there was time missed nothing.
+    pub(crate) fn fail_unanswered(&self, cause: Cause, accepted: Instant) {
+        let waited = self.modelled(accepted.elapsed());
+        if self.objective().is_some_and(|objective| cause != Cause::ClientLeft || waited > objective) {
+            self.account.judge(false);
+        }
+        self.fail(cause);
+    }
+
+    /// Most modelled seconds to the first byte that attain what is promised, if anything is.
+    fn objective(&self) -> Option<f64> {
+        self.lock().plan.queue.ttft_objective.map(|objective| objective.as_secs_f64())
     }
 
     /// An accepted request ended in an honest error.
@@ -326,8 +352,17 @@ impl Scaler {
     }
 }
 
-fn bounds(queue: &QueueLimits) -> QueueBounds {
-    QueueBounds { max_requests: queue.max_requests, max_bytes: queue.max_bytes }
+/// The limits of a plan in the pool's time.
+fn rules(queue: &QueueLimits, speed: f64) -> QueueRules {
+    let yielding = queue.ttft_objective.map(|objective| Yielding {
+        from: on_the_wall(objective, speed),
+        until: on_the_wall(queue.timeout, speed) / 2,
+    });
+    QueueRules { max_requests: queue.max_requests, max_bytes: queue.max_bytes, yielding }
+}
+
+fn on_the_wall(modelled: Duration, speed: f64) -> Duration {
+    Duration::try_from_secs_f64(modelled.as_secs_f64() / speed).unwrap_or(Duration::MAX)
 }
 
 impl Place {
@@ -367,7 +402,10 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(scaler) = self.scaler.take() {
-            scaler.update(|state, _| state.pool.release(&self.replica));
+            scaler.update(|state, now| {
+                state.pool.release(&self.replica, now);
+                scaler.account.complete();
+            });
         }
     }
 }

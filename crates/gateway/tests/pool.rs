@@ -6,7 +6,7 @@ use std::{
 };
 
 use forewarm_core::{ReplicaId, pool::Endpoint};
-use forewarm_gateway::pool::{Fault, Pool, QueueBounds, Ticket};
+use forewarm_gateway::pool::{Fault, Pool, QueueRules, Ticket, Yielding};
 use proptest::prelude::*;
 
 const REPLICAS: usize = 4;
@@ -20,6 +20,8 @@ enum Step {
     Release(usize),
     SendBack(usize, bool),
     Readmit(usize),
+    /// Nothing happens for so many seconds.
+    Wait(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -31,7 +33,46 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(Step::Release),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(which, refused)| Step::SendBack(which, refused)),
         1 => (0..REPLICAS).prop_map(Step::Readmit),
+        2 => (1_u64..20).prop_map(Step::Wait),
     ]
+}
+
+/// In seconds: from when a request yields, and until when.
+fn yielding() -> impl Strategy<Value = Option<Yielding>> {
+    let seconds = Duration::from_secs;
+    prop::option::weighted(
+        0.8,
+        (1_u64..20, 0_u64..60)
+            .prop_map(move |(from, until)| Yielding { from: seconds(from), until: seconds(until) }),
+    )
+}
+
+fn rules(max_requests: u32, max_bytes: u64) -> QueueRules {
+    QueueRules { max_requests, max_bytes, yielding: None }
+}
+
+/// A request that waits, in the order of arrival behind those that were sent back.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    ticket: Ticket,
+    request: u64,
+    bytes: u64,
+    since: Duration,
+    sent_back: bool,
+}
+
+/// Who is next by the rule, one after the other as it says.
+fn next(waiting: &[Waits], yielding: Option<Yielding>, now: Duration) -> Option<usize> {
+    let waited = |waits: &Waits| now - waits.since;
+    let Some(Yielding { from, until }) = yielding else {
+        return (!waiting.is_empty()).then_some(0);
+    };
+    waiting
+        .iter()
+        .position(|waits| waits.sent_back)
+        .or_else(|| waiting.iter().position(|waits| waited(waits) >= until && waited(waits) >= from))
+        .or_else(|| waiting.iter().position(|waits| waited(waits) < from))
+        .or_else(|| waiting.iter().position(|waits| waited(waits) >= from))
 }
 
 fn id(replica: usize) -> ReplicaId {
@@ -54,35 +95,40 @@ proptest! {
     #[test]
     fn no_slot_is_given_twice_none_stays_free_while_somebody_waits_and_nobody_is_forgotten(
         steps in prop::collection::vec(step(), 1..200),
+        yielding in yielding(),
     ) {
-        let bounds = QueueBounds { max_requests: 8, max_bytes: 300 };
-        let mut pool: Pool<u64> = Pool::new(bounds);
+        let rules = QueueRules { yielding, ..rules(8, 300) };
+        let mut pool: Pool<u64> = Pool::new(rules);
         let mut plan: BTreeMap<ReplicaId, (u32, bool)> = BTreeMap::new();
         let mut suspended = BTreeSet::new();
-        let mut waiting: Vec<(Ticket, u64, u64)> = Vec::new();
+        let mut waiting: Vec<Waits> = Vec::new();
         let mut in_flight: Vec<(u64, ReplicaId)> = Vec::new();
-        let (mut enqueued, mut ended, mut next) = (0, 0, 0);
-        for (n, step) in steps.into_iter().enumerate() {
-            let now = Duration::from_secs(n as u64);
+        let (mut enqueued, mut ended, mut number) = (0, 0, 0);
+        let (mut now, mut busy) = (Duration::ZERO, Duration::ZERO);
+        for step in steps {
+            let span = Duration::from_secs(if let Step::Wait(seconds) = step { seconds } else { 1 });
+            now += span;
+            busy += span * in_flight.len() as u32;
             match step {
+                Step::Wait(_) => {}
                 Step::Enqueue(bytes) => {
                     let full = pool.queued() >= 8 || pool.queued_bytes() + bytes > 300;
                     let free = plan.iter().any(|(replica, (most, draining))| {
                         let has = in_flight.iter().filter(|(_, at)| at == replica).count();
                         !draining && !suspended.contains(replica) && has < *most as usize
                     });
-                    match pool.enqueue(bytes, now, next) {
+                    match pool.enqueue(bytes, now, number) {
                         Ok(ticket) => {
                             prop_assert!(!full || (waiting.is_empty() && free));
-                            waiting.push((ticket, next, bytes));
+                            waiting.push(Waits { ticket, request: number, bytes, since: now, sent_back: false });
                             enqueued += 1;
                         }
                         Err(_) => prop_assert!(full && !(waiting.is_empty() && free)),
                     }
-                    next += 1;
+                    number += 1;
                 }
                 Step::Cancel(which) if !waiting.is_empty() => {
-                    let (ticket, request, _) = waiting.remove(which % waiting.len());
+                    let Waits { ticket, request, .. } = waiting.remove(which % waiting.len());
                     prop_assert_eq!(pool.cancel(ticket), Some(request));
                     prop_assert_eq!(pool.cancel(ticket), None, "only once");
                     ended += 1;
@@ -91,7 +137,7 @@ proptest! {
                     let before: BTreeSet<ReplicaId> = plan.keys().cloned().collect();
                     let endpoints = endpoints(&endpoint_plan);
                     plan = endpoints.iter().map(|e| (e.replica.clone(), (e.max_concurrency, e.draining))).collect();
-                    let left = pool.apply(&endpoints, bounds, now);
+                    let left = pool.apply(&endpoints, rules, now);
                     let gone: Vec<ReplicaId> = before.iter().filter(|id| !plan.contains_key(*id)).cloned().collect();
                     prop_assert_eq!(&left, &gone);
                     // A replica that comes back is given another chance.
@@ -100,7 +146,7 @@ proptest! {
                 Step::Release(which) if !in_flight.is_empty() => {
                     let (_, replica) = in_flight.remove(which % in_flight.len());
                     pool.answered(&replica);
-                    pool.release(&replica);
+                    pool.release(&replica, now);
                     ended += 1;
                 }
                 Step::SendBack(which, refused) if !in_flight.is_empty() => {
@@ -111,9 +157,9 @@ proptest! {
                     } else {
                         prop_assert!(!refused || suspended.contains(&replica) || !plan.contains_key(&replica));
                     }
-                    pool.release(&replica);
+                    pool.release(&replica, now);
                     let ticket = pool.enqueue_again(10, now, replica, request);
-                    waiting.insert(0, (ticket, request, 10));
+                    waiting.insert(0, Waits { ticket, request, bytes: 10, since: now, sent_back: true });
                 }
                 Step::Readmit(which) => {
                     pool.readmit(&id(which), now);
@@ -122,9 +168,9 @@ proptest! {
                 Step::Cancel(_) | Step::Release(_) | Step::SendBack(..) => {}
             }
             suspended.retain(|id| plan.contains_key(id));
-            while let Some((request, grant)) = pool.grant() {
-                let (_, first, _) = waiting.remove(0);
-                prop_assert_eq!(request, first, "in order");
+            while let Some((request, grant)) = pool.grant(now) {
+                let expected = next(&waiting, yielding, now).map(|place| waiting.remove(place).request);
+                prop_assert_eq!(Some(request), expected, "in order");
                 prop_assert!(!suspended.contains(&grant.replica));
                 let (most, draining) = plan[&grant.replica];
                 in_flight.push((request, grant.replica.clone()));
@@ -140,16 +186,53 @@ proptest! {
             }
             prop_assert_eq!(counted.values().sum::<u32>() as usize, in_flight.len());
             prop_assert_eq!(pool.queued(), waiting.len());
-            prop_assert_eq!(pool.queued_bytes(), waiting.iter().map(|(_, _, bytes)| bytes).sum::<u64>());
+            prop_assert_eq!(pool.queued_bytes(), waiting.iter().map(|waits| waits.bytes).sum::<u64>());
+            prop_assert_eq!(pool.busy(now), busy);
             prop_assert_eq!(enqueued, ended + waiting.len() + in_flight.len());
         }
+    }
+
+    #[test]
+    fn nobody_starves_however_many_come(
+        from in 1_u64..30,
+        until in 0_u64..60,
+        arrivals in prop::collection::vec(0_u64..4, 50..400),
+    ) {
+        // One request a second is served. Once one has waited for `until`, none that came later goes before it.
+        let (from, until) = (Duration::from_secs(from), Duration::from_secs(until));
+        let rules = QueueRules { yielding: Some(Yielding { from, until }), ..rules(u32::MAX, u64::MAX) };
+        let mut pool: Pool<u64> = Pool::new(rules);
+        pool.apply(&endpoints(&[Some((1, false))]), rules, Duration::ZERO);
+        let mut since = Vec::new();
+        let mut served = BTreeSet::new();
+        let last = arrivals.len() as u64;
+        let mut now = Duration::ZERO;
+        while now.as_secs() < last || pool.queued() > 0 {
+            let coming = arrivals.get(now.as_secs() as usize).copied().unwrap_or(0);
+            for _ in 0..coming {
+                pool.enqueue(1, now, since.len() as u64).unwrap();
+                since.push(now);
+            }
+            if let Some((request, grant)) = pool.grant(now) {
+                let oldest = (0..since.len() as u64).find(|request| !served.contains(request)).unwrap();
+                let waited = |request: u64| now - since[request as usize];
+                prop_assert!(
+                    request == oldest || (waited(oldest) < until && waited(oldest) >= from && waited(request) < from),
+                    "{} goes before {}", request, oldest
+                );
+                served.insert(request);
+                pool.release(&grant.replica, now);
+            }
+            now += Duration::from_secs(1);
+        }
+        prop_assert_eq!(served.len(), since.len());
     }
 
     #[test]
     fn the_two_clocks_share_the_time_and_only_one_runs(
         spans in prop::collection::vec((0_u64..1_000, any::<bool>()), 1..30),
     ) {
-        let mut pool: Pool<()> = Pool::new(QueueBounds { max_requests: 1, max_bytes: 1 });
+        let mut pool: Pool<()> = Pool::new(rules(1, 1));
         let (mut now, mut warm, mut cold, mut is_warm) = (0, 0, 0, false);
         let began = pool.clocks(Duration::ZERO);
         for (seconds, becomes_warm) in spans {
@@ -157,7 +240,7 @@ proptest! {
             if is_warm { warm += seconds } else { cold += seconds }
             is_warm = becomes_warm;
             let plan = endpoints(&[is_warm.then_some((1, false))]);
-            pool.apply(&plan, QueueBounds { max_requests: 1, max_bytes: 1 }, Duration::from_secs(now));
+            pool.apply(&plan, rules(1, 1), Duration::from_secs(now));
             let clocks = pool.clocks(Duration::from_secs(now));
             prop_assert_eq!(clocks.since(&began), (Duration::from_secs(warm), Duration::from_secs(cold)));
             prop_assert_eq!(clocks.is_warm(), is_warm);
@@ -166,10 +249,47 @@ proptest! {
 }
 
 #[test]
+fn late_requests_yield_until_half_their_time_is_over() {
+    let seconds = Duration::from_secs;
+    let yielding = Some(Yielding { from: seconds(5), until: seconds(30) });
+    let rules = QueueRules { yielding, ..rules(9, 9) };
+    let mut pool = Pool::new(rules);
+    for (at, request) in [(0, "oldest"), (20, "old"), (26, "late"), (27, "timely"), (31, "newest")] {
+        pool.enqueue(1, seconds(at), request).unwrap();
+    }
+    let sent_back = pool.enqueue_again(1, seconds(3), id(1), "sent back");
+    let mut pool_served = |at: u64| {
+        pool.apply(&endpoints(&[Some((1, false))]), rules, seconds(at));
+        let (request, grant) = pool.grant(seconds(at)).unwrap();
+        assert_eq!(pool.grant(seconds(at)), None, "one slot");
+        pool.release(&grant.replica, seconds(at));
+        request
+    };
+    let order =
+        [(31, "sent back"), (31, "oldest"), (31, "timely"), (31, "newest"), (31, "old"), (31, "late")];
+    for (at, request) in order {
+        assert_eq!(pool_served(at), request);
+    }
+    assert_eq!(pool.cancel(sent_back), None, "it was served");
+}
+
+#[test]
+fn another_objective_holds_at_once_for_those_that_wait() {
+    let seconds = Duration::from_secs;
+    let mut pool = Pool::new(rules(9, 9));
+    pool.enqueue(1, seconds(0), "old").unwrap();
+    pool.enqueue(1, seconds(9), "young").unwrap();
+    let yielding = Some(Yielding { from: seconds(5), until: seconds(60) });
+    pool.apply(&endpoints(&[Some((2, false))]), QueueRules { yielding, ..rules(9, 9) }, seconds(10));
+    assert_eq!(pool.grant(seconds(10)).map(|(request, _)| request), Some("young"));
+    assert_eq!(pool.grant(seconds(10)).map(|(request, _)| request), Some("old"));
+}
+
+#[test]
 fn one_request_that_kills_connections_does_not_put_a_replica_aside() {
-    let mut pool = Pool::new(QueueBounds { max_requests: 9, max_bytes: 9 });
+    let mut pool = Pool::new(rules(9, 9));
     let plan = endpoints(&[Some((1, false))]);
-    pool.apply(&plan, QueueBounds { max_requests: 9, max_bytes: 9 }, Duration::ZERO);
+    pool.apply(&plan, rules(9, 9), Duration::ZERO);
     assert_eq!(pool.failed(&id(0), Fault::Ended, Duration::ZERO), None);
     assert_eq!(pool.failed(&id(0), Fault::Ended, Duration::ZERO), None);
     pool.answered(&id(0));
@@ -179,6 +299,6 @@ fn one_request_that_kills_connections_does_not_put_a_replica_aside() {
     assert!(pool.is_suspended(&id(0)) && !pool.is_warm());
     pool.readmit(&id(0), Duration::ZERO);
     pool.enqueue(1, Duration::ZERO, 7).unwrap();
-    assert_eq!(pool.grant().map(|(request, _)| request), Some(7));
+    assert_eq!(pool.grant(Duration::ZERO).map(|(request, _)| request), Some(7));
     assert_eq!(pool.failed(&id(0), Fault::NotServing, Duration::ZERO), Some(2), "again, without an answer");
 }

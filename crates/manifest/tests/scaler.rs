@@ -64,6 +64,11 @@ fn every_field_of_the_schema_arrives() {
     let pause = scaler.spec.pause.expect("pause");
     assert_eq!(pause.until, Timestamp::from_millis(1_796_083_200_000));
     assert_eq!(scaler.objective.expect("objective").ttft, Duration::from_secs(2));
+    assert_eq!(
+        scaler.queue.ttft_objective,
+        Some(Duration::from_secs(2)),
+        "the gateway's order depends on it"
+    );
 }
 
 #[test]

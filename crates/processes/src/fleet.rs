@@ -213,25 +213,29 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes down who drains and who stops, then tells the keepers.
+    /// Writes down who serves again, who drains and who stops, then tells the keepers.
     fn mark(&self, registry: &mut Registry, placement: &Placement) -> io::Result<()> {
         let replicas = &registry.book().replicas;
+        let revives =
+            |id: &&ReplicaId| replicas.get(*id).is_some_and(|entry| entry.draining && !entry.stopping);
         let drains = |id: &&ReplicaId| replicas.get(*id).is_some_and(|entry| !entry.draining);
         let stops = |id: &&ReplicaId| replicas.get(*id).is_some_and(|entry| !entry.stopping);
+        let revive: Vec<ReplicaId> = placement.revive.iter().filter(revives).cloned().collect();
         let drain: Vec<ReplicaId> = placement.drain.iter().filter(drains).cloned().collect();
         let stop: Vec<ReplicaId> = placement.stop.iter().filter(stops).cloned().collect();
-        if drain.is_empty() && stop.is_empty() {
+        if revive.is_empty() && drain.is_empty() && stop.is_empty() {
             return Ok(());
         }
         registry.update(|book| {
             for (id, entry) in &mut book.replicas {
-                entry.draining |= drain.contains(id);
+                entry.draining = drain.contains(id) || (entry.draining && !revive.contains(id));
                 entry.stopping |= stop.contains(id);
             }
         })?;
         self.with_live(|live| {
             for (id, replica) in &mut live.replicas {
-                replica.leaving |= drain.contains(id) || stop.contains(id);
+                let leaves = drain.contains(id) || stop.contains(id);
+                replica.leaving = leaves || (replica.leaving && !revive.contains(id));
                 if stop.contains(id) {
                     replica.stop.cancel();
                 }

@@ -195,30 +195,36 @@ impl<E: Engine> Fleet<E> {
         }
     }
 
-    /// Does what a placement says, its starts apart.
-    pub(crate) fn apply(&mut self, placement: &Placement, now: Micros) {
-        if !placement.drain.is_empty() || !placement.stop.is_empty() {
-            let named = |ids: &[ReplicaId], replicas: &Self| -> Vec<Index> {
-                let by_id = |id: &ReplicaId| {
-                    replicas.replicas.iter().find(|(_, replica)| &replica.id == id).map(|(&index, _)| index)
-                };
-                ids.iter().filter_map(by_id).collect()
-            };
-            for index in named(&placement.drain, self) {
-                self.drain(index, now);
-            }
-            for index in named(&placement.stop, self) {
-                if self.replicas.get(&index).is_some_and(|replica| !replica.ready) {
-                    self.failed += 1;
-                }
-                self.remove(index, now);
-            }
+    /// Does what a placement says, its starts apart. Returns the replicas that serve again.
+    pub(crate) fn apply(&mut self, placement: &Placement, now: Micros) -> Vec<Index> {
+        if placement.is_empty() {
+            return Vec::new();
         }
+        let named = |ids: &[ReplicaId], replicas: &Self| -> Vec<Index> {
+            let by_id = |id: &ReplicaId| {
+                replicas.replicas.iter().find(|(_, replica)| &replica.id == id).map(|(&index, _)| index)
+            };
+            ids.iter().filter_map(by_id).collect()
+        };
+        let revived = named(&placement.revive, self);
+        for &index in &revived {
+            self.set_draining(index, false, now);
+        }
+        for index in named(&placement.drain, self) {
+            self.set_draining(index, true, now);
+        }
+        for index in named(&placement.stop, self) {
+            if self.replicas.get(&index).is_some_and(|replica| !replica.ready) {
+                self.failed += 1;
+            }
+            self.remove(index, now);
+        }
+        revived
     }
 
-    fn drain(&mut self, index: Index, now: Micros) {
+    fn set_draining(&mut self, index: Index, draining: bool, now: Micros) {
         if let Some(replica) = self.replicas.get_mut(&index) {
-            replica.draining = true;
+            replica.draining = draining;
         }
         self.note(index, now);
     }
@@ -237,7 +243,7 @@ impl<E: Engine> Fleet<E> {
             serving.sort_unstable();
             for (ready, _, index) in serving.into_iter().take((count - wanted) as usize) {
                 if ready {
-                    self.drain(u32::MAX - index, now);
+                    self.set_draining(u32::MAX - index, true, now);
                 } else {
                     self.remove(u32::MAX - index, now);
                 }

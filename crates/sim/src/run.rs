@@ -391,7 +391,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         if let Some(at) = self.wake_at.filter(|&at| at < self.next_tick) {
             self.agenda.push(Reverse((at, LOOK, 0)));
         }
-        self.fleet.apply(&decision.placement, now);
+        for revived in self.fleet.apply(&decision.placement, now) {
+            self.fill(now, revived);
+        }
         decision.placement.start
     }
 

@@ -70,6 +70,20 @@ fn a_burst_on_an_idle_fleet_waits_one_cold_start_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_draining_replica_serves_again_instead_of_a_new_one() {
+    // Long requests, of which one is alone in the second replica: that drains until they are done after 20 minutes.
+    // Then more come than the first one has slots.
+    let long = Request { output_tokens: 40_000, ..request(0.0) };
+    let burst = (0..6).map(|index| request(900.0 + f64::from(index) * 0.01));
+    let requests: Vec<Request> = std::iter::repeat_n(long, 5).chain(burst).collect();
+    let world = World { engine: EngineModel::Slots(SlotsModel { slots: 4 }), ..world(2, 240.0) };
+    let report = simulate(&world, &Decider::core(spec(1)), &requests, false);
+    assert!(report.changes >= 2, "down, and up again: {report:?}");
+    assert_eq!((report.starts, report.sent), (0, 11), "{report:?}");
+    assert!(report.ttft_seconds.p99 < 30.0, "as soon as that is decided, without a cold start: {report:?}");
+}
+
+#[test]
 fn a_run_repeats_exactly() {
     let mut requests: Vec<Request> =
         (0..5_000).map(|index| request(f64::from(index) * 0.3 + f64::from(index % 7))).collect();

@@ -107,6 +107,9 @@ impl Fleet for FakeFleet {
                 inner.request(Phase::Requested);
             }
             for (replica, _) in &mut inner.replicas {
+                if placement.revive.contains(&replica.id) {
+                    replica.phase = Phase::Ready;
+                }
                 if placement.drain.contains(&replica.id) {
                     replica.phase = Phase::Draining;
                 }

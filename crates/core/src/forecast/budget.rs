@@ -35,7 +35,9 @@ impl MissBudget {
     /// The budget is balanced over the next half day: a debt is paid back that slowly, so that one burst that nobody
     /// could foresee does not buy replicas that come too late for it.
     const HORIZON_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
-    /// The target never leaves these multiples of the allowance.
+    /// The share of the allowance that is aimed at: a budget that is spent to the last is overdrawn half of the time.
+    const AIM: f64 = 0.85;
+    /// The target never leaves these multiples of the aim.
     const LEAST: f64 = 0.3;
     const MOST: f64 = 2.0;
 
@@ -64,9 +66,10 @@ impl MissBudget {
     /// The share of the coming requests that may miss, so that `allowance` comes out over all.
     pub fn target(&self, allowance: f64) -> f64 {
         let coming = self.requests / self.steps.max(1.0) * Self::HORIZON_STEPS;
-        let left = allowance * self.requests - self.misses;
-        let correction = if coming > 0.0 { left / (allowance * coming) } else { 0.0 };
-        allowance * (1.0 + correction).clamp(Self::LEAST, Self::MOST)
+        let aim = allowance * Self::AIM;
+        let left = aim * self.requests - self.misses;
+        let correction = if coming > 0.0 { left / (aim * coming) } else { 0.0 };
+        aim * (1.0 + correction).clamp(Self::LEAST, Self::MOST)
     }
 
     /// How many times more requests miss than the mean load of the steps would have it: bursts shorter than a step

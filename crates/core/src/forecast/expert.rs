@@ -46,8 +46,8 @@ const BIN_WIDTH: f64 = 0.15;
 const KEPT_A_DAY: f64 = 0.9;
 /// The prior: a log-logistic ratio, worth so many observations. Its tail is heavy, because the first burst is
 /// not to be met unprepared.
-const PRIOR_WEIGHT: f64 = 30.0;
-const PRIOR_SHAPE: f64 = 3.0;
+const PRIOR_WEIGHT: f64 = 8.0;
+const PRIOR_SHAPE: f64 = 4.0;
 
 /// A forecaster's memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,8 +58,11 @@ pub(super) struct Expert {
     mean: (f64, f64),
     /// Weights of the ratios seen.
     ratios: Vec<f32>,
-    /// Offsets and levels that wait for what comes a lead time later, oldest first.
-    pending: VecDeque<(f32, f32)>,
+    /// Offsets and levels that wait for what comes a lead time later, oldest first. How a service begins says nothing
+    /// about how it goes on, so the levels of its first lead time are `None`.
+    pending: VecDeque<Option<(f32, f32)>>,
+    /// Steps seen so far, until there were enough of them.
+    seen: u32,
 }
 
 /// What a forecaster says at one step.
@@ -88,14 +91,14 @@ impl Base {
 
 impl Expert {
     pub(super) fn new(forecaster: Forecaster) -> Self {
-        Self { forecaster, mean: (0.0, 0.0), ratios: vec![0.0; BINS], pending: VecDeque::new() }
+        Self { forecaster, mean: (0.0, 0.0), ratios: vec![0.0; BINS], pending: VecDeque::new(), seen: 0 }
     }
 
     /// Takes in the load of a step: learns from what was expected `lag` steps ago, and forecasts.
     pub(super) fn observe(&mut self, load: f64, history: &[f32], usual: f64, lag: usize) -> Forecast {
         let mut then = None;
         while self.pending.len() >= lag.max(1) {
-            then = self.pending.pop_front();
+            then = self.pending.pop_front().flatten();
         }
         let then = then.map(|(offset, level)| Base { level: level.into(), offset: offset.into() });
         if let Some(base) = then {
@@ -110,7 +113,9 @@ impl Expert {
         let offset = 1.0 + f64::from(self.forecaster.shrink) * usual;
         let recent = self.recent(load, history);
         let now = Base { level: recent + offset, offset };
-        self.pending.push_back((offset as f32, now.level as f32));
+        let begins = (self.seen as usize) < lag;
+        self.seen = self.seen.saturating_add(u32::from(begins));
+        self.pending.push_back((!begins).then_some((offset as f32, now.level as f32)));
         Forecast { now, then, tail: self.tail() }
     }
 

@@ -26,11 +26,13 @@ pub(super) fn allocate(draft: &mut Draft<'_>, state: &ScalerState) -> (Placement
         draft.step(Stage::Allocate, Reason::ShadowMode);
         return (placement, next_ready(draft, state, 0));
     }
-    stop_drained(draft, state, &mut placement);
     let serving = give_up_late_starts(draft, &mut placement);
     let wanted = draft.replicas as usize;
-    if serving.len() < wanted {
-        start(draft, state, &mut placement, u32::try_from(wanted - serving.len()).unwrap_or(u32::MAX));
+    revive(draft, state, &mut placement, wanted.saturating_sub(serving.len()));
+    stop_drained(draft, state, &mut placement);
+    let there = serving.len() + placement.revive.len();
+    if there < wanted {
+        start(draft, state, &mut placement, u32::try_from(wanted - there).unwrap_or(u32::MAX));
     } else if serving.len() > wanted {
         let surplus = serving.len() - wanted;
         take_away(draft, &mut placement, serving, surplus);
@@ -39,28 +41,53 @@ pub(super) fn allocate(draft: &mut Draft<'_>, state: &ScalerState) -> (Placement
     (placement, ready_at)
 }
 
+/// Takes draining replicas back: they are ready at once, and paid for. Those with the most work first, since the
+/// others are done the sooner; never one that was told to stop, or that could not finish in time.
+fn revive(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement, missing: usize) {
+    let observation = draft.observation;
+    let mut draining: Vec<&Replica> = observation
+        .replicas
+        .iter()
+        .filter(|replica| replica.phase == Phase::Draining && !state.stopping.contains_key(&replica.id))
+        .filter(|replica| drained_for(draft, state, replica) < draft.spec.drain_deadline)
+        .collect();
+    draining.sort_by_key(|replica| {
+        (Reverse(replica.in_flight.unwrap_or(u32::MAX)), Reverse(replica.age), replica.id.clone())
+    });
+    for replica in draining.into_iter().take(missing) {
+        placement.revive.push(replica.id.clone());
+        let drained_seconds = drained_for(draft, state, replica).as_secs_f64();
+        draft.step(Stage::Allocate, Reason::Revived { replica: replica.id.clone(), drained_seconds });
+    }
+}
+
+fn drained_for(draft: &Draft<'_>, state: &ScalerState, replica: &Replica) -> Duration {
+    state.draining.get(&replica.id).map_or(Duration::ZERO, |&since| draft.now.since(since))
+}
+
 /// Drained replicas stop; one that cannot finish is stopped after the deadline.
 fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement) {
     let observation = draft.observation;
-    for replica in observation.replicas.iter().filter(|replica| replica.phase == Phase::Draining) {
+    let Placement { revive, stop, .. } = placement;
+    let drains = |replica: &&Replica| replica.phase == Phase::Draining && !revive.contains(&replica.id);
+    for replica in observation.replicas.iter().filter(drains) {
         if let Some(&told) = state.stopping.get(&replica.id)
             && draft.now < told + TELL_AGAIN
         {
             draft.wake(told + TELL_AGAIN);
             continue;
         }
-        let since = state.draining.get(&replica.id).copied().unwrap_or(draft.now);
-        let drained_for = draft.now.since(since);
+        let drained_for = drained_for(draft, state, replica);
         let reason = if replica.in_flight == Some(0) {
             Reason::Drained { replica: replica.id.clone() }
         } else if drained_for >= draft.spec.drain_deadline {
             let drained_seconds = drained_for.as_secs_f64();
             Reason::DrainDeadline { replica: replica.id.clone(), drained_seconds }
         } else {
-            draft.wake(since + draft.spec.drain_deadline);
+            draft.wake(draft.now + draft.spec.drain_deadline.saturating_sub(drained_for));
             continue;
         };
-        placement.stop.push(replica.id.clone());
+        stop.push(replica.id.clone());
         draft.step(Stage::Allocate, reason);
     }
 }

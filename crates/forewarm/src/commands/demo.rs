@@ -223,7 +223,13 @@ fn spec(args: &DemoArgs) -> Result<ScalerSpec, Failure> {
 }
 
 fn queue() -> QueueLimits {
-    QueueLimits { max_requests: 100_000, max_bytes: 1 << 30, timeout: PATIENCE, cold_start_timeout: PATIENCE }
+    QueueLimits {
+        max_requests: 100_000,
+        max_bytes: 1 << 30,
+        timeout: PATIENCE,
+        cold_start_timeout: PATIENCE,
+        ttft_objective: None,
+    }
 }
 
 /// What was seen while it ran.

@@ -1,12 +1,13 @@
 //! Whatever replicas do, every request has one end, and the account balances.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use forewarm_core::pool::{PoolPlan, QueueLimits};
 use http::StatusCode;
 use proptest::prelude::*;
 use tokio::task::JoinSet;
 
-use crate::support::{Call, EVENTS, Rig, Upstream};
+use crate::support::{Call, EVENTS, Rig, Upstream, plan};
 
 /// What a replica does with one request.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,9 @@ proptest! {
         runtime.block_on(async move {
             let rig = Rig::start().await;
             let (mut a, mut b) = (Upstream::start().await, Upstream::start().await);
-            rig.apply(vec![a.endpoint("a", 3), b.endpoint("b", 2)]);
+            // One that nothing but an error can miss.
+            let rules = QueueLimits { ttft_objective: Some(Duration::from_secs(600)), ..plan(Vec::new()).queue };
+            rig.handle.apply(&PoolPlan { queue: rules, ..plan(vec![a.endpoint("a", 3), b.endpoint("b", 2)]) });
             let mut replies = JoinSet::new();
             for _ in 0..requests {
                 let reply = rig.chat();
@@ -90,6 +93,9 @@ proptest! {
             let succeeded = seen.remove("succeeded").unwrap_or(0);
             assert_eq!((report.arrived_total, report.refused_total), (requests as u64, 0));
             assert_eq!(report.succeeded_total, succeeded);
+            let begun = succeeded + seen.get("replica_died_mid_stream").unwrap_or(&0);
+            assert_eq!((report.attained_total, report.missed_total), (begun, requests as u64 - begun));
+            assert!(report.busy_seconds_total > 0.0);
             let seen = seen.into_iter().map(|(cause, count)| (cause.to_owned(), count)).collect();
             assert_eq!(report.failed_total, seen);
         });

@@ -130,6 +130,10 @@ async fn metrics_are_those_of_the_account() {
         "forewarm_gateway_requests_total{scaler=\"s\",outcome=\"succeeded\"} 1",
         "forewarm_gateway_requests_total{scaler=\"s\",outcome=\"refused\"} 0",
         "forewarm_gateway_streamed_events_total{scaler=\"s\"} 1",
+        "# TYPE forewarm_gateway_busy_seconds_total counter",
+        "forewarm_gateway_requests_completed_total{scaler=\"s\"} 1",
+        "forewarm_gateway_requests_attained_total{scaler=\"s\"} 0",
+        "forewarm_gateway_requests_missed_total{scaler=\"s\"} 0",
         "forewarm_gateway_queue_wait_seconds_bucket{scaler=\"s\",le=\"+Inf\"} 1",
         "forewarm_gateway_queue_wait_seconds_count{scaler=\"s\"} 1",
     ] {

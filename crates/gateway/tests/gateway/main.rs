@@ -8,6 +8,7 @@ mod account;
 mod control;
 mod endings;
 mod limits;
+mod objective;
 mod queue;
 mod retry;
 mod stop;

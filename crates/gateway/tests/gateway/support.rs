@@ -60,6 +60,7 @@ pub(crate) fn plan(endpoints: Vec<Endpoint>) -> PoolPlan {
             max_bytes: 1 << 20,
             timeout: Duration::from_secs(600),
             cold_start_timeout: Duration::from_secs(600),
+            ttft_objective: None,
         },
     }
 }
@@ -132,6 +133,21 @@ impl Rig {
             self.until("an arrival", |report| report.arrived_total > before).await;
         }
         replies
+    }
+}
+
+/// With `start_paused`: the clock stands still but for `tokio::time::advance`, also while nothing but sockets is
+/// waited for, until this is dropped.
+pub(crate) struct StoppedClock {
+    _held: std::sync::mpsc::Sender<()>,
+}
+
+impl StoppedClock {
+    pub(crate) fn new() -> Self {
+        let (held, end) = std::sync::mpsc::channel();
+        // Tokio's paused clock does not advance by itself while a blocking task runs.
+        tokio::task::spawn_blocking(move || end.recv());
+        Self { _held: held }
     }
 }
 

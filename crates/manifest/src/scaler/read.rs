@@ -229,6 +229,8 @@ impl Spec {
     }
 
     fn into_scaler(self, metadata: Metadata) -> Option<CheckedScaler> {
+        let objective = self.objective?;
+        let ttft_objective = objective.map(|objective| objective.ttft);
         Some(CheckedScaler {
             namespace: metadata.namespace,
             spec: ScalerSpec {
@@ -250,9 +252,9 @@ impl Spec {
             target: self.target?,
             engine: self.engine,
             models: self.models,
-            queue: self.queue?,
+            queue: QueueLimits { ttft_objective, ..self.queue? },
             signals: self.signals,
-            objective: self.objective?,
+            objective,
         })
     }
 }
@@ -321,6 +323,7 @@ fn default_queue(cold_start_deadline: Duration) -> QueueLimits {
         max_bytes: CheckedScaler::DEFAULT_QUEUE_BYTES,
         timeout: CheckedScaler::DEFAULT_QUEUE_TIMEOUT,
         cold_start_timeout: cold_start_deadline,
+        ttft_objective: None,
     }
 }
 
@@ -338,6 +341,7 @@ fn queue(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> 
         max_bytes: max_bytes?,
         timeout: timeout?,
         cold_start_timeout: cold_start_timeout?,
+        ttft_objective: None,
     })
 }
 

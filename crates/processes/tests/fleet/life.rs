@@ -45,6 +45,30 @@ async fn a_replica_starts_loads_serves_drains_and_stops() {
 }
 
 #[tokio::test]
+async fn a_draining_replica_serves_again_when_asked_to_unless_it_was_told_to_stop() {
+    let dir = dir();
+    let mut fleet = Watched::open(config(dir.path(), "")).unwrap();
+    fleet.start(1).await.unwrap();
+    fleet.all(1, Phase::Ready).await;
+    let process = pid(dir.path(), "r-0");
+    fleet.drain("r-0").await;
+    fleet.all(1, Phase::Draining).await;
+    fleet.revive("r-0").await;
+    fleet.all(1, Phase::Ready).await;
+    fleet.fleet.shutdown(forewarm_processes::Shutdown::KeepRunning).await.unwrap();
+    drop(fleet);
+    let mut fleet = Watched::open(config(dir.path(), "")).unwrap();
+    fleet.all(1, Phase::Ready).await;
+    assert_eq!(pid(dir.path(), "r-0"), process, "the same process, also for the next controller");
+    fleet.drain("r-0").await;
+    fleet.stop("r-0").await;
+    fleet.revive("r-0").await;
+    assert!(fleet.look().await.replicas.iter().all(|replica| replica.phase == Phase::Draining));
+    fleet.none().await;
+    fleet.close().await;
+}
+
+#[tokio::test]
 async fn stages_come_from_the_phases_when_the_engine_reports_none() {
     let dir = dir();
     let mut fleet = Watched::open(config(dir.path(), "loading")).unwrap();
@@ -243,7 +267,7 @@ async fn doing_it_twice_and_unknown_names_are_harmless() {
     fleet.start(1).await.unwrap();
     fleet.all(1, Phase::Ready).await;
     let ids = || vec![ReplicaId::from("r-0"), ReplicaId::from("r-77"), ReplicaId::from("../x")];
-    let placement = Placement { start: 0, drain: ids(), stop: ids() };
+    let placement = Placement { start: 0, revive: ids(), drain: ids(), stop: ids() };
     for _ in 0..3 {
         fleet.fleet.apply(&placement).await.unwrap();
     }

@@ -54,6 +54,11 @@ impl Watched {
         self.fleet.apply(&Placement { drain, ..Placement::default() }).await.unwrap();
     }
 
+    pub(crate) async fn revive(&self, id: &str) {
+        let revive = vec![ReplicaId::from(id)];
+        self.fleet.apply(&Placement { revive, ..Placement::default() }).await.unwrap();
+    }
+
     pub(crate) async fn stop(&self, id: &str) {
         let stop = vec![ReplicaId::from(id)];
         self.fleet.apply(&Placement { stop, ..Placement::default() }).await.unwrap();
