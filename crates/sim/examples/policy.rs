@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 ..ScalerSpec::new("policy", Bounds::new(1, 1_000)?, Policy::Forewarm(Forewarm { percent }))
             };
             let started = std::time::Instant::now();
-            let report = simulate(&world, &Decider::core(spec), &requests, std::env::var("DBG").is_ok()); if std::env::var("DBG").is_ok() { let mut next = 0.0; for (at, why) in &report.timeline.decisions { if *at >= next { println!("{:.2}h {why}", at / 3600.0); next = at + 2400.0; } } }
+            let report = simulate(&world, &Decider::core(spec), &requests, false);
             let missed = 1.0 - report.attainment();
             println!(
                 "{:<40} {percent:>7} {:>9.3} {:>9.2} {:>9.3} {:>9.1} {:>7} {:>6.1}",
