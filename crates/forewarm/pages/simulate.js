@@ -70,6 +70,7 @@ function runChart(run) {
   const plot = el("div", { class: "plot" });
   if (!at.length) return plot;
   const need = course.in_system.map((pair) => pair.map((n) => n / data.slots));
+  const forecast = course.anticipated.map((pair) => pair.map((n) => n / data.slots));
   const most = (pairs) => pairs.reduce((best, [, , high]) => Math.max(best, high), 0);
   const replicas = Math.max(most(course.with_coming), most(course.target), 1);
   // A long queue would flatten everything else; how long it is, the plot below says.
@@ -93,6 +94,8 @@ function runChart(run) {
         svg("text", { x: x(s), y: base + 15, "text-anchor": !s ? "start" : x(s) > width - 28 ? "end" : "middle" }, name)]),
       svg("path", { d: area(at, end, course.with_coming.map(([, mean]) => mean), x, y), fill: "var(--ready)", opacity: .16 }),
       svg("path", { d: area(at, end, course.ready.map(([, mean]) => mean), x, y), fill: "var(--ready)", opacity: .38 }),
+      forecast.length ? svg("path", { "clip-path": `url(#${clip})`, d: forecast.map(([low, high], i) =>
+        `M${x(at[i])},${y(low)}V${y(high)}H${x(at[i + 1] ?? end)}V${y(low)}Z`).join(""), fill: "var(--forecast)", opacity: .3 }) : null,
       svg("g", { "clip-path": `url(#${clip})` },
         svg("path", { d: band(at, end, need, x, y), fill: "var(--need)", opacity: .28 }),
         svg("path", { d: steps(at, end, need.map(([, mean]) => mean), x, y), fill: "none", stroke: "var(--need)", "stroke-width": 1.2 })),
@@ -111,6 +114,7 @@ function runChart(run) {
       cross.setAttribute("x1", x(at[i])); cross.setAttribute("x2", x(at[i])); cross.setAttribute("visibility", "visible");
       tip.replaceChildren(el("b", {}, clock(at[i])), el("div", {}, `wanted ${range(course.target[i])}, ready ${range(course.ready[i])}, with those starting ${range(course.with_coming[i])}`),
         el("div", {}, `needed ${range(need[i].map((n) => Math.round(n * 10) / 10))}; ${range(course.queued[i])} wait`),
+        forecast.length ? el("div", {}, `anticipated: up to ${short(Math.round(forecast[i][1] * 10) / 10)}, lately ${short(Math.round(forecast[i][0] * 10) / 10)}`) : "",
         last ? el("div", { class: "why" }, `${clock(last[0])}: ${last[1]}`) : "");
       tip.hidden = false;
       tip.style.left = x(at[i]) > width / 2 ? "" : `${x(at[i]) + 12}px`;
@@ -123,14 +127,14 @@ function runChart(run) {
 }
 const key = (colour, name, style = "") => el("span", {}, el("i", { style: `background:${colour};${style}` }), name);
 function runCard(run) {
-  const { row, decisions } = run;
+  const { row, decisions, course } = run;
   const rest = run.decisions_left_out ? `, the first ${whole(decisions.length)} of them` : "";
   return el("figure", { class: "card", id: run.id },
     el("figcaption", {}, el("h3", {}, row.policy + plane(row)),
       el("span", { class: "sum" }, el("span", { class: row.meets_objective ? "good" : "bad" }, `${percent(row.attained)} attained`),
         ` · ${row.gpu_hours.toFixed(2)} GPU-hours · TTFT p99 ${span(row.ttft_seconds.p99)} · ${whole(row.starts)} starts`),
       el("span", { class: "legend" }, key("var(--ink)", "wanted", "height:2px;vertical-align:3px"), key("var(--ready)", "ready", "opacity:.5"), key("var(--ready)", "starting", "opacity:.2"),
-        key("var(--need)", "needed by requests in work and waiting", "height:2px;vertical-align:3px"), key("var(--waiting)", "waiting (below)"))),
+        key("var(--need)", "needed by requests in work and waiting", "height:2px;vertical-align:3px"), course.anticipated.length ? key("var(--forecast)", "from the load of late to what must be expected", "opacity:.4") : "", key("var(--waiting)", "waiting (below)"))),
     runChart(run),
     decisions.length ? el("details", {}, el("summary", {}, `${whole(decisions.length + run.decisions_left_out)} changes and their reasons${rest}`),
       el("div", { class: "decisions" }, el("table", {}, el("tbody", {}, decisions.map(([s, why]) => el("tr", {}, el("td", {}, clock(s)), el("td", {}, why))))))) : null);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use forewarm_core::{Observation, Reading, Signal, SignalName, plan};
+use forewarm_core::{Observation, Reading, Reason, Signal, SignalName, plan};
 use forewarm_workload::Request;
 
 use crate::{
@@ -81,6 +81,7 @@ struct Run<'a, E, F> {
     next_step: usize,
     target: u32,
     last_change: Option<(Micros, bool)>,
+    anticipated: Option<[f64; 2]>,
     /// Request-microseconds in flight so far, up to `counted_at`.
     busy: u128,
     completed: u64,
@@ -124,6 +125,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             next_step: 0,
             target: world.initial_replicas,
             last_change: None,
+            anticipated: None,
             busy: 0,
             completed: 0,
             counted_at: 0,
@@ -384,6 +386,10 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         {
             timeline.decisions.push((now as f64 / 1e6, decision.summary()));
         }
+        self.anticipated = decision.steps.iter().find_map(|step| match &step.reason {
+            Reason::Anticipated { recent, load, .. } => Some([recent.get(), load.get()]),
+            _ => None,
+        });
         self.target = decision.to.0;
         let wake_at = decision.wake_at.and_then(|at| u64::try_from((at - *epoch).as_millis()).ok());
         // Rounded up to the controller's millisecond, and never in the past.
@@ -413,11 +419,12 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         let working = if self.world.data_plane == DataPlane::Engine { "running" } else { "in_flight" };
         add(working, per_replica(running, f64::from(self.in_flight)));
         add("arrivals_total", Signal::value(self.arrived as f64));
-        add("busy_seconds_total", Signal::value(self.busy as f64 / 1e6));
-        add("completed_total", Signal::value(self.completed as f64));
-        add("attained_total", Signal::value(self.account.attained as f64));
-        add("missed_total", Signal::value(self.account.missed as f64));
-        if self.world.data_plane == DataPlane::Engine {
+        if self.world.data_plane == DataPlane::Gateway {
+            add("busy_seconds_total", Signal::value(self.busy as f64 / 1e6));
+            add("completed_total", Signal::value(self.completed as f64));
+            add("attained_total", Signal::value(self.account.attained as f64));
+            add("missed_total", Signal::value(self.account.missed as f64));
+        } else {
             let queue = |index| self.engine_queues.get(&index).map_or(0, VecDeque::len) as f64;
             let waiting = self.fleet.serving().map(|(index, id)| (id.clone(), queue(index))).collect();
             add("waiting", per_replica(waiting, f64::from(self.waiting)));
@@ -445,6 +452,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
                 coming,
                 in_flight: self.in_flight,
                 queued: self.queue.len() as u32 + self.waiting,
+                anticipated: self.anticipated,
             });
         }
     }

@@ -17,6 +17,9 @@ pub struct Moment {
     pub in_flight: u32,
     /// Requests that wait.
     pub queued: u32,
+    /// What forewarm's own policy expects a cold start ahead: the load of late, and the load that is exceeded only
+    /// with the probability that the objective allows; in requests at a time.
+    pub anticipated: Option<[f64; 2]>,
 }
 
 /// Moments every 15 s, and the decisions in between.
@@ -44,12 +47,15 @@ pub struct Course {
     pub in_system: Vec<[f64; 3]>,
     /// Requests that wait.
     pub queued: Vec<[f64; 3]>,
+    /// Means of what was anticipated; empty where the policy does not.
+    pub anticipated: Vec<[f64; 2]>,
 }
 
 impl Timeline {
     /// The course of the run in at most `spans` spans.
     pub fn course(&self, spans: usize) -> Course {
         let span = self.moments.len().div_ceil(spans.max(1)).max(1);
+        let anticipates = self.moments.iter().any(|moment| moment.anticipated.is_some());
         let mut course = Course::default();
         for moments in self.moments.chunks(span) {
             let measured = |value: fn(&Moment) -> u32| {
@@ -66,6 +72,16 @@ impl Timeline {
             course.with_coming.push(measured(|moment| moment.ready + moment.coming));
             course.in_system.push(measured(|moment| moment.in_flight + moment.queued));
             course.queued.push(measured(|moment| moment.queued));
+            let anticipated: Vec<[f64; 2]> = moments.iter().filter_map(|moment| moment.anticipated).collect();
+            if let Some(count) = std::num::NonZeroUsize::new(anticipated.len()) {
+                let mean = |which: usize| {
+                    let sum: f64 = anticipated.iter().map(|pair| pair[which]).sum();
+                    (sum / count.get() as f64 * 100.0).round() / 100.0
+                };
+                course.anticipated.push([mean(0), mean(1)]);
+            } else if anticipates {
+                course.anticipated.push([0.0, 0.0]);
+            }
         }
         course
     }

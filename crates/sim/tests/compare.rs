@@ -77,6 +77,7 @@ fn a_long_timeline_is_drawn_without_losing_a_peak() {
         coming: 1,
         in_flight: second % 2,
         queued: 0,
+        anticipated: None,
     };
     let timeline = Timeline { moments: (0..1_000).map(moment).collect(), decisions: Vec::new() };
     let course = timeline.course(100);
