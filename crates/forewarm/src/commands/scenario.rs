@@ -136,7 +136,7 @@ impl ScenarioArgs {
             Some(model) => (EngineModel::Batching(model), model.max_num_seqs),
             None => (EngineModel::Slots(SlotsModel { slots: self.slots }), self.slots),
         };
-        let mut scenario = Scenario {
+        let scenario = Scenario {
             traces: self.trace.iter().map(|name| self.read(name)).collect::<Result<_, _>>()?,
             objective: self.objective,
             price: Price { gpus_per_replica: self.gpus_per_replica, dollars_per_gpu_hour: self.price },
@@ -154,8 +154,6 @@ impl ScenarioArgs {
                 replica_requests_per_second: None,
             },
         };
-        scenario.terms.replica_requests_per_second =
-            scenario.traces.first().map(|trace| scenario.capacity(trace));
         Ok(scenario)
     }
 
@@ -213,9 +211,10 @@ impl Trace {
 }
 
 impl Scenario {
-    /// The policies of the command line.
-    pub(crate) fn contenders(&self, words: &[String]) -> Result<Vec<Contender>, Failure> {
-        words.iter().map(|word| Contender::read(word, self.terms)).collect()
+    /// The policies of the command line, as they are set for a trace: some are told what a replica serves of it.
+    pub(crate) fn contenders(&self, words: &[String], trace: &Trace) -> Result<Vec<Contender>, Failure> {
+        let terms = Terms { replica_requests_per_second: Some(self.capacity(trace)), ..self.terms };
+        words.iter().map(|word| Contender::read(word, terms)).collect()
     }
 
     fn world(&self, data_plane: DataPlane, initial_replicas: u32) -> World {

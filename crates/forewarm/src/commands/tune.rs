@@ -94,16 +94,17 @@ struct Judged {
 
 pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
     let scenario = args.scenario.load()?;
-    let contenders = scenario.contenders(&args.policy)?;
-    if args.write.is_some() && contenders.len() * scenario.traces.len() != 1 {
+    if args.write.is_some() && args.policy.len() * scenario.traces.len() != 1 {
         return Err(Failure::usage(anyhow!("`--write` takes the settings of one policy on one trace")));
     }
     let mut all = Vec::new();
+    let mut tuned_ones = Vec::new();
     let bar = progress(None);
     for trace in &scenario.traces {
-        for contender in &contenders {
-            let (given, free) = (core(contender)?, args.scenario.min.is_none());
-            all.push(tune_one(&scenario, trace, contender, given, args.data_plane.into(), free, &bar));
+        for contender in scenario.contenders(&args.policy, trace)? {
+            let (given, free) = (core(&contender)?, args.scenario.min.is_none());
+            all.push(tune_one(&scenario, trace, &contender, given, args.data_plane.into(), free, &bar));
+            tuned_ones.push(contender);
         }
     }
     bar.finish_and_clear();
@@ -117,7 +118,7 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
             "traces": all,
         }))?,
     };
-    if let (Some(path), [tuned], [contender]) = (&args.write, &all[..], &contenders[..]) {
+    if let (Some(path), [tuned], [contender]) = (&args.write, &all[..], &tuned_ones[..]) {
         write(path, &manifest(contender, &tuned.chosen, &scenario)?)?;
     }
     match &args.report {

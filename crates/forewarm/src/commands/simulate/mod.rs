@@ -110,7 +110,11 @@ enum Done {
 
 pub(crate) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     let scenario = args.scenario.load()?;
-    let contenders = scenario.contenders(&args.policy)?;
+    let contenders: Vec<Vec<Contender>> = scenario
+        .traces
+        .iter()
+        .map(|trace| scenario.contenders(&args.policy, trace))
+        .collect::<Result<_, _>>()?;
     say_what_cannot_be_served(&scenario, &contenders);
     let runs = play(args, &scenario, &contenders)?;
     let rows: Vec<Row> = runs.iter().map(|(row, _)| row.clone()).collect();
@@ -128,17 +132,17 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
     }
 }
 
-/// All policies on all traces, on all cores.
+/// All policies on all traces, on all cores. `contenders` has a list for each trace.
 fn play(
     args: &SimulateArgs,
     scenario: &Scenario,
-    contenders: &[Contender],
+    contenders: &[Vec<Contender>],
 ) -> Result<Vec<(Row, Timeline)>, Failure> {
     let with_timeline = args.output == Output::Html;
     let planes: Vec<DataPlane> = args.data_plane.iter().map(|&plane| plane.into()).collect();
     let mut measures: Vec<(&Trace, Bounds)> = Vec::new();
     let mut runs = Vec::new();
-    for trace in &scenario.traces {
+    for (trace, contenders) in scenario.traces.iter().zip(contenders) {
         for contender in contenders {
             let same = |(other, bounds): &(&Trace, Bounds)| {
                 std::ptr::eq(*other, trace) && *bounds == contender.bounds
@@ -205,8 +209,8 @@ fn play(
 }
 
 /// A policy that may not have the replicas that the load needs is judged for its bound, not for its rules.
-fn say_what_cannot_be_served(scenario: &Scenario, contenders: &[Contender]) {
-    for trace in &scenario.traces {
+fn say_what_cannot_be_served(scenario: &Scenario, contenders: &[Vec<Contender>]) {
+    for (trace, contenders) in scenario.traces.iter().zip(contenders) {
         let mean = scenario.load(trace).mean;
         for contender in contenders {
             let max = contender.most();
