@@ -178,7 +178,7 @@ proptest! {
 #[test]
 fn over_days_a_smaller_allowance_keeps_more() {
     // Bursts of five minutes on a low load; whose forecast decides may differ at times.
-    let load = |step: u32| if step % 150 < 20 && step % 7 != 0 { 60.0 } else { 10.0 };
+    let load = |step: u32| if step % 150 < 20 && !step.is_multiple_of(7) { 60.0 } else { 10.0 };
     let kept = [0.1, 0.03, 0.01, 0.001].map(|target| {
         let mut panel = Panel::default();
         (0..6_000).map(|step| panel.observe(load(step), 17, 8.0, target, 1).load).sum::<f64>()
