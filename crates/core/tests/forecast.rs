@@ -126,6 +126,8 @@ fn totals_that_begin_anew_are_no_misses_of_the_past() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn target_and_bias_stay_within_their_bounds(
         looks in prop::collection::vec((0.0..1e6_f64, 0.0..1e6_f64, 1_u32..10_000, 0.0..1e9_f64, 0.0..1e9_f64), 0..40),
