@@ -51,7 +51,7 @@ pub enum Reason {
         max_concurrency: u32,
         /// Whose forecast counts at present.
         forecaster: Forecaster,
-        /// Share of the requests that missed the objective so far, of late days most; `None` where nobody judges.
+        /// Share of the requests that missed the objective so far, of late days most; `None` while none was judged.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         missed: Option<f64>,
         /// Share that may miss from now on.
@@ -378,13 +378,13 @@ impl fmt::Display for Reason {
             } => {
                 write!(
                     f,
-                    "{load} requests at a time are exceeded in {lead_seconds:.0} s with a probability of {:.1} % \
-                     ({recent} lately; by the {forecaster}), a replica takes {max_concurrency}; ",
+                    "{load} requests at a time are exceeded in {lead_seconds:.0} s with a probability of {:.2} % \
+                     ({recent} lately; forecast from the {forecaster}), a replica takes {max_concurrency}; ",
                     exceedance * 100.0
                 )?;
                 match missed {
                     Some(missed) => write!(f, "{:.2} % missed so far, ", missed * 100.0)?,
-                    None => f.write_str("nobody counts misses, ")?,
+                    None => f.write_str("none was judged yet, ")?,
                 }
                 write!(f, "{:.2} % may miss", allowed * 100.0)
             }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use forewarm_core::{
-    Bounds, Environment, Missing, Observation, Phase, Policy, PreWarm, QueueDepth, RateLimit, RateUnit,
-    Replica, Replicas, Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan,
+    Bounds, Environment, Forewarm, Missing, Observation, Phase, Policy, PreWarm, QueueDepth, RateLimit,
+    RateUnit, Replica, Replicas, Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan,
 };
 use proptest::prelude::*;
 
@@ -32,9 +32,19 @@ fn observation() -> impl Strategy<Value = Observation> {
             ..Replica::new(id, phase)
         },
     );
-    let names =
-        prop::sample::subsequence(vec!["queued", "waiting", "in_flight", "running", "arrivals_total"], 0..=5);
-    (prop::collection::vec(replica, 0..6), names, prop::collection::vec(signal(), 5)).prop_map(
+    let names = vec![
+        "queued",
+        "waiting",
+        "in_flight",
+        "running",
+        "arrivals_total",
+        "busy_seconds_total",
+        "completed_total",
+        "attained_total",
+        "missed_total",
+    ];
+    let names = prop::sample::subsequence(names, 0..=9);
+    (prop::collection::vec(replica, 0..6), names, prop::collection::vec(signal(), 9)).prop_map(
         |(mut replicas, names, signals)| {
             replicas.sort_by(|a, b| a.id.cmp(&b.id));
             replicas.dedup_by(|a, b| a.id == b.id);
@@ -53,15 +63,21 @@ prop_compose! {
         limit in prop::option::of((any::<bool>(), 1_u32..200, 1_u64..200)),
         pre_warm in prop::option::of((0.1..1.0_f64, 0_u64..400)),
         production in any::<bool>(),
+        percent in prop::option::of(0.0..=100.0_f64),
+        expected in 0_u64..2_000,
     ) -> ScalerSpec {
         let pre_warm = pre_warm.map(|(threshold, lead)| PreWarm {
             threshold,
             lead_time: Duration::from_secs(lead),
             max_queue: Requests::new(100.0).unwrap(),
         });
-        let policy = Policy::QueueDepth(QueueDepth { per_replica: Requests::new(per_replica).unwrap(), pre_warm });
+        let policy = match percent {
+            Some(percent) => Policy::Forewarm(Forewarm { percent }),
+            None => Policy::QueueDepth(QueueDepth { per_replica: Requests::new(per_replica).unwrap(), pre_warm }),
+        };
         let mut spec = ScalerSpec::new("s", Bounds::new(min, (min + span).max(1)).unwrap(), policy);
         spec.environment = if production { Environment::Production } else { Environment::Dev };
+        spec.cold_start.expected = Duration::from_secs(expected);
         spec.behavior.scale_down.stabilization_window = Duration::from_secs(window);
         spec.behavior.scale_up.policies = limit
             .map(|(percent, value, period)| RateLimit {
@@ -124,7 +140,7 @@ proptest! {
     #[test]
     fn planning_twice_on_what_did_happen_changes_nothing(spec in spec(), observation in observation()) {
         // Pre-warming asks for one more than there is, until it comes: the fleet has to follow.
-        prop_assume!(matches!(&spec.policy, Policy::QueueDepth(policy) if policy.pre_warm.is_none()));
+        prop_assume!(!matches!(&spec.policy, Policy::QueueDepth(policy) if policy.pre_warm.is_some()));
         // A rate limit looks at the clock, so a second look at the same moment may not move either way.
         let mut state = ScalerState::default();
         let first = plan(&spec, &mut state, &observation);

@@ -168,3 +168,22 @@ async fn a_live_journal_replays_to_the_same_bytes() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains(" 0 differ"), "{text}");
 }
+
+#[tokio::test]
+async fn forewarms_own_policy_meets_a_burst_on_an_idle_fleet_and_gives_it_back() {
+    let stage = Stage::start_anticipating("anticipate", 0, 4).await;
+    let up = async {
+        stage.until("the backlog as a reason", |scaler| scaler.to_string().contains("backlog")).await;
+        stage.until("more than one replica", |scaler| scaler["targetReplicas"].as_u64() > Some(1)).await;
+    };
+    let (report, ()) = tokio::join!(stage.load(steady(80, 0.05)), up);
+    let requests = &report.requests;
+    assert_eq!((requests.succeeded, requests.failed, requests.lost), (80, 0, 0), "{requests:?}");
+    // Then silence.
+    let down = stage.until("one replica", |scaler| scaler["targetReplicas"].as_u64() <= Some(1)).await;
+    assert!(down.to_string().contains("anticipated"), "what is expected gives replicas back: {down:#}");
+    let state = stage.stop().await;
+    let output = forewarm(&["replay", "--state-dir", &state.path().display().to_string()]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains(" 0 differ"), "{text}");
+}

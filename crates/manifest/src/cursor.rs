@@ -280,7 +280,11 @@ impl<'a> Fields<'a> {
         let known = self.known.into_inner();
         for entry in self.at.node.entries() {
             if !known.contains(&entry.key.as_str()) {
-                let wanted = format!("one of {}{}", known.join(", "), did_you_mean(&entry.key, &known));
+                let wanted = if known.is_empty() {
+                    "none: there is nothing to set".to_owned()
+                } else {
+                    format!("one of {}{}", known.join(", "), did_you_mean(&entry.key, &known))
+                };
                 let path = join(&self.at.path, &entry.key);
                 self.at.out.add(&path, entry.key_span, "an unknown field", wanted);
             }

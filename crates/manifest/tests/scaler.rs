@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use forewarm_core::{Policy, PreWarm, QueueDepth, Replicas, Requests, Timestamp};
+use forewarm_core::{Forewarm, Policy, PreWarm, QueueDepth, Replicas, Requests, ScalingRules, Timestamp};
 use forewarm_manifest::{CheckedScaler, EngineKind, SignalSource, Target, read_scalers};
 
 /// A valid manifest; each case changes one line of it.
@@ -30,6 +30,12 @@ spec:
   mode: Act
   pause: {replicas: 4, until: 2026-12-01T00:00:00Z}
 ";
+
+/// Its policy.
+const QUEUE_DEPTH: &str =
+    "queueDepth: {perReplica: 5, preWarm: {threshold: 0.7, leadTime: 180s, maxQueue: 100}}";
+/// Its objective.
+const OBJECTIVE: &str = "  objective: {ttft: 2s, percent: 99}\n";
 
 fn read_one(text: &str) -> CheckedScaler {
     let mut scalers = read_scalers("f.yaml", text).expect("a valid manifest");
@@ -106,9 +112,9 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
             "above 0, at most 1",
         ),
         case("threshold: 0.7", "threshold: 70", "spec.policy.queueDepth.preWarm.threshold", 15, "found 70"),
-        case("maxQueue: 100", "maxQueue: 0", "spec.policy.queueDepth.preWarm.maxQueue", 15, "above 0"),
+        case("maxQueue: 100", "maxQueue: 0", "spec.policy.queueDepth.preWarm.maxQueue", 15, "above zero"),
         case("leadTime: 180s", "leadTime: 180", "spec.policy.queueDepth.preWarm.leadTime", 15, "`240s`"),
-        case("perReplica: 5", "perReplica: 0", "spec.policy.queueDepth.perReplica", 15, "above 0"),
+        case("perReplica: 5", "perReplica: 0", "spec.policy.queueDepth.perReplica", 15, "above zero"),
         case(
             "perReplica",
             "perReplicas",
@@ -124,13 +130,8 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
             15,
             "found forewarm and queueDepth",
         ),
-        case(
-            "    queueDepth: {",
-            "    forewarm: {",
-            "spec.policy.forewarm",
-            15,
-            "not available in this version",
-        ),
+        case(QUEUE_DEPTH, "forewarm: {percent: 99}", "spec.policy.forewarm.percent", 15, "nothing to set"),
+        case(QUEUE_DEPTH, "forewarm: all", "spec.policy.forewarm", 15, "found all"),
         case("port: 0", "port: 65536", "spec.target.processes.port", 6, "from 0 to 65535"),
         case("port: 0", "port: 8000", "spec.target.processes.port", 6, "found 8000 for up to 8 replicas"),
         case(
@@ -190,6 +191,39 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
         let problem = &problems.list[0];
         assert_eq!((problem.path.as_str(), problem.line), (path, line), "{to}: {problems}");
         assert!(problems.to_string().contains(message), "{to}: {problems}");
+    }
+}
+
+#[test]
+fn forewarms_own_policy_keeps_the_objective_and_nothing_else_is_to_set() {
+    for own in ["forewarm: {}", "forewarm:"] {
+        let text = VALID.replace(QUEUE_DEPTH, own);
+        let scaler = read_one(&text);
+        assert_eq!(scaler.spec.policy, Policy::Forewarm(Forewarm { percent: 99.0 }), "{own}");
+        assert_eq!(
+            scaler.spec.behavior.scale_down,
+            ScalingRules::default(),
+            "no window unless one is asked for"
+        );
+        assert_eq!(scaler.spec.behavior.scale_up.policies.len(), 1, "what is asked for counts");
+        assert_eq!(read_one(&scaler.to_yaml().expect("yaml")), scaler);
+
+        let stricter = read_one(&text.replace("percent: 99", "percent: 99.9"));
+        assert_eq!(stricter.spec.policy, Policy::Forewarm(Forewarm { percent: 99.9 }));
+        let unsaid = read_one(&text.replace(", percent: 99", ""));
+        assert_eq!(unsaid.spec.policy, Policy::Forewarm(Forewarm { percent: Forewarm::DEFAULT_PERCENT }));
+
+        let none = read_scalers("f.yaml", &text.replace(OBJECTIVE, "")).expect_err("no objective");
+        assert_eq!(none.list.len(), 1, "{none}");
+        assert_eq!((none.list[0].path.as_str(), none.list[0].line), ("spec.policy.forewarm", 14));
+        assert!(
+            none.to_string().contains("wanted `spec.objective`, such as {ttft: 2s, percent: 99}"),
+            "{none}"
+        );
+        let wrong =
+            read_scalers("f.yaml", &text.replace("ttft: 2s", "ttft: 0s")).expect_err("a wrong objective");
+        assert_eq!(wrong.list.len(), 1, "told once: {wrong}");
+        assert_eq!(wrong.list[0].path, "spec.objective.ttft");
     }
 }
 

@@ -129,10 +129,10 @@ impl Expert {
             Level::High(seconds) => {
                 let steps = (u64::from(seconds) / STEP.as_secs()) as usize;
                 let mut recent = history[history.len().saturating_sub(steps)..].to_vec();
-                let rank = (recent.len() * 9 / 10).min(recent.len().saturating_sub(1));
                 if recent.is_empty() {
                     return load;
                 }
+                let rank = recent.len() * 9 / 10;
                 f64::from(*recent.select_nth_unstable_by(rank, f32::total_cmp).1)
             }
         }
@@ -141,9 +141,9 @@ impl Expert {
     fn tail(&self) -> [f64; BINS + 1] {
         let mut tail = [0.0; BINS + 1];
         let mut above = 0.0;
-        for (bin, weight) in self.ratios.iter().enumerate().rev() {
+        for (tail, weight) in tail.iter_mut().take(BINS).zip(&self.ratios).rev() {
             above += f64::from(*weight);
-            tail[bin] = above;
+            *tail = above;
         }
         let total = above + PRIOR_WEIGHT;
         for (bin, probability) in tail.iter_mut().enumerate() {

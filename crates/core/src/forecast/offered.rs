@@ -20,7 +20,7 @@ pub struct OfferedLoad {
     completed: f64,
 }
 
-/// What was counted at one moment. Totals only grow, but for a restart of who counts.
+/// What was counted at one moment: finite, and not negative. Totals only grow, but for a restart of who counts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Look {
@@ -39,11 +39,14 @@ pub struct Look {
 impl OfferedLoad {
     /// The memory of the mean service time, in seconds.
     const SERVICE_MEMORY_SECONDS: f64 = 3_600.0;
+    /// More requests at a time than any service has. What is learned from a number must stay a number.
+    const MOST: f64 = 1e9;
 
     /// Takes in a look. Returns the offered load, in requests at a time, and the number of steps it stands for,
-    /// when at least one step has passed since the last one that was returned.
+    /// when at least one step has passed since the last one that was returned. A clock that stepped back begins a
+    /// step anew: else nothing would be seen until it has caught up.
     pub fn observe(&mut self, look: Look) -> Option<(f64, u32)> {
-        let Some(open) = self.open else {
+        let Some(open) = self.open.filter(|open| open.at <= look.at) else {
             self.open = Some(look);
             return None;
         };
@@ -67,11 +70,13 @@ impl OfferedLoad {
             // Without counters the requests in the system stand for the demand, a backlog included.
             _ => (look.in_flight + look.queued + open.in_flight + open.queued) / 2.0,
         };
-        Some((offered.max(0.0), steps))
+        Some((offered.clamp(0.0, Self::MOST), steps))
     }
 
     /// The mean time that a request is worked on; `None` before any was completed.
     pub fn service_seconds(&self) -> Option<f64> {
-        (self.completed > 0.0).then(|| self.served_seconds / self.completed)
+        (self.completed > 0.0)
+            .then(|| self.served_seconds / self.completed)
+            .filter(|seconds| seconds.is_finite())
     }
 }

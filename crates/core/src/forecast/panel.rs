@@ -32,7 +32,7 @@ const FORECASTERS: [Forecaster; 9] = [
     Forecaster { level: Level::High(10_800), shrink: 0.5 },
 ];
 /// Steps of history: what the longest forecaster looks back.
-const HISTORY: usize = 10_800 / STEP.as_secs() as usize;
+pub(crate) const HISTORY: usize = 10_800 / STEP.as_secs() as usize;
 
 /// What is left of a score's weight after a day.
 const SCORE_KEPT_A_DAY: f64 = 0.7;
@@ -90,7 +90,7 @@ impl Default for Panel {
 /// Replicas for a load: as many as it fills, and the one that it reaches into.
 pub(crate) fn replicas(load: f64, concurrency: f64) -> u32 {
     // `as` saturates; the upper bound cuts it then.
-    if load < NOTHING { 0 } else { (load / concurrency).floor() as u32 + 1 }
+    if load < NOTHING { 0 } else { ((load / concurrency).floor() as u32).saturating_add(1) }
 }
 
 impl Panel {
@@ -114,7 +114,11 @@ impl Panel {
         // Five minutes are twenty steps.
         let minutes = &self.history[self.history.len().saturating_sub(20)..];
         let recent = minutes.iter().copied().map(f64::from).sum::<f64>() / minutes.len().max(1) as f64;
-        let load = forecasts.get(who).map_or(load, |forecast| forecast.now.load(forecast.ratio(exceedance)));
+        let load = match forecasts.get(who) {
+            // Where nothing ever came, nothing is known that could be kept ready.
+            Some(forecast) if usual > 0.0 => forecast.now.load(forecast.ratio(exceedance)),
+            _ => load,
+        };
         let forecaster = self.experts.get(who).map_or(FORECASTERS[0], |expert| expert.forecaster);
         Outlook { forecaster, load, exceedance, recent }
     }
@@ -143,7 +147,8 @@ impl Panel {
     /// The cheapest forecaster at the θ at which it would have missed the target, and that θ.
     fn choose(&self, target: f64) -> (usize, f64) {
         let (load, steps) = self.scored;
-        let prior_load = if steps > 0.0 { load / steps * PRIOR_STEPS } else { 1.0 };
+        // A share of no load is no number; the prior alone counts then.
+        let prior_load = if load > 0.0 { load / steps * PRIOR_STEPS } else { 1.0 };
         let mut best = (0, f64::INFINITY, FIRST_THETA);
         for (who, scores) in self.scores.iter().enumerate() {
             let share = |index: usize, missed: f32| {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::propose::{IN_FLIGHT, Proposals, QUEUED, RUNNING, WAITING};
+use super::propose::{IN_FLIGHT, Proposals, QUEUED, RUNNING, WAITING, known};
 use crate::{
-    Evidence, Forewarm, Missing, Phase, Reason, Requests, ScalerState, SignalName,
-    forecast::{MissBudget, OfferedLoad, Outlook, Panel, STEP, panel},
+    Evidence, Forewarm, Phase, Reason, Requests, ScalerState,
+    forecast::{Look, MissBudget, OfferedLoad, Outlook, Panel, STEP, panel},
     pipeline::Draft,
 };
 
@@ -23,6 +23,8 @@ const COMPLETED: &str = "completed_total";
 /// Requests that saw their first token in time, and those that did not.
 const ATTAINED: &str = "attained_total";
 const MISSED: &str = "missed_total";
+/// Far above what is ever counted, far below where a 64-bit float skips whole numbers.
+const LARGEST_TOTAL: f64 = 1e15;
 
 /// The most steps from a decision until its replicas serve: an hour.
 const MAX_LAG: u64 = 240;
@@ -56,45 +58,70 @@ pub(super) fn anticipate(
 ) {
     let lead = state.cold_starts.expected(&draft.spec.cold_start);
     let memory = state.anticipation.get_or_insert_default();
-    let Some(look) = look(draft, proposals) else { return };
-    if let Some((load, steps)) = memory.offered.observe(look) {
-        if let (Some(attained), Some(missed)) = (optional(draft, ATTAINED), optional(draft, MISSED)) {
-            let ready = f64::from(draft.observation.count(Phase::Ready));
-            let capacity = (ready.min(memory.ready)) * f64::from(draft.spec.max_concurrency.max(1));
-            memory.budget.observe(attained, missed, steps, load, capacity);
-        }
-        memory.step(draft, policy, load, steps, lead);
-        memory.ready = f64::from(draft.observation.count(Phase::Ready));
-    }
+    let queued = known(draft, proposals, &[WAITING, QUEUED], |sum, part| sum + part);
+    // Two views of the same work.
+    let in_flight = known(draft, proposals, &[RUNNING, IN_FLIGHT], f64::max);
     let concurrency = f64::from(draft.spec.max_concurrency.max(1));
-    let lead_seconds = (lead + STEP).as_secs_f64();
-    if let Some(LastOutlook { outlook, allowed }) = memory.outlook {
-        let reason = Reason::Anticipated {
-            load: Requests::new(outlook.load).unwrap_or_default(),
-            exceedance: outlook.exceedance,
-            lead_seconds,
-            recent: Requests::new(outlook.recent).unwrap_or_default(),
-            max_concurrency: draft.spec.max_concurrency,
-            forecaster: outlook.forecaster,
-            missed: memory.budget.missed(),
-            allowed,
-        };
-        proposals.wish(draft, panel::replicas(outlook.load, concurrency), reason);
+    let lead_seconds = lead.saturating_add(STEP).as_secs_f64();
+    // Nothing is learned from, and nothing taken away on, what is not wholly known.
+    if let (Some((queued, false)), Some((in_flight, false))) = (queued, in_flight) {
+        memory.look(draft, policy, lead, queued, in_flight);
+        if let Some(LastOutlook { outlook, allowed }) = memory.outlook {
+            let reason = Reason::Anticipated {
+                load: Requests::new(outlook.load).unwrap_or_default(),
+                exceedance: outlook.exceedance,
+                lead_seconds,
+                recent: Requests::new(outlook.recent).unwrap_or_default(),
+                max_concurrency: draft.spec.max_concurrency,
+                forecaster: outlook.forecaster,
+                missed: memory.budget.missed(),
+                allowed,
+            };
+            proposals.wish(draft, panel::replicas(outlook.load, concurrency), reason);
+        }
     }
-    if look.queued > 0.0 {
+    if let Some((waiting, _)) = queued
+        && waiting.get() > 0.0
+    {
         let recent = memory.outlook.map_or(0.0, |last| last.outlook.recent);
-        let service = memory.offered.service_seconds();
-        let needed = match service {
-            Some(service) => recent + look.queued * service / lead_seconds,
-            None => look.in_flight + look.queued,
+        let service_seconds = memory.offered.service_seconds();
+        let needed = match service_seconds {
+            Some(service) => recent + waiting.get() * service / lead_seconds,
+            None => in_flight.map_or(0.0, |(in_flight, _)| in_flight.get()) + waiting.get(),
         };
-        let waiting = Requests::new(look.queued).unwrap_or_default();
-        let reason = Reason::Backlog { waiting, service_seconds: service, within_seconds: lead_seconds };
+        let reason = Reason::Backlog { waiting, service_seconds, within_seconds: lead_seconds };
+        // `as` saturates; the upper bound cuts it then.
         proposals.wish(draft, (needed / concurrency).ceil() as u32, reason);
     }
 }
 
 impl Anticipation {
+    /// Takes in a look at queue and work, and forecasts anew when it ends a step.
+    fn look(
+        &mut self,
+        draft: &Draft<'_>,
+        policy: Forewarm,
+        lead: Duration,
+        queued: Requests,
+        in_flight: Requests,
+    ) {
+        let look = Look {
+            at: draft.now,
+            queued: queued.get(),
+            in_flight: in_flight.get(),
+            busy_seconds_total: total(draft, BUSY),
+            completed_total: total(draft, COMPLETED),
+        };
+        let Some((load, steps)) = self.offered.observe(look) else { return };
+        let ready = f64::from(draft.observation.count(Phase::Ready));
+        if let (Some(attained), Some(missed)) = (total(draft, ATTAINED), total(draft, MISSED)) {
+            let capacity = ready.min(self.ready) * f64::from(draft.spec.max_concurrency.max(1));
+            self.budget.observe(attained, missed, steps, load, capacity);
+        }
+        self.step(draft, policy, load, steps, lead);
+        self.ready = ready;
+    }
+
     fn step(&mut self, draft: &Draft<'_>, policy: Forewarm, load: f64, steps: u32, lead: Duration) {
         let concurrency = f64::from(draft.spec.max_concurrency.max(1));
         // A decision at the end of a step is served by after the lead, and counts from the step after that.
@@ -102,7 +129,7 @@ impl Anticipation {
         let allowed = self.budget.target(policy.allowance());
         let bias = self.budget.bias(policy.allowance());
         // A gap in the looks is filled with its mean, for as long as anybody looks back.
-        for _ in 0..u64::from(steps).min(MAX_LAG) {
+        for _ in 0..(steps as usize).min(panel::HISTORY) {
             let least = draft.spec.replicas.min.0;
             let outlook = self.panel.observe(load, lag, concurrency, allowed / bias, least);
             self.outlook = Some(LastOutlook { outlook, allowed });
@@ -110,51 +137,11 @@ impl Anticipation {
     }
 }
 
-/// The look at queue and work; `None` when either is not known, which holds the number.
-fn look(draft: &Draft<'_>, proposals: &mut Proposals) -> Option<crate::forecast::Look> {
-    let queued = sum(draft, proposals, &[QUEUED, WAITING])?;
-    let in_flight = largest(draft, proposals, &[IN_FLIGHT, RUNNING])?;
-    Some(crate::forecast::Look {
-        at: draft.now,
-        queued,
-        in_flight,
-        busy_seconds_total: optional(draft, BUSY),
-        completed_total: optional(draft, COMPLETED),
-    })
-}
-
-/// The sum of the signals that somebody was asked for; `None` when one of them is not wholly known, or none was
-/// asked for.
-fn sum(draft: &Draft<'_>, proposals: &mut Proposals, names: &[&str]) -> Option<f64> {
-    known(draft, proposals, names)?.into_iter().reduce(|sum, value| sum + value)
-}
-
-/// The largest of them: two views of the same work.
-fn largest(draft: &Draft<'_>, proposals: &mut Proposals, names: &[&str]) -> Option<f64> {
-    known(draft, proposals, names)?.into_iter().reduce(f64::max)
-}
-
-fn known(draft: &Draft<'_>, proposals: &mut Proposals, names: &[&str]) -> Option<Vec<f64>> {
-    let mut values = Vec::new();
-    let mut whole = true;
-    for &name in names {
-        let Some(evidence) = draft.observation.evidence(name, draft.spec.max_signal_age) else { continue };
-        match proposals.weigh(name, evidence) {
-            Some((value, false)) => values.push(value.get()),
-            Some((_, true)) | None => whole = false,
-        }
-    }
-    if values.is_empty() && whole {
-        let signal = SignalName::from(names.first().copied().unwrap_or_default());
-        proposals.hold.get_or_insert(Reason::HeldOnMissing { signal, why: Missing::Absent });
-    }
-    (whole && !values.is_empty()).then_some(values)
-}
-
-/// A total that sharpens the picture, and whose absence holds nothing.
-fn optional(draft: &Draft<'_>, name: &str) -> Option<f64> {
+/// A total that sharpens the picture, and whose absence holds nothing. One that no longer counts single requests is
+/// as good as absent.
+fn total(draft: &Draft<'_>, name: &str) -> Option<f64> {
     match draft.observation.evidence(name, draft.spec.max_signal_age)? {
-        Evidence::Known(total) if total >= 0.0 => Some(total),
+        Evidence::Known(total) if (0.0..=LARGEST_TOTAL).contains(&total) => Some(total),
         Evidence::Known(_) | Evidence::AtLeast(_) | Evidence::Unknown(_) => None,
     }
 }

@@ -58,7 +58,10 @@ impl Proposals {
 /// `ceil(waiting / per_replica)`: HPA's AverageValue rule, with replicas being started counted in the
 /// target it is compared with.
 fn queue_depth(draft: &mut Draft<'_>, proposals: &mut Proposals, policy: &QueueDepth) {
-    let Some((waiting, at_least)) = sum(draft, proposals, &[QUEUED, WAITING]) else { return };
+    let Some((waiting, at_least)) = known(draft, proposals, &[QUEUED, WAITING], |sum, part| sum + part)
+    else {
+        return;
+    };
     proposals.queue = Some(waiting);
     if let Some(wish) = waiting.replicas_at(policy.per_replica) {
         let reason = Reason::QueueDepth { waiting, per_replica: policy.per_replica, at_least };
@@ -129,10 +132,15 @@ impl Proposals {
     }
 }
 
-/// The sum of the named signals that are observed at all; a part that is not known makes it a lower bound.
-fn sum(draft: &Draft<'_>, proposals: &mut Proposals, names: &[&str]) -> Option<(Requests, bool)> {
-    let mut total = 0.0;
-    let mut known = 0;
+/// What the named signals that are observed at all come to when joined; a part that is not known makes it a lower
+/// bound.
+pub(super) fn known(
+    draft: &Draft<'_>,
+    proposals: &mut Proposals,
+    names: &[&str],
+    join: fn(f64, f64) -> f64,
+) -> Option<(Requests, bool)> {
+    let mut joined: Option<f64> = None;
     let mut at_least = false;
     let mut asked = 0;
     for &name in names {
@@ -140,8 +148,7 @@ fn sum(draft: &Draft<'_>, proposals: &mut Proposals, names: &[&str]) -> Option<(
         asked += 1;
         match proposals.weigh(name, evidence) {
             Some((requests, lower_bound)) => {
-                total += requests.get();
-                known += 1;
+                joined = Some(joined.map_or(requests.get(), |so_far| join(so_far, requests.get())));
                 at_least |= lower_bound;
             }
             None => at_least = true,
@@ -151,5 +158,5 @@ fn sum(draft: &Draft<'_>, proposals: &mut Proposals, names: &[&str]) -> Option<(
         let signal = SignalName::from(names.last().copied().unwrap_or_default());
         proposals.hold.get_or_insert(Reason::HeldOnMissing { signal, why: Missing::Absent });
     }
-    if known == 0 { None } else { Requests::new(total).ok().map(|total| (total, at_least)) }
+    joined.and_then(|joined| Requests::new(joined).ok()).map(|joined| (joined, at_least))
 }

@@ -29,6 +29,12 @@ pub(crate) fn requests(requests: impl Iterator<Item = Request>) -> Workload {
     Workload { requests: requests.collect(), notes: Vec::new() }
 }
 
+/// What most tests scale by.
+const QUEUE_DEPTH: &str = "  policy: {queueDepth: {perReplica: 2}}\n  \
+     behavior: {scaleDown: {stabilizationWindowSeconds: 20}}\n";
+/// forewarm's own policy.
+const FOREWARM: &str = "  policy: {forewarm: {}}\n  objective: {ttft: 5s, percent: 95}\n";
+
 /// Everything that runs for one test.
 pub(crate) struct Stage {
     directory: TempDir,
@@ -44,30 +50,27 @@ pub(crate) struct Stage {
 impl Stage {
     /// Engines of four slots each, between `min` and `max` of them.
     pub(crate) async fn start(name: &str, min: u32, max: u32) -> Self {
-        let program = env!("CARGO_BIN_EXE_forewarm");
-        let speed = format!("--speed={SPEED}");
-        let command = [
-            program,
-            "engine",
-            "--port={port}",
-            "--model=m",
-            "--slots=4",
-            "--cold-start=20s",
-            &speed,
-            "--shutdown-timeout=60s",
-        ];
-        Self::start_with(name, min, max, &command).await
+        Self::start_all(name, min, max, &engine(), QUEUE_DEPTH).await
+    }
+
+    /// Such engines, scaled by forewarm's own policy.
+    pub(crate) async fn start_anticipating(name: &str, min: u32, max: u32) -> Self {
+        Self::start_all(name, min, max, &engine(), FOREWARM).await
     }
 
     /// Replicas of any command.
     pub(crate) async fn start_with(name: &str, min: u32, max: u32, command: &[&str]) -> Self {
+        let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+        Self::start_all(name, min, max, &command, QUEUE_DEPTH).await
+    }
+
+    async fn start_all(name: &str, min: u32, max: u32, command: &[String], policy: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let manifest = format!(
             "apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\nmetadata: {{name: {name}}}\nspec:\n  \
              target: {{processes: {{command: {}, port: 0}}}}\n  engine: {{kind: vllm, maxConcurrency: 4}}\n  \
              models: [m]\n  environment: dev\n  replicas: {{min: {min}, max: {max}}}\n  \
-             coldStart: {{expected: 20s, deadline: 10m}}\n  policy: {{queueDepth: {{perReplica: 2}}}}\n  \
-             behavior: {{scaleDown: {{stabilizationWindowSeconds: 20}}}}\n",
+             coldStart: {{expected: 20s, deadline: 10m}}\n{policy}",
             serde_json::to_string(command).unwrap()
         );
         std::fs::write(directory.path().join("forewarm.yaml"), manifest).unwrap();
@@ -234,6 +237,22 @@ impl Drop for Stage {
             }
         }
     }
+}
+
+/// An engine of four slots, as a replica's command.
+fn engine() -> Vec<String> {
+    let speed = format!("--speed={SPEED}");
+    let words = [
+        env!("CARGO_BIN_EXE_forewarm"),
+        "engine",
+        "--port={port}",
+        "--model=m",
+        "--slots=4",
+        "--cold-start=20s",
+        &speed,
+        "--shutdown-timeout=60s",
+    ];
+    words.map(str::to_owned).to_vec()
 }
 
 fn spawn(args: &[&str]) -> Child {

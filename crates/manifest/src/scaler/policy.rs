@@ -76,7 +76,7 @@ fn pre_warm(at: &Cursor<'_>) -> Option<PreWarm> {
         .require("leadTime", "how long a replica takes to start, such as 180s")
         .and_then(|lead_time| lead_time.positive_duration());
     let max_queue = fields
-        .require("maxQueue", "the number of waiting requests that counts as full, above 0")
+        .require("maxQueue", "the number of waiting requests that counts as full, above zero")
         .and_then(|max_queue| requests(&max_queue));
     fields.finish();
     Some(PreWarm { threshold: threshold?, lead_time: lead_time?, max_queue: max_queue? })

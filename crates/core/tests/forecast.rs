@@ -1,0 +1,190 @@
+//! The parts of the forecast by themselves: offered load, the budget of misses, the panel of forecasters.
+
+use forewarm_core::{
+    Timestamp,
+    forecast::{Look, MissBudget, OfferedLoad, Panel},
+};
+use proptest::prelude::*;
+
+fn look(seconds: f64, queued: f64, in_flight: f64, totals: Option<(f64, f64)>) -> Look {
+    Look {
+        at: Timestamp::from_seconds(seconds),
+        queued,
+        in_flight,
+        busy_seconds_total: totals.map(|(busy, _)| busy),
+        completed_total: totals.map(|(_, completed)| completed),
+    }
+}
+
+#[test]
+fn a_queue_that_grows_and_drains_is_not_taken_for_demand() {
+    // Requests of 10 s arrive at 2 a second, which is 20 at a time; what works on them changes.
+    let mut offered = OfferedLoad::default();
+    let (mut queued, mut completed) = (0.0, 0.0);
+    let at =
+        |seconds, queued, completed: f64| look(seconds, queued, 0.0, Some((completed * 10.0, completed)));
+    assert_eq!(offered.observe(at(0.0, 0.0, 0.0)), None, "one look is no step");
+    for step in 1..=40 {
+        // First too few, then more than enough, until nothing waits.
+        let can = if step <= 20 { 15.0 } else { 60.0 };
+        let done = f64::min(can, queued + 30.0);
+        queued += 30.0 - done;
+        completed += done;
+        let (load, steps) = offered.observe(at(f64::from(step) * 15.0, queued, completed)).expect("a step");
+        assert!((load - 20.0).abs() < 1e-9, "step {step}: {load}, and {queued} wait");
+        assert_eq!(steps, 1);
+    }
+    assert!(queued < 1e-9);
+    let service = offered.service_seconds().expect("some were completed");
+    assert!((service - 10.0).abs() < 1e-9, "{service}");
+}
+
+#[test]
+fn looks_within_a_step_are_one_and_a_gap_is_its_mean() {
+    let mut offered = OfferedLoad::default();
+    let at = |seconds: f64| look(seconds, 0.0, 7.0, Some((seconds * 7.0, seconds)));
+    for seconds in [0.0, 1.0, 14.999] {
+        assert_eq!(offered.observe(at(seconds)), None, "{seconds} s");
+    }
+    assert_eq!(offered.observe(at(20.0)), Some((7.0, 1)));
+    assert_eq!(offered.observe(at(20.0)), None, "the same look again");
+    assert_eq!(offered.observe(at(20.0 + 3_600.0)), Some((7.0, 240)));
+    assert_eq!(offered.observe(at(600.0)), None, "the clock stepped back");
+    assert_eq!(offered.observe(at(615.0)), Some((7.0, 1)), "and goes on from there");
+}
+
+#[test]
+fn where_counters_begin_anew_or_are_missing_what_is_in_the_system_counts() {
+    let mut offered = OfferedLoad::default();
+    offered.observe(look(0.0, 0.0, 4.0, Some((1_000.0, 100.0))));
+    assert_eq!(offered.observe(look(15.0, 0.0, 4.0, Some((1_060.0, 106.0)))), Some((4.0, 1)));
+    let service = offered.service_seconds();
+    assert_eq!(offered.observe(look(30.0, 2.0, 4.0, Some((40.0, 4.0)))), Some((5.0, 1)), "a restart");
+    assert_eq!(offered.observe(look(45.0, 2.0, 4.0, None)), Some((6.0, 1)), "nobody counts");
+    assert_eq!(offered.service_seconds(), service, "what was learned stays");
+    assert_eq!(
+        offered.observe(look(60.0, 2.0, 4.0, Some((120.0, 12.0)))),
+        Some((6.0, 1)),
+        "one look is none"
+    );
+    assert_eq!(offered.observe(look(75.0, 2.0, 4.0, Some((195.0, 19.0)))), Some((5.0, 1)));
+}
+
+#[test]
+fn how_long_requests_take_is_unknown_until_one_was_completed() {
+    let mut offered = OfferedLoad::default();
+    offered.observe(look(0.0, 0.0, 0.0, Some((0.0, 0.0))));
+    assert_eq!(offered.observe(look(15.0, 3.0, 3.0, Some((20.0, 0.0)))), Some((3.0, 1)));
+    assert_eq!(offered.service_seconds(), None);
+}
+
+/// A budget after so many steps of a hundred requests, of which this share missed, and of a load of 10.
+fn budget(steps: u32, missed: f64, capacity: f64) -> MissBudget {
+    let mut budget = MissBudget::default();
+    for step in 0..=steps {
+        let total = f64::from(step) * 100.0;
+        budget.observe(total * (1.0 - missed), total * missed, 1, 10.0, capacity);
+    }
+    budget
+}
+
+#[test]
+fn a_budget_before_anything_was_judged_aims_below_the_allowance() {
+    let budget = MissBudget::default();
+    assert_eq!(budget.missed(), None);
+    assert_eq!(budget.bias(0.01), 1.0);
+    let target = budget.target(0.01);
+    assert!(target > 0.005 && target < 0.01, "{target}");
+}
+
+#[test]
+fn debts_are_paid_back_and_what_was_saved_may_be_spent() {
+    let targets = [0.0, 0.005, 0.0085, 0.012, 0.1].map(|missed| budget(2_000, missed, 20.0).target(0.01));
+    assert!(targets.is_sorted_by(|less, more| less > more), "{targets:?}");
+    assert!(targets[0] > 0.01, "nothing missed: {targets:?}");
+    assert!(targets[4] < 0.003, "ten times too many: {targets:?}");
+}
+
+#[test]
+fn misses_beyond_what_the_load_explains_are_a_bias() {
+    // Nothing was in excess of the capacity, yet 4 % missed: bursts shorter than a step.
+    assert!(budget(2_000, 0.04, 20.0).bias(0.01) > 3.0);
+    // A fifth was in excess and 1 % missed: it could wait.
+    assert!(budget(2_000, 0.01, 8.0).bias(0.01) < 1.0);
+    // As the load has it.
+    let bias = budget(2_000, 0.2, 8.0).bias(0.01);
+    assert!((bias - 1.0).abs() < 1e-6, "{bias}");
+}
+
+#[test]
+fn totals_that_begin_anew_are_no_misses_of_the_past() {
+    let mut budget = budget(2_000, 0.02, 20.0);
+    let before = budget.missed();
+    budget.observe(98.0, 2.0, 1, 10.0, 20.0);
+    let after = budget.missed();
+    assert!(before.zip(after).is_some_and(|(before, after)| (before - after).abs() < 1e-9), "{after:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn target_and_bias_stay_within_their_bounds(
+        looks in prop::collection::vec((0.0..1e6_f64, 0.0..1e6_f64, 1_u32..10_000, 0.0..1e9_f64, 0.0..1e9_f64), 0..40),
+        allowance in 1e-5..=1.0_f64,
+    ) {
+        let mut budget = MissBudget::default();
+        for (attained, missed, steps, load, capacity) in looks {
+            // Sometimes less than before: who counts has restarted.
+            budget.observe(attained, missed, steps, load, capacity);
+            let target = budget.target(allowance) / allowance;
+            prop_assert!((0.25..=1.7 + 1e-9).contains(&target), "{target}");
+            prop_assert!((0.5..=4.0).contains(&budget.bias(allowance)));
+            prop_assert!(budget.missed().is_none_or(|missed| (0.0..=1.0).contains(&missed)));
+        }
+    }
+
+    #[test]
+    fn offered_load_is_a_number_whatever_is_counted(
+        looks in prop::collection::vec((-100.0..1e4_f64, 0.0..1e300_f64, 0.0..1e300_f64, prop::option::of((0.0..1e15_f64, 0.0..1e15_f64))), 1..40),
+    ) {
+        let mut offered = OfferedLoad::default();
+        let mut now = 0.0;
+        for (gap, queued, in_flight, totals) in looks {
+            now += gap;
+            if let Some((load, steps)) = offered.observe(look(now, queued, in_flight, totals)) {
+                prop_assert!(load.is_finite() && load >= 0.0);
+                prop_assert!(steps >= 1);
+            }
+            prop_assert!(offered.service_seconds().is_none_or(|seconds| seconds.is_finite() && seconds >= 0.0));
+        }
+    }
+
+    #[test]
+    fn a_smaller_allowance_never_keeps_less_as_long_as_one_forecaster_decides(
+        loads in prop::collection::vec(0.0..200.0_f64, 1..200),
+        lag in 1_usize..40,
+        (small, more) in (1e-5..0.2_f64, 0.0..0.5_f64),
+    ) {
+        let [mut strict, mut loose] = [Panel::default(), Panel::default()];
+        for load in loads {
+            let strict = strict.observe(load, lag, 8.0, small, 1);
+            let loose = loose.observe(load, lag, 8.0, small + more, 1);
+            prop_assert_eq!(strict.forecaster, loose.forecaster);
+            prop_assert!(strict.load >= loose.load, "{strict:?} {loose:?}");
+            prop_assert!(strict.exceedance <= loose.exceedance);
+        }
+    }
+}
+
+#[test]
+fn over_days_a_smaller_allowance_keeps_more() {
+    // Bursts of five minutes on a low load; whose forecast decides may differ at times.
+    let load = |step: u32| if step % 150 < 20 && !step.is_multiple_of(7) { 60.0 } else { 10.0 };
+    let kept = [0.1, 0.03, 0.01, 0.001].map(|target| {
+        let mut panel = Panel::default();
+        (0..6_000).map(|step| panel.observe(load(step), 17, 8.0, target, 1).load).sum::<f64>()
+    });
+    assert!(kept.is_sorted(), "{kept:?}");
+    assert!(kept[3] > kept[0] * 1.2, "{kept:?}");
+}
