@@ -2,7 +2,7 @@
 
 use crate::{
     clairvoyant::{
-        fluid::Price,
+        Price,
         jobs::Job,
         machine::{Machine, Moment},
         plan::{Change, Rules},

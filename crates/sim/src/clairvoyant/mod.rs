@@ -8,18 +8,19 @@ mod demand;
 mod fluid;
 mod improve;
 pub(crate) mod jobs;
+mod levels;
 mod machine;
 mod plan;
 
 use forewarm_workload::Request;
 
 use crate::{
-    DataPlane, Decider, Report, Step, World,
+    DataPlane, Decider, QueueOrder, Report, Step, World,
     clairvoyant::{
         demand::Demand,
-        fluid::Price,
         improve::{Aim, Search},
-        jobs::{Job, allowed_misses, jobs},
+        jobs::{Job, allowed_misses, crowd, jobs},
+        levels::Levels,
         machine::Machine,
         plan::{Change, Rules},
     },
@@ -37,6 +38,9 @@ pub struct Clairvoyant {
     /// of what comes before the first start can be ready, say), its attainment is below the objective's.
     pub report: Report,
 }
+
+/// The price of a miss, in replica-seconds.
+pub(crate) type Price = f64;
 
 /// Trials of prices for a miss.
 const PRICES: u32 = 11;
@@ -60,6 +64,9 @@ const PASSES: u32 = 4;
 /// Starts drawn to learn how long they take, and the shares of them that a plan may count on.
 const SAMPLE: u32 = 1_000;
 const COUNTED_ON: [f64; 3] = [0.5, 0.9, 0.99];
+/// If no plan can attain the objective, the share of requests that may miss beyond the fewest: the last of them are
+/// dear, and nothing is attained by them.
+const BEYOND_FEWEST: f64 = 0.0002;
 
 /// The cheapest timetable that this algorithm finds to attain the objective, within `(min, max)` replicas.
 ///
@@ -83,29 +90,60 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
         let report = simulate(&world, &Decider::Timetable(timetable.clone()), requests, false);
         Clairvoyant { timetable, report }
     };
-    let results = leads.into_iter().map(|cold_start| {
-        let rules = Rules { initial: world.initial_replicas, min, max, cold_start };
-        let machine = Machine { jobs: &jobs, slots: model.slots, cold_start };
-        // If starts are random, only a run says what misses.
-        let missed = |search: &Search<'_>| match exact {
-            Some(_) => search.missed(),
-            None => {
-                let report = replay(rules.timetable(search.changes())).report;
-                report.sent - report.attained
+    let machine = |cold_start| Machine {
+        jobs: &jobs,
+        slots: model.slots,
+        cold_start,
+        queue_order: world.queue_order,
+        ttft: world.objective.ttft,
+    };
+    // If starts are random, only a run says what misses.
+    let missed = |rules: Rules, search: &Search<'_>| match exact {
+        Some(_) => search.missed(),
+        None => {
+            let report = replay(rules.timetable(search.changes())).report;
+            report.sent - report.attained
+        }
+    };
+    let rules = |cold_start| Rules { initial: world.initial_replicas, min, max, cold_start };
+    let fewest = leads.iter().map(|&lead| {
+        let (machine, rules) = (machine(lead), rules(lead));
+        let most = crowd(&jobs, lead).div_ceil(model.slots).min(max);
+        let changes = (world.initial_replicas..most).map(|_| Change { at: lead, down: false }).collect();
+        missed(rules, &Search::new(machine, rules, changes, improve::spacing(&jobs)))
+    });
+    let fewest = fewest.min().unwrap_or(0);
+    let allowed = if fewest > allowed {
+        fewest + (BEYOND_FEWEST * jobs.len() as f64) as u64
+    } else {
+        allowed
+    };
+    let results = leads.iter().map(|&lead| {
+        let (machine, rules) = (machine(lead), rules(lead));
+        let missed = |search: &Search<'_>| missed(rules, search);
+        let try_prices = |plan: &dyn Fn(Price) -> Vec<Change>| {
+            best_changes(machine, rules, plan, allowed, exact.is_some(), &missed)
+        };
+        let (_, changes) = match world.queue_order {
+            QueueOrder::LateYields => {
+                let levels = Levels::new(machine, rules);
+                try_prices(&|price| levels.plan(rules, price))
+            }
+            QueueOrder::Arrival => {
+                let mut found = (u64::MAX, Vec::new());
+                for patience in PATIENCE {
+                    let demand = Demand::new(machine.jobs, machine.slots, patience);
+                    let tried = try_prices(&|price| fluid::plan(&demand, rules, price));
+                    if tried.0 < found.0 {
+                        found = tried;
+                    }
+                    if found.0 == 0 {
+                        break;
+                    }
+                }
+                found
             }
         };
-        let mut found = (u64::MAX, Vec::new());
-        for patience in PATIENCE {
-            let (too_many, changes) =
-                best_changes(machine, rules, patience, allowed, exact.is_some(), &missed);
-            if too_many < found.0 {
-                found = (too_many, changes);
-            }
-            if too_many == 0 {
-                break;
-            }
-        }
-        let changes = found.1;
         replay(rules.timetable(&changes))
     });
     let rank = |result: &Clairvoyant| {
@@ -124,12 +162,11 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
 fn best_changes(
     machine: Machine<'_>,
     rules: Rules,
-    patience: f64,
+    plan: &dyn Fn(Price) -> Vec<Change>,
     allowed: u64,
     exact: bool,
     missed: &dyn Fn(&Search<'_>) -> u64,
 ) -> (u64, Vec<Change>) {
-    let demand = Demand::new(machine.jobs, machine.slots, patience);
     let spacing = improve::spacing(machine.jobs);
     // The best so far: misses too many, replica-time, changes.
     let mut best: Option<(u64, i64, Vec<Change>)> = None;
@@ -142,13 +179,15 @@ fn best_changes(
             (None, Some(high)) => high / PRICE_FACTOR,
             (Some(low), Some(high)) => (low * high).sqrt(),
         };
-        let mut search = Search::new(machine, rules, fluid::plan(&demand, rules, price), spacing);
+        let mut search = Search::new(machine, rules, plan(price), spacing);
+        let t0 = std::time::Instant::now(); let (m0, b0) = (search.missed(), search.billed());
         for _ in 0..if many { 0 } else { PASSES } {
             if !search.pass(Aim::Price(price), EFFORT) {
                 break;
             }
         }
         let misses = missed(&search);
+        eprintln!("price {price:.2}: {m0} {:.1} -> {misses} {:.1} ({allowed}) {:?}", b0 as f64/3.6e9, search.billed() as f64/3.6e9, t0.elapsed());
         let rank = (misses.saturating_sub(allowed), search.billed());
         if best.as_ref().is_none_or(|best| rank < (best.0, best.1)) {
             best = Some((rank.0, rank.1, search.changes().to_vec()));

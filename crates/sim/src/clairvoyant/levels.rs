@@ -1,0 +1,183 @@
+//! A first plan for a queue in which late requests yield, by dynamic programming.
+//!
+//! Late requests hardly hold up those that are in time, so what misses at a moment depends on the replicas of that
+//! moment only. That is counted first, for every number of replicas; the rest is when to go up and down.
+
+use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque};
+
+use crate::{
+    clairvoyant::{
+        Price,
+        jobs::{Job, crowd},
+        machine::Machine,
+        plan::{Change, Rules, add_changes},
+    },
+    time::{Micros, micros},
+};
+
+/// What would miss in each bin of time with so many replicas.
+#[derive(Clone, Debug)]
+pub(crate) struct Levels {
+    bin: Micros,
+    /// Replicas: from the least to the most that are worth considering.
+    replicas: Vec<u32>,
+    /// By bin, then by the index of the level.
+    misses: Vec<u32>,
+}
+
+/// Width of a bin if that does not make too many of them.
+const SHORTEST_BIN: Micros = 1_000_000;
+/// The most bins, times levels.
+const MOST_CELLS: u64 = 100_000_000;
+/// With more jobs than this, the misses of a level are those of a fluid: it is near, and replays are dear.
+const MANY_JOBS: usize = 2_000_000;
+
+impl Levels {
+    pub(crate) fn new(machine: Machine<'_>, rules: Rules) -> Self {
+        let jobs = machine.jobs;
+        let most = crowd(jobs, 0).div_ceil(machine.slots).clamp(rules.min, rules.max);
+        let replicas: Vec<u32> = (rules.min.min(rules.initial)..=most.max(rules.initial)).collect();
+        let end = jobs.iter().map(|job| job.arrival + job.service).max().unwrap_or(0);
+        let bin = SHORTEST_BIN.max(end * replicas.len() as u64 / MOST_CELLS);
+        let mut levels = Self { bin, misses: vec![0; ((end / bin) as usize + 1) * replicas.len()], replicas };
+        if std::env::var("FLUID").is_ok() || jobs.len() > MANY_JOBS {
+            levels.count_fluid(machine);
+        } else {
+            for index in 0..levels.replicas.len() {
+                levels.count(machine, index);
+            }
+        }
+        levels
+    }
+
+    fn bins(&self) -> usize {
+        self.misses.len() / self.replicas.len()
+    }
+
+    fn miss(&mut self, index: usize, job: &Job) {
+        let cell = (job.arrival / self.bin) as usize * self.replicas.len() + index;
+        if let Some(misses) = self.misses.get_mut(cell) {
+            *misses += 1;
+        }
+    }
+
+    /// Counts what misses if there are that many replicas all the time, and late jobs vanish.
+    fn count(&mut self, machine: Machine<'_>, index: usize) {
+        let slots = self.replicas.get(index).map_or(0, |replicas| replicas * machine.slots) as usize;
+        let late_from = micros(machine.ttft);
+        let mut ends: BinaryHeap<Reverse<Micros>> = BinaryHeap::with_capacity(slots);
+        let mut line: VecDeque<&Job> = VecDeque::new();
+        let arrivals = machine.jobs.iter().map(Some).chain([None]);
+        for arriving in arrivals {
+            let now = arriving.map_or(Micros::MAX, |job| job.arrival);
+            while let Some(&Reverse(end)) = ends.peek()
+                && end <= now
+            {
+                ends.pop();
+                while let Some(job) = line.pop_front() {
+                    let wait = end - job.arrival;
+                    if wait > job.patience {
+                        self.miss(index, job);
+                    }
+                    if wait < late_from {
+                        ends.push(Reverse(end + job.service));
+                        break;
+                    }
+                }
+            }
+            let Some(job) = arriving else { break };
+            if ends.len() < slots {
+                ends.push(Reverse(now + job.service));
+            } else {
+                line.push_back(job);
+            }
+        }
+        while let Some(job) = line.pop_front() {
+            self.miss(index, job);
+        }
+    }
+
+    fn count_fluid(&mut self, machine: Machine<'_>) {
+        let bins = self.bins();
+        let mut work = vec![0_u64; bins];
+        let mut arrivals = vec![0_u32; bins];
+        for job in machine.jobs {
+            let end = job.arrival + job.service;
+            let (first, last) = ((job.arrival / self.bin) as usize, (end / self.bin) as usize);
+            arrivals[first] += 1;
+            for index in first..=last {
+                let from = job.arrival.max(index as u64 * self.bin);
+                work[index] += end.min((index as u64 + 1) * self.bin) - from;
+            }
+        }
+        let over = (micros(machine.ttft) / self.bin).max(1) as usize;
+        let mut sum = 0;
+        for bin in 0..bins {
+            sum += work[bin];
+            if bin >= over {
+                sum -= work[bin - over];
+            }
+            let demand = sum as f64 / over.min(bin + 1) as f64;
+            for (index, &replicas) in self.replicas.iter().enumerate() {
+                let capacity = (u64::from(replicas * machine.slots) * self.bin) as f64;
+                self.misses[bin * self.replicas.len() + index] =
+                    (f64::from(arrivals[bin]) * (1.0 - capacity / demand).max(0.0)).round() as u32;
+            }
+        }
+    }
+
+    /// The cheapest plan when a miss costs `price` replica-seconds. A replica more costs a cold start.
+    pub(crate) fn plan(&self, rules: Rules, price: Price) -> Vec<Change> {
+        let width = self.bin as f64 / 1e6;
+        let start_cost = rules.cold_start as f64 / 1e6;
+        let count = self.replicas.len();
+        // The cost of being at a level, and from which level of the bin before it comes.
+        let mut costs: Vec<(f64, u16)> = self
+            .replicas
+            .iter()
+            .map(|&replicas| (if replicas == rules.initial { 0.0 } else { f64::INFINITY }, 0))
+            .collect();
+        let mut came_from: Vec<u16> = Vec::with_capacity(self.misses.len());
+        for (bin, misses) in self.misses.chunks_exact(count).enumerate() {
+            for (index, cost) in costs.iter_mut().enumerate() {
+                cost.1 = index as u16;
+            }
+            let may_start = bin as u64 * self.bin >= rules.cold_start;
+            if may_start {
+                let mut below = (f64::INFINITY, 0);
+                for cost in &mut costs {
+                    if below.0 + start_cost < cost.0 {
+                        *cost = (below.0 + start_cost, below.1);
+                    }
+                    below = *cost;
+                }
+            }
+            let mut above = (f64::INFINITY, 0);
+            for cost in costs.iter_mut().rev() {
+                if above.0 < cost.0 {
+                    *cost = above;
+                }
+                above = *cost;
+            }
+            for ((cost, &misses), &replicas) in costs.iter_mut().zip(misses).zip(&self.replicas) {
+                came_from.push(cost.1);
+                if replicas > rules.max || (may_start && replicas < rules.min) {
+                    cost.0 = f64::INFINITY;
+                }
+                cost.0 += width * f64::from(replicas) + price * f64::from(misses);
+            }
+        }
+        let cheapest = costs.iter().enumerate().min_by(|left, right| left.1.0.total_cmp(&right.1.0));
+        let mut level = cheapest.map_or(0, |(index, _)| index);
+        let replicas = |level: usize| self.replicas.get(level).copied().unwrap_or(rules.initial);
+        let mut changes = Vec::new();
+        for (bin, from) in came_from.chunks_exact(count).enumerate().rev() {
+            let before = from.get(level).map_or(level, |&from| usize::from(from));
+            add_changes(&mut changes, bin as u64 * self.bin, replicas(before), replicas(level));
+            level = before;
+        }
+        changes.reverse();
+        rules.fill_short_pauses(&mut changes);
+        changes
+    }
+}
