@@ -3,11 +3,14 @@
 //! Late requests hardly hold up those that are in time, so what misses at a moment depends on the replicas of that
 //! moment only. That is counted first, for every number of replicas; the rest is when to go up and down.
 
-use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+};
 
 use crate::{
     clairvoyant::{
-        Price,
+        MANY_JOBS, Price,
         jobs::{Job, crowd},
         machine::Machine,
         plan::{Change, Rules, add_changes},
@@ -29,8 +32,8 @@ pub(crate) struct Levels {
 const SHORTEST_BIN: Micros = 1_000_000;
 /// The most bins, times levels.
 const MOST_CELLS: u64 = 100_000_000;
-/// With more jobs than this, the misses of a level are those of a fluid: it is near, and replays are dear.
-const MANY_JOBS: usize = 2_000_000;
+/// Over so many times the objective's TTFT a fluid's demand is smoothed: waiting levels out what is shorter.
+const SMOOTHED_OVER: u64 = 3;
 
 impl Levels {
     pub(crate) fn new(machine: Machine<'_>, rules: Rules) -> Self {
@@ -40,7 +43,7 @@ impl Levels {
         let end = jobs.iter().map(|job| job.arrival + job.service).max().unwrap_or(0);
         let bin = SHORTEST_BIN.max(end * replicas.len() as u64 / MOST_CELLS);
         let mut levels = Self { bin, misses: vec![0; ((end / bin) as usize + 1) * replicas.len()], replicas };
-        if std::env::var("FLUID").is_ok() || jobs.len() > MANY_JOBS {
+        if jobs.len() > MANY_JOBS {
             levels.count_fluid(machine);
         } else {
             for index in 0..levels.replicas.len() {
@@ -48,10 +51,6 @@ impl Levels {
             }
         }
         levels
-    }
-
-    fn bins(&self) -> usize {
-        self.misses.len() / self.replicas.len()
     }
 
     fn miss(&mut self, index: usize, job: &Job) {
@@ -97,31 +96,33 @@ impl Levels {
         }
     }
 
+    /// Takes jobs for a fluid: what is asked for beyond the capacity misses, and nothing else.
     fn count_fluid(&mut self, machine: Machine<'_>) {
-        let bins = self.bins();
-        let mut work = vec![0_u64; bins];
-        let mut arrivals = vec![0_u32; bins];
+        let bins = self.misses.len() / self.replicas.len();
+        // Slot-time asked for, as if there were slots without end; and arrivals.
+        let mut asked = vec![(0_u64, 0_u32); bins];
         for job in machine.jobs {
             let end = job.arrival + job.service;
             let (first, last) = ((job.arrival / self.bin) as usize, (end / self.bin) as usize);
-            arrivals[first] += 1;
-            for index in first..=last {
-                let from = job.arrival.max(index as u64 * self.bin);
-                work[index] += end.min((index as u64 + 1) * self.bin) - from;
+            for (index, bin) in asked.iter_mut().enumerate().take(last + 1).skip(first) {
+                bin.1 += u32::from(index == first);
+                bin.0 += end.min((index as u64 + 1) * self.bin) - job.arrival.max(index as u64 * self.bin);
             }
         }
-        let over = (micros(machine.ttft) / self.bin).max(1) as usize;
+        let span = (SMOOTHED_OVER * micros(machine.ttft)).div_ceil(self.bin).max(1) as usize;
+        let capacity = |replicas: u32| (u64::from(replicas * machine.slots) * self.bin) as f64;
+        let capacities: Vec<f64> = self.replicas.iter().map(|&replicas| capacity(replicas)).collect();
         let mut sum = 0;
-        for bin in 0..bins {
-            sum += work[bin];
-            if bin >= over {
-                sum -= work[bin - over];
+        let cells = self.misses.chunks_exact_mut(capacities.len());
+        for (bin, (cells, &(work, arrivals))) in cells.zip(&asked).enumerate() {
+            sum += work;
+            if let Some(before) = bin.checked_sub(span).and_then(|before| asked.get(before)) {
+                sum -= before.0;
             }
-            let demand = sum as f64 / over.min(bin + 1) as f64;
-            for (index, &replicas) in self.replicas.iter().enumerate() {
-                let capacity = (u64::from(replicas * machine.slots) * self.bin) as f64;
-                self.misses[bin * self.replicas.len() + index] =
-                    (f64::from(arrivals[bin]) * (1.0 - capacity / demand).max(0.0)).round() as u32;
+            let demand = sum as f64 / span.min(bin + 1) as f64;
+            for (misses, capacity) in cells.iter_mut().zip(&capacities) {
+                let share = if demand > *capacity { 1.0 - capacity / demand } else { 0.0 };
+                *misses = (f64::from(arrivals) * share).round() as u32;
             }
         }
     }

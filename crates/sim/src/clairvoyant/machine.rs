@@ -68,6 +68,13 @@ impl Machine<'_> {
         }
     }
 
+    /// What misses, and the replica-time in microseconds, with these changes.
+    pub(crate) fn play(&self, initial: u32, changes: &[Change]) -> (u64, i64) {
+        let mut moment = self.beginning(initial);
+        self.go_on(&mut moment, changes, Micros::MAX);
+        (moment.missed, moment.billed())
+    }
+
     /// Goes on until everything before `until` has happened. `changes` are all changes of the plan. Returns
     /// whether the last job has ended, and with it the run.
     pub(crate) fn go_on(&self, moment: &mut Moment, changes: &[Change], until: Micros) -> bool {

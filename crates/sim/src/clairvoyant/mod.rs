@@ -44,10 +44,11 @@ pub(crate) type Price = f64;
 
 /// Trials of prices for a miss.
 const PRICES: u32 = 11;
-/// With more jobs than this, plans of the fluid picture are exact enough to choose the price by them, and
-/// improving each of them would take too long.
+/// With more jobs than this, replays are dear: fewer prices are tried, and each plan is improved less.
 const MANY_JOBS: usize = 2_000_000;
-const PRICES_FOR_MANY: u32 = 3;
+const PRICES_FOR_MANY: u32 = 5;
+/// Plans by which so many times the allowed requests miss are not worth improving: their price is too low.
+const FAR_TOO_MANY: u64 = 4;
 /// The first price, in replica-seconds, and the factor to the next until the objective lies between two.
 const FIRST_PRICE: Price = 8.0;
 const PRICE_FACTOR: Price = 3.0;
@@ -60,6 +61,7 @@ const CLOSE_ENOUGH: f64 = 0.003;
 /// Jobs that may be replayed to improve the plan of one price, and in the end.
 const EFFORT: u64 = 12_000_000;
 const LAST_EFFORT: u64 = 25_000_000;
+const EFFORT_FOR_MANY: u64 = 40_000_000;
 const PASSES: u32 = 4;
 /// Starts drawn to learn how long they take, and the shares of them that a plan may count on.
 const SAMPLE: u32 = 1_000;
@@ -97,20 +99,20 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
         queue_order: world.queue_order,
         ttft: world.objective.ttft,
     };
-    // If starts are random, only a run says what misses.
-    let missed = |rules: Rules, search: &Search<'_>| match exact {
-        Some(_) => search.missed(),
+    let rules = |cold_start| Rules { initial: world.initial_replicas, min, max, cold_start };
+    // What misses, and what is billed. If starts are random, only a run says so.
+    let outcome = |lead, changes: &[Change]| match exact {
+        Some(_) => machine(lead).play(world.initial_replicas, changes),
         None => {
-            let report = replay(rules.timetable(search.changes())).report;
-            report.sent - report.attained
+            let report = replay(rules(lead).timetable(changes)).report;
+            (report.sent - report.attained, (report.replica_hours * 3.6e9) as i64)
         }
     };
-    let rules = |cold_start| Rules { initial: world.initial_replicas, min, max, cold_start };
     let fewest = leads.iter().map(|&lead| {
-        let (machine, rules) = (machine(lead), rules(lead));
         let most = crowd(&jobs, lead).div_ceil(model.slots).min(max);
-        let changes = (world.initial_replicas..most).map(|_| Change { at: lead, down: false }).collect();
-        missed(rules, &Search::new(machine, rules, changes, improve::spacing(&jobs)))
+        let changes: Vec<Change> =
+            (world.initial_replicas..most).map(|_| Change { at: lead, down: false }).collect();
+        outcome(lead, &changes).0
     });
     let fewest = fewest.min().unwrap_or(0);
     let allowed = if fewest > allowed {
@@ -120,9 +122,9 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
     };
     let results = leads.iter().map(|&lead| {
         let (machine, rules) = (machine(lead), rules(lead));
-        let missed = |search: &Search<'_>| missed(rules, search);
+        let outcome = |changes: &[Change]| outcome(lead, changes);
         let try_prices = |plan: &dyn Fn(Price) -> Vec<Change>| {
-            best_changes(machine, rules, plan, allowed, exact.is_some(), &missed)
+            best_changes(machine, rules, plan, allowed, exact.is_some(), &outcome)
         };
         let (_, changes) = match world.queue_order {
             QueueOrder::LateYields => {
@@ -165,7 +167,7 @@ fn best_changes(
     plan: &dyn Fn(Price) -> Vec<Change>,
     allowed: u64,
     exact: bool,
-    missed: &dyn Fn(&Search<'_>) -> u64,
+    outcome: &dyn Fn(&[Change]) -> (u64, i64),
 ) -> (u64, Vec<Change>) {
     let spacing = improve::spacing(machine.jobs);
     // The best so far: misses too many, replica-time, changes.
@@ -179,18 +181,21 @@ fn best_changes(
             (None, Some(high)) => high / PRICE_FACTOR,
             (Some(low), Some(high)) => (low * high).sqrt(),
         };
-        let mut search = Search::new(machine, rules, plan(price), spacing);
-        let t0 = std::time::Instant::now(); let (m0, b0) = (search.missed(), search.billed());
-        for _ in 0..if many { 0 } else { PASSES } {
-            if !search.pass(Aim::Price(price), EFFORT) {
-                break;
+        let mut changes = plan(price);
+        let (mut misses, mut billed) = outcome(&changes);
+        if !many || misses <= FAR_TOO_MANY * allowed {
+            let mut search = Search::new(machine, rules, changes, spacing);
+            for _ in 0..if many { 1 } else { PASSES } {
+                if !search.pass(Aim::Price(price), if many { EFFORT_FOR_MANY } else { EFFORT }) {
+                    break;
+                }
             }
+            changes = search.changes().to_vec();
+            (misses, billed) = outcome(&changes);
         }
-        let misses = missed(&search);
-        eprintln!("price {price:.2}: {m0} {:.1} -> {misses} {:.1} ({allowed}) {:?}", b0 as f64/3.6e9, search.billed() as f64/3.6e9, t0.elapsed());
-        let rank = (misses.saturating_sub(allowed), search.billed());
+        let rank = (misses.saturating_sub(allowed), billed);
         if best.as_ref().is_none_or(|best| rank < (best.0, best.1)) {
-            best = Some((rank.0, rank.1, search.changes().to_vec()));
+            best = Some((rank.0, rank.1, changes));
         }
         if misses > allowed {
             if price > HIGHEST_PRICE {
