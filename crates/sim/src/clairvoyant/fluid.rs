@@ -1,11 +1,9 @@
 //! A first plan for a queue in order of arrival, from a fluid picture of it, by dynamic programming.
 
-use crate::{
-    clairvoyant::{
-        demand::Demand,
-        Price,
-        plan::{Change, Rules, add_changes},
-    },
+use crate::clairvoyant::{
+    Price,
+    demand::Demand,
+    plan::{Change, Rules, add_changes},
 };
 
 /// A state that is worth remembering, and where it came from.

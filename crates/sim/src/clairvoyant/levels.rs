@@ -3,10 +3,7 @@
 //! Late requests hardly hold up those that are in time, so what misses at a moment depends on the replicas of that
 //! moment only. That is counted first, for every number of replicas; the rest is when to go up and down.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
-};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{
     clairvoyant::{
@@ -15,6 +12,7 @@ use crate::{
         machine::Machine,
         plan::{Change, Rules, add_changes},
     },
+    line::Line,
     time::{Micros, micros},
 };
 
@@ -30,6 +28,8 @@ pub(crate) struct Levels {
 
 /// Width of a bin if that does not make too many of them.
 const SHORTEST_BIN: Micros = 1_000_000;
+/// Levels are numbered in 16 bits.
+const MOST_LEVELS: usize = u16::MAX as usize;
 /// The most bins, times levels.
 const MOST_CELLS: u64 = 100_000_000;
 /// Over so many times the objective's TTFT a fluid's demand is smoothed: waiting levels out what is shorter.
@@ -38,8 +38,8 @@ const SMOOTHED_OVER: u64 = 3;
 impl Levels {
     pub(crate) fn new(machine: Machine<'_>, rules: Rules) -> Self {
         let jobs = machine.jobs;
-        let most = crowd(jobs, 0).div_ceil(machine.slots).clamp(rules.min, rules.max);
-        let replicas: Vec<u32> = (rules.min.min(rules.initial)..=most.max(rules.initial)).collect();
+        let most = crowd(jobs, 0).div_ceil(machine.slots).clamp(rules.min, rules.max).max(rules.initial);
+        let replicas: Vec<u32> = (rules.min.min(rules.initial)..=most).take(MOST_LEVELS).collect();
         let end = jobs.iter().map(|job| job.arrival + job.service).max().unwrap_or(0);
         let bin = SHORTEST_BIN.max(end * replicas.len() as u64 / MOST_CELLS);
         let mut levels = Self { bin, misses: vec![0; ((end / bin) as usize + 1) * replicas.len()], replicas };
@@ -47,7 +47,7 @@ impl Levels {
             levels.count_fluid(machine);
         } else {
             for index in 0..levels.replicas.len() {
-                levels.count(machine, index);
+                levels.count(machine, rules.initial, index);
             }
         }
         levels
@@ -60,38 +60,46 @@ impl Levels {
         }
     }
 
-    /// Counts what misses if there are that many replicas all the time, and late jobs vanish.
-    fn count(&mut self, machine: Machine<'_>, index: usize) {
-        let slots = self.replicas.get(index).map_or(0, |replicas| replicas * machine.slots) as usize;
+    /// Counts what misses if there are that many replicas as soon as there can be. Late jobs vanish, those apart that
+    /// came before: any plan has to do them.
+    fn count(&mut self, machine: Machine<'_>, initial: u32, index: usize) {
+        let replicas = self.replicas.get(index).copied().unwrap_or(initial);
+        let mut slots = (initial * machine.slots) as usize;
+        let mut settled_at = machine.cold_start;
         let late_from = micros(machine.ttft);
-        let mut ends: BinaryHeap<Reverse<Micros>> = BinaryHeap::with_capacity(slots);
-        let mut line: VecDeque<&Job> = VecDeque::new();
-        let arrivals = machine.jobs.iter().map(Some).chain([None]);
-        for arriving in arrivals {
-            let now = arriving.map_or(Micros::MAX, |job| job.arrival);
-            while let Some(&Reverse(end)) = ends.peek()
-                && end <= now
-            {
+        let mut ends: BinaryHeap<Reverse<Micros>> = BinaryHeap::new();
+        let mut line = Line::new(machine.queue_order, machine.ttft);
+        let mut arriving = 0;
+        loop {
+            let arrival = machine.jobs.get(arriving).map_or(Micros::MAX, |job| job.arrival);
+            let end = ends.peek().map_or(Micros::MAX, |&Reverse(end)| end);
+            let now = end.min(settled_at).min(arrival);
+            if now == Micros::MAX {
+                break;
+            }
+            if end == now {
                 ends.pop();
-                while let Some(job) = line.pop_front() {
-                    let wait = end - job.arrival;
-                    if wait > job.patience {
-                        self.miss(index, job);
-                    }
-                    if wait < late_from {
-                        ends.push(Reverse(end + job.service));
-                        break;
-                    }
+            } else if settled_at == now {
+                slots = (replicas * machine.slots) as usize;
+                settled_at = Micros::MAX;
+            } else {
+                line.push(now, arriving as u32);
+                arriving += 1;
+            }
+            while ends.len() < slots
+                && let Some(job) = line.pop(now).and_then(|index| machine.jobs.get(index as usize))
+            {
+                let wait = now - job.arrival;
+                if wait > job.patience {
+                    self.miss(index, job);
+                }
+                if wait < late_from || job.arrival < machine.cold_start {
+                    ends.push(Reverse(now + job.service));
                 }
             }
-            let Some(job) = arriving else { break };
-            if ends.len() < slots {
-                ends.push(Reverse(now + job.service));
-            } else {
-                line.push_back(job);
-            }
         }
-        while let Some(job) = line.pop_front() {
+        // Without any replica nobody is ever called.
+        while let Some(job) = line.pop(Micros::MAX).and_then(|index| machine.jobs.get(index as usize)) {
             self.miss(index, job);
         }
     }

@@ -4,8 +4,8 @@
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use crate::{
-    clairvoyant::{jobs::Job, plan::Change},
     QueueOrder,
+    clairvoyant::{jobs::Job, plan::Change},
     line::Line,
     time::Micros,
 };
@@ -244,25 +244,34 @@ mod tests {
             .collect();
         assert!(rules.allow(&changes));
         let jobs = jobs(model, &objective, &requests);
-        let machine = Machine { jobs: &jobs, slots: 3, cold_start: rules.cold_start };
-        let mut moment = machine.beginning(1);
-        let mut until = 7_000_000;
-        while !machine.go_on(&mut moment, &changes, until) {
-            until += 7_000_000;
+        for queue_order in [QueueOrder::Arrival, QueueOrder::LateYields] {
+            let machine = Machine {
+                jobs: &jobs,
+                slots: 3,
+                cold_start: rules.cold_start,
+                queue_order,
+                ttft: objective.ttft,
+            };
+            let mut moment = machine.beginning(1);
+            let mut until = 7_000_000;
+            while !machine.go_on(&mut moment, &changes, until) {
+                until += 7_000_000;
+            }
+            assert_eq!(machine.play(1, &changes), (moment.missed, moment.billed()));
+            let world = World {
+                engine: EngineModel::Slots(model),
+                cold_start: ColdStartLaw::fixed(60.0),
+                data_plane: DataPlane::Gateway,
+                queue_order,
+                objective,
+                initial_replicas: 1,
+                provider_capacity: None,
+                seed: 1,
+            };
+            let report = simulate(&world, &Decider::Timetable(rules.timetable(&changes)), &requests, false);
+            assert!(report.attained > 0 && report.attained < report.sent, "{report:?}");
+            assert_eq!(moment.missed, report.sent - report.attained);
+            assert!((moment.billed() as f64 / 3.6e9 - report.replica_hours).abs() < 1e-9, "{report:?}");
         }
-        let world = World {
-            engine: EngineModel::Slots(model),
-            cold_start: ColdStartLaw::fixed(60.0),
-            data_plane: DataPlane::Gateway,
-            queue_order: crate::QueueOrder::Arrival,
-            objective,
-            initial_replicas: 1,
-            provider_capacity: None,
-            seed: 1,
-        };
-        let report = simulate(&world, &Decider::Timetable(rules.timetable(&changes)), &requests, false);
-        assert!(report.attained > 0 && report.attained < report.sent, "{report:?}");
-        assert_eq!(moment.missed, report.sent - report.attained);
-        assert!((moment.billed() as f64 / 3.6e9 - report.replica_hours).abs() < 1e-9, "{report:?}");
     }
 }

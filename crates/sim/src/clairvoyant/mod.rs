@@ -34,19 +34,29 @@ use crate::{
 pub struct Clairvoyant {
     /// Replicas wanted over time.
     pub timetable: Vec<Step>,
-    /// The timetable's replay, with the shared queue. If no plan is found that attains the objective (because
-    /// of what comes before the first start can be ready, say), its attainment is below the objective's.
+    /// The timetable's replay, with the shared queue. If no plan can attain the objective (because of what comes
+    /// before the first start can be ready, say), at most 0.02 % of the requests more miss than must.
     pub report: Report,
 }
 
 /// The price of a miss, in replica-seconds.
 pub(crate) type Price = f64;
 
-/// Trials of prices for a miss.
-const PRICES: u32 = 11;
-/// With more jobs than this, replays are dear: fewer prices are tried, and each plan is improved less.
+/// How much is tried.
+struct Effort {
+    /// Trials of prices for a miss.
+    prices: u32,
+    /// Passes over the plan of one price, and jobs that may be replayed in them.
+    passes: u32,
+    jobs: u64,
+}
+
+const EFFORT: Effort = Effort { prices: 11, passes: 4, jobs: 12_000_000 };
+const EFFORT_FOR_MANY: Effort = Effort { prices: 6, passes: 1, jobs: 40_000_000 };
+/// Jobs that may be replayed to improve the plan in the end.
+const LAST_EFFORT: u64 = 25_000_000;
+/// With more jobs than this, replays are dear: fewer prices are tried, and plans are improved by fewer passes.
 const MANY_JOBS: usize = 2_000_000;
-const PRICES_FOR_MANY: u32 = 5;
 /// Plans by which so many times the allowed requests miss are not worth improving: their price is too low.
 const FAR_TOO_MANY: u64 = 4;
 /// The first price, in replica-seconds, and the factor to the next until the objective lies between two.
@@ -58,11 +68,6 @@ const HIGHEST_PRICE: Price = 10_000.0;
 const PATIENCE: [f64; 2] = [0.6, 0.0];
 /// A plan whose misses come this close to what is allowed is as good as the price can make it.
 const CLOSE_ENOUGH: f64 = 0.003;
-/// Jobs that may be replayed to improve the plan of one price, and in the end.
-const EFFORT: u64 = 12_000_000;
-const LAST_EFFORT: u64 = 25_000_000;
-const EFFORT_FOR_MANY: u64 = 40_000_000;
-const PASSES: u32 = 4;
 /// Starts drawn to learn how long they take, and the shares of them that a plan may count on.
 const SAMPLE: u32 = 1_000;
 const COUNTED_ON: [f64; 3] = [0.5, 0.9, 0.99];
@@ -100,7 +105,7 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
         ttft: world.objective.ttft,
     };
     let rules = |cold_start| Rules { initial: world.initial_replicas, min, max, cold_start };
-    // What misses, and what is billed. If starts are random, only a run says so.
+    // What misses, and what is billed in microseconds. If starts are random, only a run says so.
     let outcome = |lead, changes: &[Change]| match exact {
         Some(_) => machine(lead).play(world.initial_replicas, changes),
         None => {
@@ -108,6 +113,7 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
             (report.sent - report.attained, (report.replica_hours * 3.6e9) as i64)
         }
     };
+    // Nobody does better than with enough replicas for everybody, from the beginning on.
     let fewest = leads.iter().map(|&lead| {
         let most = crowd(&jobs, lead).div_ceil(model.slots).min(max);
         let changes: Vec<Change> =
@@ -115,11 +121,8 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
         outcome(lead, &changes).0
     });
     let fewest = fewest.min().unwrap_or(0);
-    let allowed = if fewest > allowed {
-        fewest + (BEYOND_FEWEST * jobs.len() as f64) as u64
-    } else {
-        allowed
-    };
+    let allowed =
+        if fewest > allowed { fewest + (BEYOND_FEWEST * jobs.len() as f64) as u64 } else { allowed };
     let results = leads.iter().map(|&lead| {
         let (machine, rules) = (machine(lead), rules(lead));
         let outcome = |changes: &[Change]| outcome(lead, changes);
@@ -174,7 +177,8 @@ fn best_changes(
     let mut best: Option<(u64, i64, Vec<Change>)> = None;
     let (mut low, mut high): (Option<Price>, Option<Price>) = (None, None);
     let many = machine.jobs.len() > MANY_JOBS;
-    for _ in 0..if many { PRICES_FOR_MANY } else { PRICES } {
+    let effort = if many { EFFORT_FOR_MANY } else { EFFORT };
+    for _ in 0..effort.prices {
         let price = match (low, high) {
             (None, None) => FIRST_PRICE,
             (Some(low), None) => low * PRICE_FACTOR,
@@ -185,8 +189,8 @@ fn best_changes(
         let (mut misses, mut billed) = outcome(&changes);
         if !many || misses <= FAR_TOO_MANY * allowed {
             let mut search = Search::new(machine, rules, changes, spacing);
-            for _ in 0..if many { 1 } else { PASSES } {
-                if !search.pass(Aim::Price(price), if many { EFFORT_FOR_MANY } else { EFFORT }) {
+            for _ in 0..effort.passes {
+                if !search.pass(Aim::Price(price), effort.jobs) {
                     break;
                 }
             }
