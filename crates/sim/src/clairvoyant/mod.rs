@@ -35,7 +35,7 @@ pub struct Clairvoyant {
     /// Replicas wanted over time.
     pub timetable: Vec<Step>,
     /// The timetable's replay, with the shared queue. If no plan can attain the objective (because of what comes
-    /// before the first start can be ready, say), at most 0.02 % of the requests more miss than must.
+    /// before the first start can be ready, say), it attains about as much as any.
     pub report: Report,
 }
 
@@ -122,33 +122,22 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
     });
     let fewest = fewest.min().unwrap_or(0);
     let allowed =
-        if fewest > allowed { fewest + (BEYOND_FEWEST * jobs.len() as f64) as u64 } else { allowed };
+        if fewest > allowed { fewest + (BEYOND_FEWEST * jobs.len() as f64).ceil() as u64 } else { allowed };
     let results = leads.iter().map(|&lead| {
         let (machine, rules) = (machine(lead), rules(lead));
         let outcome = |changes: &[Change]| outcome(lead, changes);
-        let try_prices = |plan: &dyn Fn(Price) -> Vec<Change>| {
-            best_changes(machine, rules, plan, allowed, exact.is_some(), &outcome)
-        };
-        let (_, changes) = match world.queue_order {
-            QueueOrder::LateYields => {
-                let levels = Levels::new(machine, rules);
-                try_prices(&|price| levels.plan(rules, price))
+        let mut found = (u64::MAX, Vec::new());
+        for picture in Picture::of(world.queue_order) {
+            let plan = picture.planner(machine, rules);
+            let tried = best_changes(machine, rules, &*plan, allowed, exact.is_some(), &outcome);
+            if tried.0 < found.0 {
+                found = tried;
             }
-            QueueOrder::Arrival => {
-                let mut found = (u64::MAX, Vec::new());
-                for patience in PATIENCE {
-                    let demand = Demand::new(machine.jobs, machine.slots, patience);
-                    let tried = try_prices(&|price| fluid::plan(&demand, rules, price));
-                    if tried.0 < found.0 {
-                        found = tried;
-                    }
-                    if found.0 == 0 {
-                        break;
-                    }
-                }
-                found
+            if found.0 == 0 {
+                break;
             }
-        };
+        }
+        let changes = found.1;
         replay(rules.timetable(&changes))
     });
     let rank = |result: &Clairvoyant| {
@@ -160,6 +149,37 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
         left.0.cmp(&right.0).then(left.1.total_cmp(&right.1))
     };
     results.min_by(better).unwrap_or_else(|| replay(Vec::new()))
+}
+
+/// How the queue is pictured to make a first plan.
+#[derive(Clone, Copy, Debug)]
+enum Picture {
+    /// As if what misses depended on the replicas of the moment only.
+    Levels,
+    /// As a fluid backlog, in order of arrival, that may use up this part of the patience.
+    Backlog(f64),
+}
+
+impl Picture {
+    /// The pictures to try, one after the other, until the objective is attained.
+    fn of(order: QueueOrder) -> impl Iterator<Item = Self> {
+        let levels = (order == QueueOrder::LateYields).then_some(Self::Levels);
+        levels.into_iter().chain(PATIENCE.map(Self::Backlog))
+    }
+
+    /// What makes a plan for a price.
+    fn planner(self, machine: Machine<'_>, rules: Rules) -> Box<dyn Fn(Price) -> Vec<Change>> {
+        match self {
+            Self::Levels => {
+                let levels = Levels::new(machine, rules);
+                Box::new(move |price| levels.plan(rules, price))
+            }
+            Self::Backlog(patience) => {
+                let demand = Demand::new(machine.jobs, machine.slots, patience);
+                Box::new(move |price| fluid::plan(&demand, rules, price))
+            }
+        }
+    }
 }
 
 /// Looks for the price of a miss at which as many miss as may, and returns the cheapest plan seen on the way and how
