@@ -35,7 +35,7 @@ pub struct Clairvoyant {
     /// Replicas wanted over time.
     pub timetable: Vec<Step>,
     /// The timetable's replay, with the shared queue. If no plan can attain the objective (because of what comes
-    /// before the first start can be ready, say), it attains about as much as any.
+    /// before the first start can be ready, say), its attainment is below the objective's.
     pub report: Report,
 }
 
