@@ -1,5 +1,5 @@
 //! What the clairvoyant needs for a workload, and the bound below it:
-//! `cargo run --release -p forewarm-sim --example clairvoyant -- WORKLOAD [PERCENT]...`
+//! `cargo run --release -p forewarm-sim --example clairvoyant -- WORKLOAD ORDER [PERCENT]...`
 //!
 //! 8 slots a replica, a cold start of 240 s, a first token within 5 s, at least one replica.
 
@@ -17,9 +17,16 @@ use forewarm_sim::{
 };
 use forewarm_workload::WorkloadSource;
 
+const USAGE: &str = "wanted: WORKLOAD arrival|late-yields [PERCENT]...";
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let name = arguments.next().ok_or("wanted: WORKLOAD [PERCENT]...")?;
+    let name = arguments.next().ok_or(USAGE)?;
+    let queue_order = match arguments.next().as_deref() {
+        Some("arrival") => QueueOrder::Arrival,
+        Some("late-yields") => QueueOrder::LateYields,
+        _ => return Err(USAGE.into()),
+    };
     let mut percents = arguments.map(|percent| percent.parse()).collect::<Result<Vec<f64>, _>>()?;
     if percents.is_empty() {
         percents = vec![99.0, 99.9];
@@ -30,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             engine: EngineModel::Slots(SlotsModel { slots: 8 }),
             cold_start: ColdStartLaw::fixed(240.0),
             data_plane: DataPlane::Gateway,
-            queue_order: QueueOrder::Arrival,
+            queue_order,
             objective: Objective { ttft: Duration::from_secs(5), percent },
             initial_replicas: 1,
             provider_capacity: None,

@@ -22,7 +22,7 @@ pub enum QueueOrder {
 const YIELDS_UNTIL: Micros = 450_000_000;
 
 /// Waiting requests by their index.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line {
     /// Wait from which a request is late; `None`: nobody yields.
     late_from: Option<Micros>,
@@ -45,6 +45,15 @@ impl Line {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.timely.is_empty() && self.late.is_empty()
+    }
+
+    /// Whether the same requests wait. (Which of them are late is only noted when somebody is called.)
+    pub(crate) fn goes_on_like(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.waiting().eq(other.waiting())
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &(Micros, u32)> {
+        self.late.iter().chain(&self.timely)
     }
 
     /// Takes a request that arrives now.

@@ -12,6 +12,8 @@ use forewarm_workload::Request;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+const ORDERS: [QueueOrder; 2] = [QueueOrder::Arrival, QueueOrder::LateYields];
+
 fn world(cold_start_seconds: f64, slots: u32, percent: f64) -> World {
     World {
         engine: EngineModel::Slots(SlotsModel { slots }),
@@ -96,18 +98,49 @@ fn misses_are_spent_where_they_are_dear() {
 
 #[test]
 fn no_timetable_of_a_grid_beats_the_bound_and_few_come_near_the_clairvoyant() {
-    for seed in 0..6 {
+    for (seed, queue_order) in (0..6).flat_map(|seed| ORDERS.map(|order| (seed, order))) {
         let percent = [90.0, 95.0, 99.0][seed as usize % 3];
-        let world = world(60.0, 2, percent);
+        let world = World { queue_order, ..world(60.0, 2, percent) };
         let requests = crowd(seed, 400.0, 20, 25);
         let bound = lower_bound(&world, 1, &requests) * 3600.0;
         let result = clairvoyant(&world, (1, 3), &requests);
         let cost = result.report.replica_hours * 3600.0;
         assert!(bound <= cost + 1e-6 || result.report.attainment() < percent / 100.0);
         let Some(best) = cheapest_on_grid(&world, 3, 70, 6, &requests) else { continue };
-        assert!(bound <= best + 1e-6, "seed {seed}: bound {bound}, but {best} is possible");
-        assert!(result.report.attainment() >= percent / 100.0, "seed {seed}: {:?}", result.report);
-        assert!(cost <= best * 1.03, "seed {seed}: {cost}, but {best} is possible");
+        let case = format!("seed {seed}, {queue_order:?}");
+        assert!(bound <= best + 1e-6, "{case}: bound {bound}, but {best} is possible");
+        assert!(result.report.attainment() >= percent / 100.0, "{case}: {:?}", result.report);
+        assert!(cost <= best * 1.03, "{case}: {cost}, but {best} is possible");
+    }
+}
+
+#[test]
+fn a_queue_in_which_late_requests_yield_needs_no_more_than_one_in_order_of_arrival() {
+    for seed in 0..4 {
+        let requests = crowd(20 + seed, 6_000.0, 1_200, 900);
+        let [arrival, late_yields] = ORDERS.map(|queue_order| {
+            let world = World { queue_order, ..world(120.0, 4, 95.0) };
+            let report = clairvoyant(&world, (1, 20), &requests).report;
+            assert!(report.attainment() >= 0.95, "seed {seed}, {queue_order:?}: {report:?}");
+            report.replica_hours
+        });
+        assert!(late_yields <= arrival * 1.005, "seed {seed}: {late_yields}, and {arrival} by arrival");
+    }
+}
+
+#[test]
+fn what_cannot_be_attained_is_nearly_attained_as_far_as_it_can_be_and_no_dearer() {
+    // For two minutes more comes than the first replica can do, and nothing else can be ready.
+    let mut requests: Vec<Request> = (0..600).map(|index| request(f64::from(index) * 0.2, 300)).collect();
+    requests.extend((0..1_400).map(|index| request(600.0 + f64::from(index) * 2.0, 100)));
+    for queue_order in ORDERS {
+        let world = World { queue_order, ..world(120.0, 8, 99.0) };
+        let plenty = Decider::Timetable(vec![Step { at: 0, replicas: 50 }]);
+        let most = simulate(&world, &plenty, &requests, false);
+        assert!(most.attainment() < 0.99, "{most:?}");
+        let report = clairvoyant(&world, (1, 50), &requests).report;
+        assert!(report.attainment() >= most.attainment() - 0.02, "{most:?}, {queue_order:?}: {report:?}");
+        assert!(report.replica_hours < most.replica_hours / 10.0, "{queue_order:?}: {report:?}");
     }
 }
 
@@ -146,14 +179,16 @@ fn no_policy_beats_the_bound() {
 
 #[test]
 fn the_timetable_replays_to_the_report_and_is_made_again_the_same() {
-    let world = world(120.0, 4, 97.0);
-    let requests = crowd(7, 5_000.0, 900, 700);
-    let result = clairvoyant(&world, (1, 20), &requests);
-    assert_eq!(result, clairvoyant(&world, (1, 20), &requests));
-    let report = simulate(&world, &Decider::Timetable(result.timetable.clone()), &requests, false);
-    assert_eq!(report, result.report);
-    assert!(report.attainment() >= 0.97, "{report:?}");
-    assert!(lower_bound(&world, 1, &requests) <= report.replica_hours);
+    for queue_order in ORDERS {
+        let world = World { queue_order, ..world(120.0, 4, 97.0) };
+        let requests = crowd(7, 5_000.0, 900, 700);
+        let result = clairvoyant(&world, (1, 20), &requests);
+        assert_eq!(result, clairvoyant(&world, (1, 20), &requests));
+        let report = simulate(&world, &Decider::Timetable(result.timetable.clone()), &requests, false);
+        assert_eq!(report, result.report);
+        assert!(report.attainment() >= 0.97, "{report:?}");
+        assert!(lower_bound(&world, 1, &requests) <= report.replica_hours);
+    }
 }
 
 #[test]
@@ -161,9 +196,12 @@ fn random_starts_are_planned_for_and_the_replay_says_what_came_of_it() {
     let mut world = world(60.0, 4, 95.0);
     world.cold_start = ColdStartLaw::heavy_tailed(60.0);
     let requests = crowd(3, 5_000.0, 900, 700);
-    let result = clairvoyant(&world, (1, 20), &requests);
-    assert!(result.report.attainment() >= 0.95, "{:?}", result.report);
-    assert!(lower_bound(&world, 1, &requests) <= result.report.replica_hours);
+    for queue_order in ORDERS {
+        world.queue_order = queue_order;
+        let result = clairvoyant(&world, (1, 20), &requests);
+        assert!(result.report.attainment() >= 0.95, "{:?}", result.report);
+        assert!(lower_bound(&world, 1, &requests) <= result.report.replica_hours);
+    }
 }
 
 #[test]

@@ -1,15 +1,10 @@
-//! A first plan from a fluid picture of the queue, by dynamic programming.
+//! A first plan for a queue in order of arrival, from a fluid picture of it, by dynamic programming.
 
-use crate::{
-    clairvoyant::{
-        demand::Demand,
-        plan::{Change, Rules},
-    },
-    time::Micros,
+use crate::clairvoyant::{
+    Price,
+    demand::Demand,
+    plan::{Change, Rules, add_changes},
 };
-
-/// The price of a miss, in replica-seconds.
-pub(crate) type Price = f64;
 
 /// A state that is worth remembering, and where it came from.
 #[derive(Clone, Copy, Debug)]
@@ -123,11 +118,6 @@ pub(crate) fn plan(demand: &Demand, rules: Rules, price: Price) -> Vec<Change> {
     changes.reverse();
     rules.fill_short_pauses(&mut changes);
     changes
-}
-
-fn add_changes(changes: &mut Vec<Change>, at: Micros, before: u32, after: u32) {
-    changes.extend((after..before).map(|_| Change { at, down: true }));
-    changes.extend((before..after).map(|_| Change { at, down: false }));
 }
 
 /// Share of a bin in which the wait, going evenly from one value to the other, is longer than the patience.

@@ -2,7 +2,7 @@
 
 use crate::{
     clairvoyant::{
-        fluid::Price,
+        Price,
         jobs::Job,
         machine::{Machine, Moment},
         plan::{Change, Rules},
@@ -54,6 +54,9 @@ const AFTERMATH: Micros = 600_000_000;
 /// By how much the work that a drained replica ends may change the cost, in microseconds.
 const SPREAD: i64 = 20_000_000;
 
+/// Copying and checking so many changes takes as long as replaying a job.
+const CHANGES_AS_A_JOB: usize = 8;
+
 /// How far apart a replay is remembered: a few hundred jobs.
 pub(crate) fn spacing(jobs: &[Job]) -> Micros {
     ((500.0 / rate(jobs)) as Micros).clamp(5_000_000, 60_000_000)
@@ -83,15 +86,6 @@ impl<'a> Search<'a> {
 
     pub(crate) fn changes(&self) -> &[Change] {
         &self.changes
-    }
-
-    pub(crate) fn missed(&self) -> u64 {
-        self.end.missed
-    }
-
-    /// Replica-time in microseconds.
-    pub(crate) fn billed(&self) -> i64 {
-        self.end.billed()
     }
 
     fn worth(&self, aim: Aim, billed: i64, missed: i64) -> bool {
@@ -175,6 +169,7 @@ impl<'a> Search<'a> {
 
     fn attempt(&mut self, remove: &[usize], add: &[Change], aim: Aim) -> bool {
         let mut changes = self.changes.clone();
+        self.effort += (changes.len() / CHANGES_AS_A_JOB) as u64;
         let mut span = (Micros::MAX, 0);
         for &index in remove.iter().rev() {
             let change = changes.remove(index);

@@ -1,5 +1,7 @@
 //! Requests as the simple engine sees them.
 
+use std::{cmp::Reverse, collections::BinaryHeap};
+
 use forewarm_workload::Request;
 
 use crate::{
@@ -39,4 +41,19 @@ pub(crate) fn allowed_misses(objective: &Objective, sent: usize) -> u64 {
         allowed -= 1;
     }
     allowed
+}
+
+/// The most jobs at a time if there were slots without end, from `from` on: those that come earlier begin then.
+pub(crate) fn crowd(jobs: &[Job], from: Micros) -> u32 {
+    let mut ends: BinaryHeap<Reverse<Micros>> = BinaryHeap::new();
+    let mut most = 0;
+    for job in jobs {
+        let start = job.arrival.max(from);
+        while ends.peek().is_some_and(|&Reverse(end)| end <= start) {
+            ends.pop();
+        }
+        ends.push(Reverse(start + job.service));
+        most = most.max(ends.len());
+    }
+    most as u32
 }

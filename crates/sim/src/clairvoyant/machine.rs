@@ -1,10 +1,12 @@
 //! The simple engine's fleet behind the shared queue, event by event as in a run, but without a report: fast,
 //! and able to stop at any moment and go on from there.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use crate::{
+    QueueOrder,
     clairvoyant::{jobs::Job, plan::Change},
+    line::Line,
     time::Micros,
 };
 
@@ -29,8 +31,8 @@ pub(crate) struct Moment {
     /// No replica before this one has room.
     full: usize,
     serials: u32,
-    /// The next job to get a slot, and the next to arrive: those in between wait.
-    next_start: usize,
+    /// Jobs that wait, and the next to arrive.
+    line: Line,
     next_arrival: usize,
     /// Replica-time of the replicas that stopped, less the moments at which the others were asked for.
     billed: i64,
@@ -43,6 +45,9 @@ pub(crate) struct Machine<'a> {
     pub(crate) jobs: &'a [Job],
     pub(crate) slots: u32,
     pub(crate) cold_start: Micros,
+    pub(crate) queue_order: QueueOrder,
+    /// The objective's bound of the time to the first token.
+    pub(crate) ttft: Duration,
 }
 
 impl Machine<'_> {
@@ -56,11 +61,18 @@ impl Machine<'_> {
             free: replicas * self.slots,
             full: 0,
             serials: replicas,
-            next_start: 0,
+            line: Line::new(self.queue_order, self.ttft),
             next_arrival: 0,
             billed: 0,
             missed: 0,
         }
+    }
+
+    /// What misses, and the replica-time in microseconds, with these changes.
+    pub(crate) fn play(&self, initial: u32, changes: &[Change]) -> (u64, i64) {
+        let mut moment = self.beginning(initial);
+        self.go_on(&mut moment, changes, Micros::MAX);
+        (moment.missed, moment.billed())
     }
 
     /// Goes on until everything before `until` has happened. `changes` are all changes of the plan. Returns
@@ -70,7 +82,7 @@ impl Machine<'_> {
         loop {
             let arrival = self.jobs.get(moment.next_arrival).map_or(Micros::MAX, |job| job.arrival);
             let end = moment.ends.peek().map_or(Micros::MAX, |Reverse((at, _))| *at);
-            if arrival == Micros::MAX && end == Micros::MAX && moment.next_start == self.jobs.len() {
+            if arrival == Micros::MAX && end == Micros::MAX && moment.line.is_empty() {
                 return true;
             }
             let change = changes.get(next);
@@ -93,10 +105,13 @@ impl Machine<'_> {
                 }
                 next += 1;
             } else {
+                moment.line.push(now, moment.next_arrival as u32);
                 moment.next_arrival += 1;
             }
-            while moment.free > 0 && moment.next_start < moment.next_arrival {
-                let Some(job) = self.jobs.get(moment.next_start) else { break };
+            while moment.free > 0
+                && let Some(index) = moment.line.pop(now)
+                && let Some(job) = self.jobs.get(index as usize)
+            {
                 moment.start(job, self.slots);
             }
         }
@@ -117,7 +132,7 @@ impl Moment {
     /// Whether what follows is the same, up to how the requests are spread over the replicas.
     pub(crate) fn goes_on_like(&self, other: &Self) -> bool {
         self.mark == other.mark
-            && self.next_start == other.next_start
+            && self.line.goes_on_like(&other.line)
             && self.free == other.free
             && self.replicas.len() == other.replicas.len()
     }
@@ -169,7 +184,7 @@ impl Moment {
         }
     }
 
-    /// Gives the job that waits longest a slot of the oldest replica with room.
+    /// Gives a job a slot of the oldest replica with room.
     fn start(&mut self, job: &Job, slots: u32) {
         let mut later = self.replicas.iter_mut().enumerate().skip(self.full);
         let Some((index, replica)) = later.find(|(_, replica)| !replica.draining && replica.busy < slots)
@@ -179,7 +194,6 @@ impl Moment {
         self.full = index;
         replica.busy += 1;
         self.free -= 1;
-        self.next_start += 1;
         let end = self.at + job.service;
         self.mark = self.mark.wrapping_add(mark(end));
         self.missed += u64::from(self.at - job.arrival > job.patience);
@@ -230,25 +244,34 @@ mod tests {
             .collect();
         assert!(rules.allow(&changes));
         let jobs = jobs(model, &objective, &requests);
-        let machine = Machine { jobs: &jobs, slots: 3, cold_start: rules.cold_start };
-        let mut moment = machine.beginning(1);
-        let mut until = 7_000_000;
-        while !machine.go_on(&mut moment, &changes, until) {
-            until += 7_000_000;
+        for queue_order in [QueueOrder::Arrival, QueueOrder::LateYields] {
+            let machine = Machine {
+                jobs: &jobs,
+                slots: 3,
+                cold_start: rules.cold_start,
+                queue_order,
+                ttft: objective.ttft,
+            };
+            let mut moment = machine.beginning(1);
+            let mut until = 7_000_000;
+            while !machine.go_on(&mut moment, &changes, until) {
+                until += 7_000_000;
+            }
+            assert_eq!(machine.play(1, &changes), (moment.missed, moment.billed()));
+            let world = World {
+                engine: EngineModel::Slots(model),
+                cold_start: ColdStartLaw::fixed(60.0),
+                data_plane: DataPlane::Gateway,
+                queue_order,
+                objective,
+                initial_replicas: 1,
+                provider_capacity: None,
+                seed: 1,
+            };
+            let report = simulate(&world, &Decider::Timetable(rules.timetable(&changes)), &requests, false);
+            assert!(report.attained > 0 && report.attained < report.sent, "{report:?}");
+            assert_eq!(moment.missed, report.sent - report.attained);
+            assert!((moment.billed() as f64 / 3.6e9 - report.replica_hours).abs() < 1e-9, "{report:?}");
         }
-        let world = World {
-            engine: EngineModel::Slots(model),
-            cold_start: ColdStartLaw::fixed(60.0),
-            data_plane: DataPlane::Gateway,
-            queue_order: crate::QueueOrder::Arrival,
-            objective,
-            initial_replicas: 1,
-            provider_capacity: None,
-            seed: 1,
-        };
-        let report = simulate(&world, &Decider::Timetable(rules.timetable(&changes)), &requests, false);
-        assert!(report.attained > 0 && report.attained < report.sent, "{report:?}");
-        assert_eq!(moment.missed, report.sent - report.attained);
-        assert!((moment.billed() as f64 / 3.6e9 - report.replica_hours).abs() < 1e-9, "{report:?}");
     }
 }

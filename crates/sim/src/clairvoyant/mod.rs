@@ -8,18 +8,19 @@ mod demand;
 mod fluid;
 mod improve;
 pub(crate) mod jobs;
+mod levels;
 mod machine;
 mod plan;
 
 use forewarm_workload::Request;
 
 use crate::{
-    DataPlane, Decider, Report, Step, World,
+    DataPlane, Decider, QueueOrder, Report, Step, World,
     clairvoyant::{
         demand::Demand,
-        fluid::Price,
         improve::{Aim, Search},
-        jobs::{Job, allowed_misses, jobs},
+        jobs::{Job, allowed_misses, crowd, jobs},
+        levels::Levels,
         machine::Machine,
         plan::{Change, Rules},
     },
@@ -33,17 +34,31 @@ use crate::{
 pub struct Clairvoyant {
     /// Replicas wanted over time.
     pub timetable: Vec<Step>,
-    /// The timetable's replay, with the shared queue. If no plan is found that attains the objective (because
-    /// of what comes before the first start can be ready, say), its attainment is below the objective's.
+    /// The timetable's replay, with the shared queue. If no plan can attain the objective (because of what comes
+    /// before the first start can be ready, say), its attainment is below the objective's.
     pub report: Report,
 }
 
-/// Trials of prices for a miss.
-const PRICES: u32 = 11;
-/// With more jobs than this, plans of the fluid picture are exact enough to choose the price by them, and
-/// improving each of them would take too long.
+/// The price of a miss, in replica-seconds.
+pub(crate) type Price = f64;
+
+/// How much is tried.
+struct Effort {
+    /// Trials of prices for a miss.
+    prices: u32,
+    /// Passes over the plan of one price, and jobs that may be replayed in them.
+    passes: u32,
+    jobs: u64,
+}
+
+const EFFORT: Effort = Effort { prices: 11, passes: 4, jobs: 12_000_000 };
+const EFFORT_FOR_MANY: Effort = Effort { prices: 6, passes: 1, jobs: 40_000_000 };
+/// Jobs that may be replayed to improve the plan in the end.
+const LAST_EFFORT: u64 = 25_000_000;
+/// With more jobs than this, replays are dear: fewer prices are tried, and plans are improved by fewer passes.
 const MANY_JOBS: usize = 2_000_000;
-const PRICES_FOR_MANY: u32 = 3;
+/// Plans by which so many times the allowed requests miss are not worth improving: their price is too low.
+const FAR_TOO_MANY: u64 = 4;
 /// The first price, in replica-seconds, and the factor to the next until the objective lies between two.
 const FIRST_PRICE: Price = 8.0;
 const PRICE_FACTOR: Price = 3.0;
@@ -53,13 +68,12 @@ const HIGHEST_PRICE: Price = 10_000.0;
 const PATIENCE: [f64; 2] = [0.6, 0.0];
 /// A plan whose misses come this close to what is allowed is as good as the price can make it.
 const CLOSE_ENOUGH: f64 = 0.003;
-/// Jobs that may be replayed to improve the plan of one price, and in the end.
-const EFFORT: u64 = 12_000_000;
-const LAST_EFFORT: u64 = 25_000_000;
-const PASSES: u32 = 4;
 /// Starts drawn to learn how long they take, and the shares of them that a plan may count on.
 const SAMPLE: u32 = 1_000;
 const COUNTED_ON: [f64; 3] = [0.5, 0.9, 0.99];
+/// If no plan can attain the objective, the share of requests that may miss beyond the fewest: the last of them are
+/// dear, and nothing is attained by them.
+const BEYOND_FEWEST: f64 = 0.0002;
 
 /// The cheapest timetable that this algorithm finds to attain the objective, within `(min, max)` replicas.
 ///
@@ -83,25 +97,43 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
         let report = simulate(&world, &Decider::Timetable(timetable.clone()), requests, false);
         Clairvoyant { timetable, report }
     };
-    let results = leads.into_iter().map(|cold_start| {
-        let rules = Rules { initial: world.initial_replicas, min, max, cold_start };
-        let machine = Machine { jobs: &jobs, slots: model.slots, cold_start };
-        // If starts are random, only a run says what misses.
-        let missed = |search: &Search<'_>| match exact {
-            Some(_) => search.missed(),
-            None => {
-                let report = replay(rules.timetable(search.changes())).report;
-                report.sent - report.attained
-            }
-        };
+    let machine = |cold_start| Machine {
+        jobs: &jobs,
+        slots: model.slots,
+        cold_start,
+        queue_order: world.queue_order,
+        ttft: world.objective.ttft,
+    };
+    let rules = |cold_start| Rules { initial: world.initial_replicas, min, max, cold_start };
+    // What misses, and what is billed in microseconds. If starts are random, only a run says so.
+    let outcome = |lead, changes: &[Change]| match exact {
+        Some(_) => machine(lead).play(world.initial_replicas, changes),
+        None => {
+            let report = replay(rules(lead).timetable(changes)).report;
+            (report.sent - report.attained, (report.replica_hours * 3.6e9) as i64)
+        }
+    };
+    // Nobody does better than with enough replicas for everybody, from the beginning on.
+    let fewest = leads.iter().map(|&lead| {
+        let most = crowd(&jobs, lead).div_ceil(model.slots).min(max);
+        let changes: Vec<Change> =
+            (world.initial_replicas..most).map(|_| Change { at: lead, down: false }).collect();
+        outcome(lead, &changes).0
+    });
+    let fewest = fewest.min().unwrap_or(0);
+    let allowed =
+        if fewest > allowed { fewest + (BEYOND_FEWEST * jobs.len() as f64).ceil() as u64 } else { allowed };
+    let results = leads.iter().map(|&lead| {
+        let (machine, rules) = (machine(lead), rules(lead));
+        let outcome = |changes: &[Change]| outcome(lead, changes);
         let mut found = (u64::MAX, Vec::new());
-        for patience in PATIENCE {
-            let (too_many, changes) =
-                best_changes(machine, rules, patience, allowed, exact.is_some(), &missed);
-            if too_many < found.0 {
-                found = (too_many, changes);
+        for picture in Picture::of(world.queue_order) {
+            let plan = picture.planner(machine, rules);
+            let tried = best_changes(machine, rules, &*plan, allowed, exact.is_some(), &outcome);
+            if tried.0 < found.0 {
+                found = tried;
             }
-            if too_many == 0 {
+            if found.0 == 0 {
                 break;
             }
         }
@@ -119,39 +151,75 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
     results.min_by(better).unwrap_or_else(|| replay(Vec::new()))
 }
 
+/// How the queue is pictured to make a first plan.
+#[derive(Clone, Copy, Debug)]
+enum Picture {
+    /// As if what misses depended on the replicas of the moment only.
+    Levels,
+    /// As a fluid backlog, in order of arrival, that may use up this part of the patience.
+    Backlog(f64),
+}
+
+impl Picture {
+    /// The pictures to try, one after the other, until the objective is attained.
+    fn of(order: QueueOrder) -> impl Iterator<Item = Self> {
+        let levels = (order == QueueOrder::LateYields).then_some(Self::Levels);
+        levels.into_iter().chain(PATIENCE.map(Self::Backlog))
+    }
+
+    /// What makes a plan for a price.
+    fn planner(self, machine: Machine<'_>, rules: Rules) -> Box<dyn Fn(Price) -> Vec<Change>> {
+        match self {
+            Self::Levels => {
+                let levels = Levels::new(machine, rules);
+                Box::new(move |price| levels.plan(rules, price))
+            }
+            Self::Backlog(patience) => {
+                let demand = Demand::new(machine.jobs, machine.slots, patience);
+                Box::new(move |price| fluid::plan(&demand, rules, price))
+            }
+        }
+    }
+}
+
 /// Looks for the price of a miss at which as many miss as may, and returns the cheapest plan seen on the way and how
 /// many requests too many miss with it.
 fn best_changes(
     machine: Machine<'_>,
     rules: Rules,
-    patience: f64,
+    plan: &dyn Fn(Price) -> Vec<Change>,
     allowed: u64,
     exact: bool,
-    missed: &dyn Fn(&Search<'_>) -> u64,
+    outcome: &dyn Fn(&[Change]) -> (u64, i64),
 ) -> (u64, Vec<Change>) {
-    let demand = Demand::new(machine.jobs, machine.slots, patience);
     let spacing = improve::spacing(machine.jobs);
     // The best so far: misses too many, replica-time, changes.
     let mut best: Option<(u64, i64, Vec<Change>)> = None;
     let (mut low, mut high): (Option<Price>, Option<Price>) = (None, None);
     let many = machine.jobs.len() > MANY_JOBS;
-    for _ in 0..if many { PRICES_FOR_MANY } else { PRICES } {
+    let effort = if many { EFFORT_FOR_MANY } else { EFFORT };
+    for _ in 0..effort.prices {
         let price = match (low, high) {
             (None, None) => FIRST_PRICE,
             (Some(low), None) => low * PRICE_FACTOR,
             (None, Some(high)) => high / PRICE_FACTOR,
             (Some(low), Some(high)) => (low * high).sqrt(),
         };
-        let mut search = Search::new(machine, rules, fluid::plan(&demand, rules, price), spacing);
-        for _ in 0..if many { 0 } else { PASSES } {
-            if !search.pass(Aim::Price(price), EFFORT) {
-                break;
+        let mut changes = plan(price);
+        let (mut misses, mut billed) = outcome(&changes);
+        if !many || misses <= FAR_TOO_MANY * allowed {
+            let mut search = Search::new(machine, rules, changes, spacing);
+            for _ in 0..effort.passes {
+                if !search.pass(Aim::Price(price), effort.jobs) {
+                    break;
+                }
             }
+            changes = search.changes().to_vec();
+            (misses, billed) = outcome(&changes);
         }
-        let misses = missed(&search);
-        let rank = (misses.saturating_sub(allowed), search.billed());
+        let rank = (misses.saturating_sub(allowed), billed);
         if best.as_ref().is_none_or(|best| rank < (best.0, best.1)) {
-            best = Some((rank.0, rank.1, search.changes().to_vec()));
+            best = Some((rank.0, rank.1, changes));
         }
         if misses > allowed {
             if price > HIGHEST_PRICE {

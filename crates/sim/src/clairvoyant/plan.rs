@@ -11,6 +11,12 @@ pub(crate) struct Change {
     pub(crate) down: bool,
 }
 
+/// Adds what leads from so many replicas to so many others.
+pub(crate) fn add_changes(changes: &mut Vec<Change>, at: Micros, before: u32, after: u32) {
+    changes.extend((after..before).map(|_| Change { at, down: true }));
+    changes.extend((before..after).map(|_| Change { at, down: false }));
+}
+
 /// What a plan must keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
