@@ -251,9 +251,12 @@ impl Scenario {
     pub(crate) fn measure(&self, trace: &Trace, bounds: Bounds) -> Option<Measure> {
         let world = self.world(DataPlane::Gateway, bounds.min.0);
         let simple = matches!(self.engine, EngineModel::Slots(_));
-        simple.then(|| Measure {
-            plan: clairvoyant(&world, (bounds.min.0, bounds.max.0), &trace.requests),
-            bound_replica_hours: lower_bound(&world, bounds.min.0, &trace.requests),
+        simple.then(|| {
+            let plan = clairvoyant(&world, (bounds.min.0, bounds.max.0), &trace.requests);
+            // What nobody attains has no least cost.
+            let attains = plan.report.attainment() * 100.0 >= self.objective.percent;
+            let bound_replica_hours = attains.then(|| lower_bound(&world, bounds.min.0, &trace.requests));
+            Measure { plan, bound_replica_hours }
         })
     }
 
@@ -317,7 +320,7 @@ pub(crate) struct Measure {
     /// What a policy would do that knows the requests.
     pub(crate) plan: Clairvoyant,
     /// What no policy can do without.
-    pub(crate) bound_replica_hours: f64,
+    pub(crate) bound_replica_hours: Option<f64>,
 }
 
 /// Offered load in replicas.

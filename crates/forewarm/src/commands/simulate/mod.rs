@@ -200,7 +200,7 @@ fn play(
         let references = References {
             clairvoyant_replica_hours: measure.map(|measure| measure.plan.report.replica_hours),
             clairvoyant_attained: measure.map(|measure| measure.plan.report.attainment()),
-            bound_replica_hours: measure.map(|measure| measure.bound_replica_hours),
+            bound_replica_hours: measure.and_then(|measure| measure.bound_replica_hours),
         };
         let subject = scenario.subject(trace, plane, &contender.name);
         rows.push((Row::new(subject, &report, references, scenario.price), report.timeline));
