@@ -386,9 +386,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         {
             timeline.decisions.push((now as f64 / 1e6, decision.summary()));
         }
-        self.anticipated = decision.steps.iter().find_map(|step| match &step.reason {
-            Reason::Anticipated { recent, load, .. } => Some([recent.get(), load.get()]),
-            _ => None,
+        self.anticipated = decision.steps.iter().find_map(|step| {
+            let Reason::Anticipated { recent, load, .. } = &step.reason else { return None };
+            Some([recent.get(), load.get()])
         });
         self.target = decision.to.0;
         let wake_at = decision.wake_at.and_then(|at| u64::try_from((at - *epoch).as_millis()).ok());
