@@ -19,7 +19,7 @@ use forewarm_engine::{ColdStart, EngineProfile};
 use forewarm_load::{LoadConfig, LoadReport};
 use forewarm_manifest::read_scalers;
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, Report, StageLaw, World,
+    ColdStartLaw, DataPlane, Decider, Looks, Objective, QueueOrder, Report, StageLaw, World,
     engine::{BatchingModel, EngineModel, SlotsModel},
     simulate,
 };
@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 const SPEED: f64 = 10.0;
 /// Modelled time in which requests come: the burst on an idle fleet, the swell, and the burst on it.
 const LENGTH: Duration = Duration::from_secs(15 * 60);
+/// Time on the wall between two looks of the live controller.
+const CONTROLLER_GAP: Duration = Duration::from_millis(20);
 /// The mean of the law of cold starts; the draw of [`SEED`] is what every start takes.
 const COLD_START: Duration = Duration::from_secs(60);
 const SEED: u64 = 1;
@@ -167,7 +169,8 @@ fn run_simulated(engine: &Engine, spec: ScalerSpec, workload: &Workload) -> Repo
         provider_capacity: None,
         seed: SEED,
     };
-    simulate(&world, &Decider::core(spec), &workload.requests, true)
+    let looks = Looks::OnChanges { gap: CONTROLLER_GAP.mul_f64(SPEED) };
+    simulate(&world, &Decider::with_looks(spec, looks), &workload.requests, true)
 }
 
 /// What a journal says about a run. Seconds count from the first arrival.
