@@ -14,7 +14,7 @@ use std::{
 };
 
 use forewarm_control::{Store, journal::Record};
-use forewarm_core::{Phase, Reading, ScalerId, ScalerSpec, SignalName};
+use forewarm_core::{Phase, Reading, ScalerId, ScalerSpec, SignalName, Timestamp};
 use forewarm_engine::{ColdStart, EngineProfile};
 use forewarm_load::{LoadConfig, LoadReport};
 use forewarm_manifest::read_scalers;
@@ -23,7 +23,7 @@ use forewarm_sim::{
     engine::{BatchingModel, EngineModel, SlotsModel},
     simulate,
 };
-use forewarm_workload::{Workload, demo};
+use forewarm_workload::{Request, Workload, demo};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +80,7 @@ fn main() {
             let case = format!("{name}, {}", engine.name);
             if case.contains(&word) {
                 let (live, spec) = runtime.block_on(run_live(engine, policy, &workload));
-                let simulated = run_simulated(engine, spec, &workload);
+                let simulated = run_simulated(engine, spec, &workload, live.course.epoch);
                 print(&case, &live, &simulated);
             }
         }
@@ -124,7 +124,7 @@ async fn run_live(engine: &Engine, policy: &str, workload: &Workload) -> (Live, 
     let (progress, _) = watch::channel(Default::default());
     let load = forewarm_load::run(config, workload, progress, CancellationToken::new()).await.expect("load");
     end(&mut controller);
-    (Live { load, course: Course::read(&state, &spec.scaler, workload.requests.len()) }, spec)
+    (Live { load, course: Course::read(&state, &spec.scaler, &workload.requests) }, spec)
 }
 
 fn manifest(engine: &Engine, policy: &str) -> String {
@@ -151,7 +151,9 @@ fn manifest(engine: &Engine, policy: &str) -> String {
     )
 }
 
-fn run_simulated(engine: &Engine, spec: ScalerSpec, workload: &Workload) -> Report {
+/// `epoch` is the live controller's time at the beginning of the workload: a policy that counts by intervals cuts
+/// the same requests into the same ones then.
+fn run_simulated(engine: &Engine, spec: ScalerSpec, workload: &Workload, epoch: Duration) -> Report {
     let start = ColdStart::typical().scaled_to_mean(COLD_START).with_seed(SEED).draw();
     let seconds = start.stages.iter().map(|(_, span)| span.as_secs_f64()).sum();
     let world = World {
@@ -170,27 +172,29 @@ fn run_simulated(engine: &Engine, spec: ScalerSpec, workload: &Workload) -> Repo
         seed: SEED,
     };
     let looks = Looks::OnChanges { gap: CONTROLLER_GAP.mul_f64(SPEED) };
-    simulate(&world, &Decider::with_looks(spec, looks), &workload.requests, true)
+    let decider = Decider::Core { spec: Box::new(spec), state: Box::default(), looks, epoch };
+    simulate(&world, &decider, &workload.requests, true)
 }
 
-/// What a journal says about a run. Seconds count from the first arrival.
+/// What a journal says about a run.
 #[derive(Default)]
 struct Course {
+    /// The controller's time at the beginning of the workload, as the first arrival shows it.
+    epoch: Duration,
     replica_seconds: f64,
     starting_seconds: f64,
     starts: u32,
     attained: f64,
-    /// When the target changed, and to what.
+    /// When the target changed, in seconds of the workload, and to what.
     changes: Vec<(f64, String)>,
 }
 
 impl Course {
     /// Until the last of so many requests has ended: there the simulator ends too.
-    fn read(state: &Path, scaler: &ScalerId, requests: usize) -> Self {
+    fn read(state: &Path, scaler: &ScalerId, requests: &[Request]) -> Self {
         let records = Store::open(state).and_then(|store| store.journal(scaler)).expect("a journal");
         let mut course = Self::default();
-        let mut began = None;
-        let mut last = None;
+        let mut last: Option<(Duration, u32, u32)> = None;
         for record in &records {
             let Record::Decision { observation, decision } = record else { continue };
             let total = |name: &str| match observation
@@ -201,25 +205,24 @@ impl Course {
                 Some(Reading::Value { total, .. }) => *total,
                 _ => 0.0,
             };
-            let arrived = total("arrivals_total");
-            if arrived > 0.0 {
-                began.get_or_insert(observation.at);
+            let at = observation.at.since(Timestamp::from_millis(0));
+            if course.epoch.is_zero() && total("arrivals_total") > 0.0 {
+                course.epoch = at - requests.first().map_or(Duration::ZERO, |first| first.arrival);
             }
-            if let Some((at, all, starting)) = last {
-                let span = observation.at.since(at).as_secs_f64();
+            if let Some((before, all, starting)) = last {
+                let span = (at - before).as_secs_f64();
                 course.replica_seconds += span * f64::from(all);
                 course.starting_seconds += span * f64::from(starting);
             }
             let starting = |phase| !matches!(phase, Phase::Ready | Phase::Draining);
-            last =
-                Some((observation.at, observation.count_where(|_| true), observation.count_where(starting)));
+            last = Some((at, observation.count_where(|_| true), observation.count_where(starting)));
             course.starts += decision.placement.start;
             course.attained = total("attained_total");
             if decision.from != decision.to {
-                let since = began.map_or(0.0, |began| observation.at.since(began).as_secs_f64());
-                course.changes.push((since, decision.summary()));
+                let since = at.saturating_sub(course.epoch);
+                course.changes.push((since.as_secs_f64(), decision.summary()));
             }
-            if total("completed_total") >= requests as f64 {
+            if total("completed_total") >= requests.len() as f64 {
                 break;
             }
         }

@@ -71,8 +71,7 @@ impl Decider {
         Self::with_looks(spec, Looks::OnTicks)
     }
 
-    /// The core without a memory, called at these times.
-    pub fn with_looks(spec: ScalerSpec, looks: Looks) -> Self {
+    fn with_looks(spec: ScalerSpec, looks: Looks) -> Self {
         Decider::Core { spec: Box::new(spec), state: Box::default(), looks, epoch: Duration::ZERO }
     }
 
