@@ -14,7 +14,7 @@ use std::{
 };
 
 use forewarm_control::{Store, journal::Record};
-use forewarm_core::{Phase, Reading, ScalerId, ScalerSpec, SignalName, Timestamp};
+use forewarm_core::{Phase, Reading, ScalerId, ScalerSpec, SignalName};
 use forewarm_engine::{ColdStart, EngineProfile};
 use forewarm_load::{LoadConfig, LoadReport};
 use forewarm_manifest::read_scalers;
@@ -38,6 +38,8 @@ const COLD_START: Duration = Duration::from_secs(60);
 const SEED: u64 = 1;
 /// Within which a first token is promised.
 const OBJECTIVE: Objective = Objective { ttft: Duration::from_secs(5), percent: 99.0 };
+/// What the smallest context of the engines holds; the live one refuses more.
+const LONGEST_TOKENS: u32 = 4_096;
 /// Longest wait on the wall for the controller, and for one answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -73,14 +75,15 @@ fn main() {
     let word = std::env::args().skip(1).find(|arg| !arg.starts_with("--")).unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let workload = demo(LENGTH, SEED);
+    let mut workload = demo(LENGTH, SEED);
+    workload.requests.retain(|request| request.input_tokens + request.output_tokens <= LONGEST_TOKENS);
     for engine in &ENGINES {
         EngineProfile::named(engine.name).expect("the live engine knows it");
         for (name, policy) in POLICIES {
             let case = format!("{name}, {}", engine.name);
             if case.contains(&word) {
                 let (live, spec) = runtime.block_on(run_live(engine, policy, &workload));
-                let simulated = run_simulated(engine, spec, &workload, live.course.epoch);
+                let simulated = run_simulated(engine, spec, &workload, live.course.lead);
                 print(&case, &live, &simulated);
             }
         }
@@ -151,9 +154,9 @@ fn manifest(engine: &Engine, policy: &str) -> String {
     )
 }
 
-/// `epoch` is the live controller's time at the beginning of the workload: a policy that counts by intervals cuts
-/// the same requests into the same ones then.
-fn run_simulated(engine: &Engine, spec: ScalerSpec, workload: &Workload, epoch: Duration) -> Report {
+/// The workload comes `lead` after the controller's first look, as it did live: a policy that counts by intervals
+/// from there cuts the same requests into the same ones then.
+fn run_simulated(engine: &Engine, spec: ScalerSpec, workload: &Workload, lead: Duration) -> Report {
     let start = ColdStart::typical().scaled_to_mean(COLD_START).with_seed(SEED).draw();
     let seconds = start.stages.iter().map(|(_, span)| span.as_secs_f64()).sum();
     let world = World {
@@ -172,20 +175,22 @@ fn run_simulated(engine: &Engine, spec: ScalerSpec, workload: &Workload, epoch: 
         seed: SEED,
     };
     let looks = Looks::OnChanges { gap: CONTROLLER_GAP.mul_f64(SPEED) };
-    let decider = Decider::Core { spec: Box::new(spec), state: Box::default(), looks, epoch };
-    simulate(&world, &decider, &workload.requests, true)
+    let decider = Decider::Core { spec: Box::new(spec), state: Box::default(), looks, epoch: Duration::ZERO };
+    let later = |request: &Request| Request { arrival: request.arrival + lead, ..*request };
+    let requests: Vec<Request> = workload.requests.iter().map(later).collect();
+    simulate(&world, &decider, &requests, true)
 }
 
 /// What a journal says about a run.
 #[derive(Default)]
 struct Course {
-    /// The controller's time at the beginning of the workload, as the first arrival shows it.
-    epoch: Duration,
+    /// From the controller's first look to the beginning of the workload, as the first arrival shows it.
+    lead: Duration,
     replica_seconds: f64,
     starting_seconds: f64,
     starts: u32,
     attained: f64,
-    /// When the target changed, in seconds of the workload, and to what.
+    /// When the target changed, in seconds since the controller's first look, and to what.
     changes: Vec<(f64, String)>,
 }
 
@@ -194,6 +199,7 @@ impl Course {
     fn read(state: &Path, scaler: &ScalerId, requests: &[Request]) -> Self {
         let records = Store::open(state).and_then(|store| store.journal(scaler)).expect("a journal");
         let mut course = Self::default();
+        let mut began = None;
         let mut last: Option<(Duration, u32, u32)> = None;
         for record in &records {
             let Record::Decision { observation, decision } = record else { continue };
@@ -205,9 +211,10 @@ impl Course {
                 Some(Reading::Value { total, .. }) => *total,
                 _ => 0.0,
             };
-            let at = observation.at.since(Timestamp::from_millis(0));
-            if course.epoch.is_zero() && total("arrivals_total") > 0.0 {
-                course.epoch = at - requests.first().map_or(Duration::ZERO, |first| first.arrival);
+            let at = observation.at.since(*began.get_or_insert(observation.at));
+            if course.lead.is_zero() && total("arrivals_total") > 0.0 {
+                let first = requests.first().map_or(Duration::ZERO, |first| first.arrival);
+                course.lead = at.saturating_sub(first);
             }
             if let Some((before, all, starting)) = last {
                 let span = (at - before).as_secs_f64();
@@ -219,8 +226,7 @@ impl Course {
             course.starts += decision.placement.start;
             course.attained = total("attained_total");
             if decision.from != decision.to {
-                let since = at.saturating_sub(course.epoch);
-                course.changes.push((since.as_secs_f64(), decision.summary()));
+                course.changes.push((at.as_secs_f64(), decision.summary()));
             }
             if total("completed_total") >= requests.len() as f64 {
                 break;
