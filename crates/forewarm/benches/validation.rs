@@ -178,7 +178,7 @@ fn run_simulated(engine: &Engine, spec: ScalerSpec, workload: &Workload, lead: D
     let decider = Decider::Core { spec: Box::new(spec), state: Box::default(), looks, epoch: Duration::ZERO };
     let later = |request: &Request| Request { arrival: request.arrival + lead, ..*request };
     let requests: Vec<Request> = workload.requests.iter().map(later).collect();
-    simulate(&world, &decider, &requests, true)
+    simulate(&world, &Decider::with_looks(spec, looks), &requests, true)
 }
 
 /// What a journal says about a run.

@@ -71,7 +71,8 @@ impl Decider {
         Self::with_looks(spec, Looks::OnTicks)
     }
 
-    fn with_looks(spec: ScalerSpec, looks: Looks) -> Self {
+    /// The core without a memory, called at these times.
+    pub fn with_looks(spec: ScalerSpec, looks: Looks) -> Self {
         Decider::Core { spec: Box::new(spec), state: Box::default(), looks, epoch: Duration::ZERO }
     }
 
