@@ -175,7 +175,6 @@ fn run_simulated(engine: &Engine, spec: ScalerSpec, workload: &Workload, lead: D
         seed: SEED,
     };
     let looks = Looks::OnChanges { gap: CONTROLLER_GAP.mul_f64(SPEED) };
-    let decider = Decider::Core { spec: Box::new(spec), state: Box::default(), looks, epoch: Duration::ZERO };
     let later = |request: &Request| Request { arrival: request.arrival + lead, ..*request };
     let requests: Vec<Request> = workload.requests.iter().map(later).collect();
     simulate(&world, &Decider::with_looks(spec, looks), &requests, true)

@@ -18,7 +18,8 @@ use crate::{
     time::{Micros, micros, seconds, timestamp},
 };
 
-/// Period of the controller when nothing happens: HPA's sync period.
+/// The controller looks so long after its last look when nothing happens: HPA's sync period. Moments of the timeline
+/// are as far apart.
 const TICK: Micros = 15_000_000;
 /// Changes of direction closer than this are flapping.
 const FLAP: Micros = 600_000_000;
@@ -56,6 +57,8 @@ pub fn warm_up(world: &World, decider: &Decider, requests: &[Request], length: D
 const ADVANCE: u64 = 0;
 const SETTLED: u64 = 1;
 const LOOK: u64 = 2;
+const TICKS: u64 = 3;
+const MOMENT: u64 = 4;
 
 struct Run<'a, E, F> {
     world: &'a World,
@@ -74,7 +77,6 @@ struct Run<'a, E, F> {
     waiting: u32,
     arrived: u64,
     looked_at: Micros,
-    next_tick: Micros,
     wake_at: Option<Micros>,
     /// When events that came too soon after a look are looked at.
     event_at: Option<Micros>,
@@ -119,7 +121,6 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             waiting: 0,
             arrived: 0,
             looked_at: 0,
-            next_tick: 0,
             wake_at: None,
             event_at: None,
             next_step: 0,
@@ -156,6 +157,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
     fn go_on(&mut self, until: Option<Micros>) -> Micros {
         let mut now = 0;
         let mut next = 0;
+        self.agenda.push(Reverse((0, MOMENT, 0)));
+        self.agenda.push(Reverse((TICK, TICKS, 0)));
+        self.event_at = Some(0);
         self.agenda.push(Reverse((0, LOOK, 0)));
         loop {
             let arrival = self.requests.get(next).map(|request| micros(request.arrival));
@@ -232,15 +236,20 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
                     self.look(now);
                 }
             }
-            _ => {
-                if now == self.next_tick {
-                    self.next_tick = now + TICK;
-                    self.agenda.push(Reverse((self.next_tick, LOOK, 0)));
-                    self.record(now);
-                    self.look(now);
-                } else if self.wake_at == Some(now) || self.event_at == Some(now) {
+            LOOK => {
+                if self.wake_at == Some(now) || self.event_at == Some(now) {
                     self.look(now);
                 }
+            }
+            TICKS => {
+                if self.looked_at + TICK <= now {
+                    self.look(now);
+                }
+                self.agenda.push(Reverse((self.looked_at + TICK, TICKS, 0)));
+            }
+            _ => {
+                self.record(now);
+                self.agenda.push(Reverse((now + TICK, MOMENT, 0)));
             }
         }
     }
@@ -405,7 +414,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         let wake_at = decision.wake_at.and_then(|at| u64::try_from((at - epoch).as_millis()).ok());
         // Rounded up to the controller's millisecond, and never in the past.
         self.wake_at = wake_at.map(|at| (at * 1_000).max(now + 1_000));
-        if let Some(at) = self.wake_at.filter(|&at| at < self.next_tick) {
+        if let Some(at) = self.wake_at.filter(|&at| at < now + TICK) {
             self.agenda.push(Reverse((at, LOOK, 0)));
         }
         for revived in self.fleet.apply(&decision.placement, now) {
