@@ -24,6 +24,8 @@ enum Area {
     Core,
     /// Simulating: requests in a second, on one core.
     Sim,
+    /// The simulator beside the live system, on the same workload. Takes minutes, and a quiet machine.
+    Validation,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -54,6 +56,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let benches: &[(&str, &str)] = match args.area {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
+        Area::Validation => &[("forewarm", "validation")],
     };
     let mut rows = Vec::new();
     for (package, bench) in benches {
@@ -65,11 +68,11 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         Output::Table => {
             writeln!(
                 out,
-                "{:<50} {:>10} {:<6} {:>12} {:>10}  peer",
+                "{:<55} {:>10} {:<6} {:>12} {:>10}  peer",
                 "what", "figure", "unit", "peer's", "ratio"
             )?;
             for Row { name, figure, unit, beside } in &rows {
-                write!(out, "{name:<50} {figure:>10.2} {unit:<6}")?;
+                write!(out, "{name:<55} {figure:>10.2} {unit:<6}")?;
                 if let Some(Beside { peer, peer_figure, ratio }) = beside {
                     write!(out, " {peer_figure:>12.1} {ratio:>10.5}  {peer}")?;
                 }

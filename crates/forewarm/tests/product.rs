@@ -5,9 +5,11 @@
 #[path = "product/stage.rs"]
 mod stage;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
+use forewarm_control::{Store, journal::Record};
 use forewarm_load::FailureCause;
+use forewarm_sim::Decider;
 use forewarm_workload::{Request, Workload};
 use stage::{Stage, forewarm, requests};
 
@@ -167,6 +169,31 @@ async fn a_live_journal_replays_to_the_same_bytes() {
     let output = forewarm(&["replay", "--state-dir", &state.path().display().to_string()]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains(" 0 differ"), "{text}");
+    the_simulator_decides_the_same(&state.path());
+}
+
+/// What decides in the simulator sees what the live controller saw, and keeps its own memory of it.
+fn the_simulator_decides_the_same(state_dir: &Path) {
+    let store = Store::open(state_dir).unwrap();
+    let scaler = store.scalers().unwrap().remove(0);
+    let mut decider = None;
+    let (mut decided, mut changed) = (0, 0);
+    for record in store.journal(&scaler).unwrap() {
+        match record {
+            Record::Checkpoint { spec, .. } => decider = Some(Decider::core(*spec)),
+            Record::Decision { observation, decision } => {
+                let simulated = decider.as_mut().unwrap().decide(&observation).unwrap();
+                assert_eq!(
+                    serde_json::to_string(&simulated).unwrap(),
+                    serde_json::to_string(&decision).unwrap()
+                );
+                decided += 1;
+                changed += u32::from(decision.from != decision.to);
+            }
+            Record::Outcome { .. } => {}
+        }
+    }
+    assert!(decided > 10 && changed > 0, "{decided} decisions, {changed} changes: the run shows too little");
 }
 
 #[tokio::test]

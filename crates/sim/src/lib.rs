@@ -27,7 +27,7 @@ pub use account::{Latency, Report};
 pub use bound::lower_bound;
 pub use clairvoyant::{Clairvoyant, clairvoyant};
 pub use cold_start::{ColdStartLaw, StageLaw};
-pub use decider::{Decider, Step};
+pub use decider::{Decider, Looks, Step};
 pub use knobs::knobs;
 pub use line::QueueOrder;
 pub use objective::Objective;

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use forewarm_core::{Observation, Reading, Reason, Signal, SignalName, plan};
+use forewarm_core::{Observation, Reading, Reason, Signal, SignalName};
 use forewarm_workload::Request;
 
 use crate::{
-    DataPlane, Decider, Moment, Report, Timeline, World,
+    DataPlane, Decider, Looks, Moment, Report, Timeline, World,
     account::Account,
     engine::{Batching, Engine, EngineModel, Progress, Slots},
     fleet::{Fleet, Index},
@@ -18,10 +18,9 @@ use crate::{
     time::{Micros, micros, seconds, timestamp},
 };
 
-/// Period of the controller when nothing happens: HPA's sync period.
+/// The controller looks so long after its last look when nothing happens: HPA's sync period. Moments of the timeline
+/// are as far apart.
 const TICK: Micros = 15_000_000;
-/// Shortest time between two looks on events: a burst is seen at once, a busy second once.
-const MIN_GAP: Micros = 1_000_000;
 /// Changes of direction closer than this are flapping.
 const FLAP: Micros = 600_000_000;
 
@@ -58,6 +57,8 @@ pub fn warm_up(world: &World, decider: &Decider, requests: &[Request], length: D
 const ADVANCE: u64 = 0;
 const SETTLED: u64 = 1;
 const LOOK: u64 = 2;
+const TICKS: u64 = 3;
+const MOMENT: u64 = 4;
 
 struct Run<'a, E, F> {
     world: &'a World,
@@ -76,8 +77,9 @@ struct Run<'a, E, F> {
     waiting: u32,
     arrived: u64,
     looked_at: Micros,
-    next_tick: Micros,
     wake_at: Option<Micros>,
+    /// When events that came too soon after a look are looked at.
+    event_at: Option<Micros>,
     next_step: usize,
     target: u32,
     last_change: Option<(Micros, bool)>,
@@ -120,8 +122,8 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             waiting: 0,
             arrived: 0,
             looked_at: 0,
-            next_tick: 0,
             wake_at: None,
+            event_at: None,
             next_step: 0,
             target: world.initial_replicas,
             last_change: None,
@@ -157,6 +159,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
     fn go_on(&mut self, until: Option<Micros>) -> Micros {
         let mut now = 0;
         let mut next = 0;
+        self.agenda.push(Reverse((0, MOMENT, 0)));
+        self.agenda.push(Reverse((TICK, TICKS, 0)));
+        self.event_at = Some(0);
         self.agenda.push(Reverse((0, LOOK, 0)));
         loop {
             let arrival = self.requests.get(next).map(|request| micros(request.arrival));
@@ -201,14 +206,25 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             }
             DataPlane::Engine => self.take_turns(now, index),
         }
-        let waits = !self.queue.is_empty();
-        if waits && now - self.looked_at >= MIN_GAP && self.looks_on_events() {
-            self.look(now);
+        if !self.queue.is_empty() || self.sees_changes() {
+            self.look_soon(now);
         }
     }
 
-    fn looks_on_events(&self) -> bool {
-        matches!(self.decider, Decider::Core { on_events: true, .. })
+    fn sees_changes(&self) -> bool {
+        matches!(self.decider.looks(), Looks::OnChanges { .. })
+    }
+
+    /// Something happened: looks at once, or when the gap after the last look ends.
+    fn look_soon(&mut self, now: Micros) {
+        let Some(gap) = self.decider.looks().gap() else { return };
+        let at = self.looked_at + gap;
+        if at <= now {
+            self.look(now);
+        } else if self.event_at.is_none() {
+            self.event_at = Some(at);
+            self.agenda.push(Reverse((at, LOOK, 0)));
+        }
     }
 
     fn happen(&mut self, now: Micros, kind: u64, index: u32) {
@@ -218,19 +234,24 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
                 if self.fleet.settle(index, now) {
                     self.fill(now, index);
                 }
-                if self.looks_on_events() {
+                if self.decider.looks() != Looks::OnTicks {
                     self.look(now);
                 }
             }
-            _ => {
-                if now == self.next_tick {
-                    self.next_tick = now + TICK;
-                    self.agenda.push(Reverse((self.next_tick, LOOK, 0)));
-                    self.record(now);
-                    self.look(now);
-                } else if self.wake_at == Some(now) {
+            LOOK => {
+                if self.wake_at == Some(now) || self.event_at == Some(now) {
                     self.look(now);
                 }
+            }
+            TICKS => {
+                if self.looked_at + TICK <= now {
+                    self.look(now);
+                }
+                self.agenda.push(Reverse((self.looked_at + TICK, TICKS, 0)));
+            }
+            _ => {
+                self.record(now);
+                self.agenda.push(Reverse((now + TICK, MOMENT, 0)));
             }
         }
     }
@@ -239,6 +260,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         let Some(engine) = self.fleet.engine(replica) else { return };
         self.progress.clear();
         engine.advance(now, &mut self.progress);
+        let finished = !self.progress.finished.is_empty();
         self.take_progress(now, replica);
         // What waits in an engine is worked on before the engine counts as drained.
         if self.world.data_plane == DataPlane::Engine {
@@ -247,6 +269,9 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         self.fleet.note(replica, now);
         if self.world.data_plane == DataPlane::Gateway {
             self.fill(now, replica);
+        }
+        if finished && self.sees_changes() {
+            self.look_soon(now);
         }
     }
 
@@ -343,6 +368,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
     /// The controller looks, decides, and what it decides is done.
     fn look(&mut self, now: Micros) {
         self.count(now);
+        self.event_at = None;
         let before = self.target;
         let starts = match &self.decider {
             Decider::Timetable(steps) => {
@@ -379,8 +405,8 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
 
     fn plan(&mut self, now: Micros) -> u32 {
         let observation = self.observe(now);
-        let Decider::Core { spec, state, epoch, .. } = &mut self.decider else { return 0 };
-        let decision = plan(spec, state, &observation);
+        let epoch = self.decider.epoch();
+        let Some(decision) = self.decider.decide(&observation) else { return 0 };
         if let Some(timeline) = &mut self.timeline
             && decision.from != decision.to
         {
@@ -391,10 +417,10 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             Some([recent.get(), load.get()])
         });
         self.target = decision.to.0;
-        let wake_at = decision.wake_at.and_then(|at| u64::try_from((at - *epoch).as_millis()).ok());
+        let wake_at = decision.wake_at.and_then(|at| u64::try_from((at - epoch).as_millis()).ok());
         // Rounded up to the controller's millisecond, and never in the past.
         self.wake_at = wake_at.map(|at| (at * 1_000).max(now + 1_000));
-        if let Some(at) = self.wake_at.filter(|&at| at < self.next_tick) {
+        if let Some(at) = self.wake_at.filter(|&at| at < now + TICK) {
             self.agenda.push(Reverse((at, LOOK, 0)));
         }
         for revived in self.fleet.apply(&decision.placement, now) {
@@ -429,12 +455,8 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             let waiting = self.fleet.serving().map(|(index, id)| (id.clone(), queue(index))).collect();
             add("waiting", per_replica(waiting, f64::from(self.waiting)));
         }
-        let epoch = match &self.decider {
-            Decider::Core { epoch, .. } => *epoch,
-            Decider::Timetable(_) => Duration::ZERO,
-        };
         Observation {
-            at: timestamp(now) + epoch,
+            at: timestamp(now) + self.decider.epoch(),
             replicas: self.fleet.observe(now),
             failed_starts: self.fleet.take_failed_starts(),
             signals,

@@ -169,6 +169,17 @@ fn a_fleet_serves_all_and_repeats_exactly() {
 }
 
 #[test]
+fn the_next_request_goes_where_the_fewest_are_as_at_the_gateway() {
+    // Counted by requests, the third joins the large one on the first replica; by tokens it would not.
+    let large = request(0, 3_000, 1_000);
+    let small = [1, 2, 3].map(|millis| request(millis, 100, 900));
+    let requests: Vec<Request> = std::iter::once(large).chain(small).collect();
+    let (spread, alone) =
+        (fleet(2, DataPlane::Gateway, &requests), fleet(1, DataPlane::Gateway, &requests[..1]));
+    assert!(spread.e2e_seconds.p99 > alone.e2e_seconds.p99 * 1.005, "{spread:?} {alone:?}");
+}
+
+#[test]
 fn company_slows_so_requests_are_spread() {
     let pair = [request(0, 1_000, 200), request(1, 1_000, 200)];
     let (one, two) = (fleet(1, DataPlane::Gateway, &pair), fleet(2, DataPlane::Gateway, &pair));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forewarm_core::{Bounds, Environment, Policy, QueueDepth, Requests, ScalerSpec};
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, Report, Step, World,
+    ColdStartLaw, DataPlane, Decider, Looks, Objective, QueueOrder, Report, Step, World,
     engine::{EngineModel, SlotsModel},
     simulate,
 };
@@ -67,6 +67,35 @@ fn a_burst_on_an_idle_fleet_waits_one_cold_start_and_nothing_is_lost() {
     assert_eq!((report.sent, report.attained, report.lost), (40, 0, 0));
     assert!(report.max_replicas >= 2, "{report:?}");
     assert!(report.ttft_seconds.p50 > 239.0 && report.ttft_seconds.p99 < 260.0, "{report:?}");
+}
+
+#[test]
+fn what_comes_soon_after_a_look_is_seen_when_the_gap_ends() {
+    // The controller has looked at 0 s, and looks again at 15 s whatever happens.
+    let gap = Duration::from_millis(200);
+    for (looks, seen_at) in [(Looks::OnTicks, 15.0), (Looks::OnWaiting, 1.0), (Looks::OnChanges { gap }, 0.2)]
+    {
+        let decider = Decider::with_looks(spec(0), looks);
+        let report = simulate(&world(0, 60.0), &decider, &[request(0.1)], false);
+        let billed_from = report.length_seconds - report.replica_hours * 3_600.0;
+        assert!((billed_from - seen_at).abs() < 1e-6, "{looks:?}: {billed_from}");
+    }
+}
+
+#[test]
+fn a_change_of_the_work_in_flight_is_seen_where_every_change_is() {
+    // The replica is not needed from the end of the first request at 4.1 s on: seen then, or 15 s after the look
+    // at 2 s.
+    let mut spec = spec(0);
+    spec.behavior.scale_down.stabilization_window = Duration::from_secs(2);
+    let requests = [request(1.0), request(40.0)];
+    let cost = |looks| {
+        let decider = Decider::with_looks(spec.clone(), looks);
+        simulate(&world(1, 60.0), &decider, &requests, false).replica_hours * 3_600.0
+    };
+    let every = cost(Looks::OnChanges { gap: Duration::from_millis(20) });
+    let waiting = cost(Looks::OnWaiting);
+    assert!((waiting - every - 12.9).abs() < 1e-6, "{every} {waiting}");
 }
 
 #[test]

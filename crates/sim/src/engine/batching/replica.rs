@@ -293,7 +293,7 @@ impl Engine for Batching {
     }
 
     fn load(&self) -> u64 {
-        self.outstanding_tokens
+        u64::from(self.in_flight)
     }
 
     fn admit(&mut self, now: Micros, index: u32, request: &Request, progress: &mut Progress) {
