@@ -249,7 +249,7 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
     let place = place();
     let simulate = ["simulate", "--trace", "burst.csv", "--policy"];
     for (args, said) in [
-        (&["nonsense"][..], "neither a file nor a policy with a name; names are: seed-hpa,"),
+        (&["nonsense"][..], "neither a file nor a policy with a name; names are: forewarm, seed-hpa,"),
         (&["static:0"], "after `static:` comes a number of replicas"),
         (&["static:2", "--objective=5s"], "write it like `ttft=5s@99%`"),
         (&["static:2", "--cold-start=soon"], "write it like `240s`, or `heavy:240s`"),
