@@ -156,7 +156,8 @@ function scatter(points, marks, caption) {
     const right = width - 16;
     const x = (cost) => left + ((cost - low) / (high - low)) * (right - left);
     const y = (attained) => top + level(1 - attained) * (bottom - top);
-    const levels = [0, .5, .9, .99, .999, .9999].filter((share) => 1 - share <= worst && 1 - share >= least);
+    // The topmost line has a name already.
+    const levels = [0, .5, .9, .99, .999, .9999].filter((share) => 1 - share <= worst && 1 - share >= least && y(share) - top > 12);
     const wanted = data.wanted_percent / 100, taken = points.map((p) => ({ from: x(p.cost) - 5, until: x(p.cost) + 5, y: y(p.attained) + 4 }));
     const frontier = [...points].sort((a, b) => a.cost - b.cost || b.attained - a.attained)
       .filter((() => { let best = -1; return (p) => p.attained > best && ((best = p.attained), true); })());
