@@ -70,5 +70,6 @@ pub(super) fn read(kind: Kind, ledger: &mut Ledger<'_>, out: &Collector) -> Opti
         behavior,
         max_concurrency: None,
         cold_start_seconds: warm_up.as_ref().and_then(positive),
+        rules: None,
     })
 }

@@ -1,7 +1,7 @@
 //! What an HPA means.
 
 use super::{
-    intent::{Intent, Target, behavior, bound, is_queue, metadata, positive},
+    intent::{HPA_RULES, Intent, Rules, Target, behavior, bound, is_queue, metadata, positive},
     ledger::Ledger,
 };
 use crate::{lint::world::Loc, problem::Collector};
@@ -30,6 +30,7 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
         behavior,
         max_concurrency: None,
         cold_start_seconds: None,
+        rules: Some(Rules::Hpa(Rules::fields(ledger.root().get("spec"), &HPA_RULES))),
     })
 }
 

@@ -4,7 +4,7 @@ use forewarm_core::QueueDepth;
 
 use super::{
     from_hpa::scale_target,
-    intent::{Intent, Query, behavior, bound, is_queue, metadata, positive},
+    intent::{Intent, KEDA_RULES, Query, Rules, behavior, bound, is_queue, metadata, positive},
     ledger::Ledger,
 };
 use crate::{lint::world::Loc, problem::Collector};
@@ -60,6 +60,7 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
         behavior,
         max_concurrency: None,
         cold_start_seconds: None,
+        rules: Some(Rules::Keda(Rules::fields(ledger.root().get("spec"), &KEDA_RULES))),
     })
 }
 

@@ -51,6 +51,7 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
         behavior: None,
         max_concurrency,
         cold_start_seconds: None,
+        rules: None,
     })
 }
 

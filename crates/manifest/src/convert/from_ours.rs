@@ -3,7 +3,9 @@
 use forewarm_core::QueueDepth;
 
 use super::{
-    intent::{Intent, Query, Target, behavior, bound, json, metadata, positive},
+    intent::{
+        HPA_RULES, Intent, KEDA_RULES, Query, Rules, Target, behavior, bound, json, metadata, positive,
+    },
     ledger::Ledger,
 };
 use crate::problem::Collector;
@@ -36,6 +38,12 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
             );
         }
     }
+    let policy = |name| ledger.root().at(&["spec", "policy", name]);
+    let rules = if let Some(hpa) = policy("hpa") {
+        Some(Rules::Hpa(Rules::fields(Some(hpa), &HPA_RULES)))
+    } else {
+        policy("keda").map(|keda| Rules::Keda(Rules::fields(Some(keda), &KEDA_RULES)))
+    };
     let pre_warm = ledger.root().at(&["spec", "policy", "queueDepth", "preWarm"]).map(|loc| json(loc.node));
     let mut queries = Vec::new();
     for (index, signal) in ledger.root().list(&["spec", "signals"]).iter().enumerate() {
@@ -58,5 +66,6 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
         behavior: behavior(ledger, &["spec", "behavior"]),
         max_concurrency: None,
         cold_start_seconds: None,
+        rules,
     })
 }

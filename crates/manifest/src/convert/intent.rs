@@ -30,7 +30,38 @@ pub(super) struct Intent {
     pub(super) max_concurrency: Option<u32>,
     /// How long a start takes, in seconds.
     pub(super) cold_start_seconds: Option<f64>,
+    /// The autoscaler's own rules as they are, for a form that knows them.
+    pub(super) rules: Option<Rules>,
 }
+
+/// The rules of one autoscaler: the fields of its specification that are neither target nor bounds.
+pub(super) enum Rules {
+    /// `metrics` and `behavior`.
+    Hpa(Map<String, Value>),
+    /// `triggers` and everything about them.
+    Keda(Map<String, Value>),
+}
+
+impl Rules {
+    /// The fields of `loc` of these names, as they are.
+    pub(super) fn fields(loc: Option<Loc<'_>>, names: &[&str]) -> Map<String, Value> {
+        let field = |name: &&str| Some(((*name).to_owned(), json(loc.as_ref()?.get(name)?.node)));
+        names.iter().filter_map(field).collect()
+    }
+}
+
+/// What decides in an HPA.
+pub(super) const HPA_RULES: [&str; 2] = ["metrics", "behavior"];
+/// What decides in a ScaledObject.
+pub(super) const KEDA_RULES: [&str; 7] = [
+    "triggers",
+    "pollingInterval",
+    "cooldownPeriod",
+    "initialCooldownPeriod",
+    "idleReplicaCount",
+    "fallback",
+    "advanced",
+];
 
 pub(super) enum Target {
     Kubernetes {

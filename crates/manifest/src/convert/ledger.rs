@@ -6,6 +6,7 @@ use super::Note;
 use crate::{lint::world::Loc, yaml::Value};
 
 /// The account of one manifest.
+#[derive(Clone)]
 pub(super) struct Ledger<'a> {
     root: Loc<'a>,
     carried: Vec<String>,
@@ -55,6 +56,17 @@ impl<'a> Ledger<'a> {
         if self.carried.len() < before {
             self.dropped.push(Note { path: path.into(), why: why.into() });
         }
+    }
+
+    /// Takes back that anything in the field was dropped: the form that is written has a place for it.
+    pub(super) fn restore(&mut self, path: &str) {
+        self.dropped.retain(|note| !within(&note.path).any(|outer| outer == path));
+        self.carried.push(path.to_owned());
+    }
+
+    /// Takes back that a field of the new manifest is our choice: it is not in it.
+    pub(super) fn unassume(&mut self, path: &str) {
+        self.assumed.retain(|note| note.path != path);
     }
 
     /// Notes that a field of the new manifest is our choice.

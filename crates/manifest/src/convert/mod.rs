@@ -116,7 +116,14 @@ fn one(manifest: &Manifest<'_>, to: Form, out: &Collector) -> Option<Option<Conv
     if manifest.root.text(&["kind"]) == Some(to.kind()) {
         return Some(unchanged(manifest));
     }
-    Some(intent.and_then(|intent: Intent| {
+    Some(intent.and_then(|mut intent: Intent| {
+        if to == Form::InferenceScaler && intent.rules.is_some() {
+            // Rules that forewarm's reader refuses, or has no place for, give way to a threshold of the queue.
+            let draft = write::manifest(&intent, to, &mut ledger.clone());
+            if read_scalers("", &yaml::write(&draft).ok()?).is_err() {
+                intent.rules = None;
+            }
+        }
         let value = write::manifest(&intent, to, &mut ledger);
         let yaml = yaml::write(&value).ok()?;
         if to == Form::InferenceScaler && !valid(manifest, &yaml, out) {

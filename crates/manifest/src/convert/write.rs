@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Form,
-    intent::{Intent, Query, Target, is_queue},
+    intent::{Intent, Query, Rules, Target, is_queue},
     ledger::Ledger,
 };
 use crate::scaler::{API_VERSION, KIND};
@@ -51,15 +51,24 @@ fn inference_scaler(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
         ledger
             .assume("spec.coldStart.expected", "not said: 240s, then learned from the starts that are seen");
     }
-    let mut queue_depth = json!({"perReplica": intent.per_replica});
-    if let Some(pre_warm) = &intent.pre_warm {
-        queue_depth["preWarm"] = pre_warm.clone();
+    if let Some(rules) = &intent.rules {
+        let (name, fields) = match rules {
+            Rules::Hpa(fields) => ("hpa", fields),
+            Rules::Keda(fields) => ("keda", fields),
+        };
+        keep(fields, "spec", ledger);
+        spec.insert("policy".into(), json!({name: fields}));
+    } else {
+        let mut queue_depth = json!({"perReplica": intent.per_replica});
+        if let Some(pre_warm) = &intent.pre_warm {
+            queue_depth["preWarm"] = pre_warm.clone();
+        }
+        spec.insert("policy".into(), json!({"queueDepth": queue_depth}));
+        if let Some(behavior) = &intent.behavior {
+            spec.insert("behavior".into(), without_tolerance(behavior, ledger));
+        }
     }
-    spec.insert("policy".into(), json!({"queueDepth": queue_depth}));
-    if let Some(behavior) = &intent.behavior {
-        spec.insert("behavior".into(), without_tolerance(behavior, ledger));
-    }
-    if !intent.queries.is_empty() {
+    if !intent.queries.is_empty() && intent.rules.is_none() {
         let signal = |query: &Query| {
             json!({
                 "name": query.name,
@@ -69,6 +78,16 @@ fn inference_scaler(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
         spec.insert("signals".into(), intent.queries.iter().map(signal).collect());
     }
     json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": intent.metadata, "spec": spec})
+}
+
+/// The account of rules that are carried over as they are: nothing of them is dropped, nothing is chosen for them.
+fn keep(fields: &Map<String, Value>, within: &str, ledger: &mut Ledger<'_>) {
+    for field in fields.keys() {
+        ledger.restore(&format!("{within}.{field}"));
+    }
+    for chosen in ["spec.policy.queueDepth.perReplica", "spec.behavior", "the queue's target"] {
+        ledger.unassume(chosen);
+    }
 }
 
 /// `behavior` without the one field that an `InferenceScaler` does not have.
@@ -108,6 +127,12 @@ fn scale_target(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
 }
 
 fn hpa(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
+    if let Some(Rules::Hpa(fields)) = &intent.rules {
+        keep(fields, "spec.policy.hpa", ledger);
+        let bounds = [("minReplicas", intent.min), ("maxReplicas", intent.max)];
+        let spec = as_it_is(intent, bounds, fields, ledger);
+        return object("autoscaling/v2", "HorizontalPodAutoscaler", intent, spec);
+    }
     ledger.assume(
         "spec.metrics[0].pods.metric.name",
         format!("an adapter must provide `{HPA_METRIC}` for each pod"),
@@ -136,15 +161,34 @@ fn hpa(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
     if let Some(behavior) = &intent.behavior {
         spec.insert("behavior".into(), behavior.clone());
     }
-    json!({
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": intent.metadata,
-        "spec": spec,
-    })
+    object("autoscaling/v2", "HorizontalPodAutoscaler", intent, spec)
+}
+
+/// A specification with target, bounds and rules.
+fn as_it_is(
+    intent: &Intent,
+    bounds: [(&str, u32); 2],
+    fields: &Map<String, Value>,
+    ledger: &mut Ledger<'_>,
+) -> Map<String, Value> {
+    let mut spec = Map::new();
+    spec.insert("scaleTargetRef".into(), scale_target(intent, ledger));
+    spec.extend(bounds.map(|(name, bound)| (name.to_owned(), json!(bound))));
+    spec.extend(fields.clone());
+    spec
+}
+
+fn object(api_version: &str, kind: &str, intent: &Intent, spec: Map<String, Value>) -> Value {
+    json!({"apiVersion": api_version, "kind": kind, "metadata": intent.metadata, "spec": spec})
 }
 
 fn scaled_object(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
+    if let Some(Rules::Keda(fields)) = &intent.rules {
+        keep(fields, "spec.policy.keda", ledger);
+        let bounds = [("minReplicaCount", intent.min), ("maxReplicaCount", intent.max)];
+        let spec = as_it_is(intent, bounds, fields, ledger);
+        return object("keda.sh/v1alpha1", "ScaledObject", intent, spec);
+    }
     let queue = intent.queries.iter().find(|query| is_queue(&query.query));
     if queue.is_none() {
         ledger
@@ -188,12 +232,7 @@ fn scaled_object(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
         spec.insert("advanced".into(), json!({"horizontalPodAutoscalerConfig": {"behavior": behavior}}));
     }
     spec.insert("triggers".into(), json!([trigger]));
-    json!({
-        "apiVersion": "keda.sh/v1alpha1",
-        "kind": "ScaledObject",
-        "metadata": intent.metadata,
-        "spec": spec,
-    })
+    object("keda.sh/v1alpha1", "ScaledObject", intent, spec)
 }
 
 /// Where a ScaledObject's queries stand.
