@@ -124,8 +124,16 @@ spec:
     assert_eq!((checked.spec.replicas.min.0, checked.spec.replicas.max.0), (1, 4));
     assert_eq!(checked.spec.max_concurrency, 16);
     assert_every_field_is_accounted_for(text, &conversion);
-    let window = conversion.dropped.iter().find(|note| note.path.ends_with("/window")).expect("window");
-    assert!(window.why.contains("no such field"), "{window:?}");
+    // The rules as they are: what is left behind is about the pods.
+    let policy = serde_json::to_value(&checked.spec.policy).expect("JSON");
+    let annotations = serde_json::json!({
+        "autoscaling.knative.dev/target": "16", "autoscaling.knative.dev/window": "120s"
+    });
+    assert_eq!(policy["kpa"]["annotations"], annotations);
+    assert!(
+        conversion.dropped.iter().all(|note| note.path.starts_with("spec.template.spec")),
+        "{conversion:?}"
+    );
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! What a Knative Service's autoscaling annotations mean.
 
-use forewarm_core::QueueDepth;
+use std::collections::BTreeMap;
+
+use forewarm_core::{KpaPolicy, QueueDepth};
 
 use super::{
-    intent::{Intent, Target, bound, metadata, positive},
+    intent::{Intent, Rules, Target, bound, metadata, positive},
     ledger::Ledger,
 };
-use crate::{lint::world::Loc, problem::Collector};
+use crate::{
+    lint::world::Loc,
+    policy::{is_kpa_annotation, kpa_line},
+    problem::Collector,
+};
 
 /// The most replicas when `max-scale` is absent: Knative has no limit, and a fleet of GPUs needs one.
 const ASSUMED_MAX: u32 = 8;
@@ -34,6 +40,7 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
         "spec.policy.queueDepth.perReplica",
         format!("Knative tracks requests in flight; forewarm gives a replica that many and counts those that wait: {default}"),
     );
+    let rules = rules(ledger);
     ledger.drop_at(&["spec", "template", "spec"], "the pods belong to a Deployment of their own");
     Some(Intent {
         target: Target::Kubernetes {
@@ -51,14 +58,37 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
         behavior: None,
         max_concurrency,
         cold_start_seconds: None,
-        rules: None,
+        rules,
     })
 }
 
+/// The annotations that decide, as they are; `None` where Knative would refuse them.
+fn rules(ledger: &Ledger<'_>) -> Option<Rules> {
+    let mut annotations = BTreeMap::new();
+    let mut places = BTreeMap::new();
+    for place in PLACES {
+        let Some(loc) = ledger.root().at(place) else { continue };
+        for entry in loc.node.entries() {
+            if let Some(text) = entry.value.text().filter(|_| !annotations.contains_key(&entry.key)) {
+                annotations.insert(entry.key.clone(), text.to_owned());
+                places.insert(entry.key.clone(), loc.path_of(&entry.key));
+            }
+        }
+    }
+    let concurrency = ledger.root().at(&["spec", "template", "spec", "containerConcurrency"]);
+    let concurrency = concurrency.and_then(|loc| loc.node.integer()).unwrap_or(0);
+    let policy = KpaPolicy::new(annotations, BTreeMap::new(), concurrency).ok()?;
+    let fields = kpa_line(&policy).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    places.retain(|key, _| is_kpa_annotation(key));
+    let places = places.into_values().collect();
+    Some(Rules::Kpa(fields, places))
+}
+
+/// Where a Service has its annotations; the revision's count more.
+const PLACES: [&[&str]; 2] = [&["spec", "template", "metadata", "annotations"], &["metadata", "annotations"]];
+
 fn take<'a>(ledger: &mut Ledger<'a>, names: &[&str]) -> Option<Loc<'a>> {
-    let places: [&[&str]; 2] =
-        [&["spec", "template", "metadata", "annotations"], &["metadata", "annotations"]];
-    for place in places {
+    for place in PLACES {
         for name in names {
             let key = format!("autoscaling.knative.dev/{name}");
             if let Some(loc) = ledger.take(&[place, &[key.as_str()]].concat()) {

@@ -40,6 +40,8 @@ pub(super) enum Rules {
     Hpa(Map<String, Value>),
     /// `triggers` and everything about them.
     Keda(Map<String, Value>),
+    /// The annotations that decide, under their names in `policy.kpa`, and where they stand.
+    Kpa(Map<String, Value>, Vec<String>),
 }
 
 impl Rules {

@@ -55,8 +55,13 @@ fn inference_scaler(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
         let (name, fields) = match rules {
             Rules::Hpa(fields) => ("hpa", fields),
             Rules::Keda(fields) => ("keda", fields),
+            Rules::Kpa(fields, _) => ("kpa", fields),
         };
-        keep(fields, "spec", ledger);
+        let places = match rules {
+            Rules::Hpa(fields) | Rules::Keda(fields) => paths(fields, "spec"),
+            Rules::Kpa(_, places) => places.clone(),
+        };
+        keep(&places, ledger);
         spec.insert("policy".into(), json!({name: fields}));
     } else {
         let mut queue_depth = json!({"perReplica": intent.per_replica});
@@ -80,10 +85,15 @@ fn inference_scaler(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
     json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": intent.metadata, "spec": spec})
 }
 
+/// Where the fields stand.
+fn paths(fields: &Map<String, Value>, within: &str) -> Vec<String> {
+    fields.keys().map(|field| format!("{within}.{field}")).collect()
+}
+
 /// The account of rules that are carried over as they are: nothing of them is dropped, nothing is chosen for them.
-fn keep(fields: &Map<String, Value>, within: &str, ledger: &mut Ledger<'_>) {
-    for field in fields.keys() {
-        ledger.restore(&format!("{within}.{field}"));
+fn keep(places: &[String], ledger: &mut Ledger<'_>) {
+    for place in places {
+        ledger.restore(place);
     }
     for chosen in ["spec.policy.queueDepth.perReplica", "spec.behavior", "the queue's target"] {
         ledger.unassume(chosen);
@@ -128,7 +138,7 @@ fn scale_target(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
 
 fn hpa(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
     if let Some(Rules::Hpa(fields)) = &intent.rules {
-        keep(fields, "spec.policy.hpa", ledger);
+        keep(&paths(fields, "spec.policy.hpa"), ledger);
         let bounds = [("minReplicas", intent.min), ("maxReplicas", intent.max)];
         let spec = as_it_is(intent, bounds, fields, ledger);
         return object("autoscaling/v2", "HorizontalPodAutoscaler", intent, spec);
@@ -184,7 +194,7 @@ fn object(api_version: &str, kind: &str, intent: &Intent, spec: Map<String, Valu
 
 fn scaled_object(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
     if let Some(Rules::Keda(fields)) = &intent.rules {
-        keep(fields, "spec.policy.keda", ledger);
+        keep(&paths(fields, "spec.policy.keda"), ledger);
         let bounds = [("minReplicaCount", intent.min), ("maxReplicaCount", intent.max)];
         let spec = as_it_is(intent, bounds, fields, ledger);
         return object("keda.sh/v1alpha1", "ScaledObject", intent, spec);

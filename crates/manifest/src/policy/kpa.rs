@@ -102,6 +102,12 @@ pub(crate) fn kpa_line(policy: &KpaPolicy) -> BTreeMap<&'static str, serde_json:
     line
 }
 
+/// Whether an annotation is one that `policy.kpa` has a field for, in either spelling.
+pub(crate) fn is_kpa_annotation(key: &str) -> bool {
+    let name = key.strip_prefix(GROUP);
+    name.is_some_and(|name| FIELDS.iter().any(|(field, annotation, _)| name == *annotation || name == *field))
+}
+
 /// Checks the annotations of Knative's own manifests as its admission does.
 pub(crate) fn check_annotations(at: &Cursor<'_>) {
     for entry in at.node.entries() {

@@ -8,7 +8,7 @@ mod kpa;
 pub(crate) use comparators::{dynamo, ray_serve, sky_serve};
 pub(crate) use hpa::hpa;
 pub(crate) use keda::keda;
-pub(crate) use kpa::{check_annotations, kpa, kpa_line};
+pub(crate) use kpa::{check_annotations, is_kpa_annotation, kpa, kpa_line};
 pub(crate) use {hpa::behavior, hpa::metrics, keda::object};
 
 use serde::de::DeserializeOwned;
