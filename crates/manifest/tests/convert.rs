@@ -252,6 +252,7 @@ proptest! {
         prop_assert_eq!(&scaler(&ours.yaml).spec.policy, &read[0].policy);
         let back = one(&ours.yaml, Form::Hpa);
         assert_every_field_is_accounted_for(&ours.yaml, &back);
+        prop_assert_eq!(&back.dropped, &[]);
         prop_assert_eq!(fields(&back.yaml), fields(&text));
         // What KEDA cannot say is listed.
         let keda = one(&ours.yaml, Form::ScaledObject);
@@ -274,6 +275,7 @@ proptest! {
         assert_every_field_is_accounted_for(&text, &ours);
         let back = one(&ours.yaml, Form::ScaledObject);
         assert_every_field_is_accounted_for(&ours.yaml, &back);
+        prop_assert_eq!(&back.dropped, &[]);
         prop_assert_eq!(fields(&back.yaml), fields(&text));
     }
 }

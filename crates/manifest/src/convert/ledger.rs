@@ -60,8 +60,13 @@ impl<'a> Ledger<'a> {
 
     /// Takes back that anything in the field was dropped: the form that is written has a place for it.
     pub(super) fn restore(&mut self, path: &str) {
-        self.dropped.retain(|note| !within(&note.path).any(|outer| outer == path));
+        self.undrop(path);
         self.carried.push(path.to_owned());
+    }
+
+    /// Takes back that the field, or anything in it, was dropped as a whole: what becomes of its parts is told apart.
+    pub(super) fn undrop(&mut self, path: &str) {
+        self.dropped.retain(|note| !within(&note.path).any(|outer| outer == path));
     }
 
     /// Takes back that a field of the new manifest is our choice: it is not in it.

@@ -138,6 +138,7 @@ fn scale_target(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
 
 fn hpa(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
     if let Some(Rules::Hpa(fields)) = &intent.rules {
+        ledger.undrop("spec.policy.hpa");
         keep(&paths(fields, "spec.policy.hpa"), ledger);
         let bounds = [("minReplicas", intent.min), ("maxReplicas", intent.max)];
         let spec = as_it_is(intent, bounds, fields, ledger);
@@ -194,6 +195,7 @@ fn object(api_version: &str, kind: &str, intent: &Intent, spec: Map<String, Valu
 
 fn scaled_object(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
     if let Some(Rules::Keda(fields)) = &intent.rules {
+        ledger.undrop("spec.policy.keda");
         keep(&paths(fields, "spec.policy.keda"), ledger);
         let bounds = [("minReplicaCount", intent.min), ("maxReplicaCount", intent.max)];
         let spec = as_it_is(intent, bounds, fields, ledger);
