@@ -20,6 +20,7 @@ mod route;
 mod scaler;
 mod server;
 mod sse;
+mod tenant;
 mod upstream;
 mod wait;
 
@@ -43,3 +44,4 @@ pub use config::{ControlToken, GatewayConfig, GatewayError};
 pub use registry::{GatewayHandle, UnknownScaler};
 pub use remote::{RemoteError, RemoteGateway};
 pub use server::Gateway;
+pub use tenant::{Tenant, TenantId};
