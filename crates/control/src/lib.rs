@@ -13,7 +13,7 @@ mod store;
 mod what_if;
 
 pub use clock::Clock;
-pub use controller::{Command, CommandError, Controller, Snapshot};
+pub use controller::{Command, CommandError, Controller, KV_TOKENS, Snapshot};
 pub use replay::{Mismatch, Replayed, replay};
 pub use store::{Store, StoreError};
 pub use what_if::{Turn, WhatIf, what_if};

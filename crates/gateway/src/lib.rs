@@ -9,6 +9,7 @@ mod answer;
 mod ask;
 mod config;
 mod control_api;
+mod demand;
 mod forward;
 mod metrics;
 pub mod pool;

@@ -68,7 +68,11 @@ impl Relay {
     /// last byte of a known length.
     fn see(&mut self, data: &[u8]) {
         if self.ending != Ending::Http {
-            self.scaler.account.events(self.watch.see(data));
+            let events = self.watch.see(data);
+            self.scaler.account.events(events);
+            if let Some((slot, _)) = &mut self.held {
+                slot.passed_on(events);
+            }
         }
         if self.upstream.is_end_stream() && self.is_whole() {
             self.finished();
@@ -89,7 +93,7 @@ impl Relay {
         let cause = if stopping { Cause::GatewayStopping } else { Cause::ReplicaDiedMidStream };
         self.scaler.fail(cause);
         if let Some((slot, _)) = self.held.take() {
-            let (scaler, replica) = (self.scaler.id.as_str(), slot.replica.as_str());
+            let (scaler, replica) = (self.scaler.id.as_str(), slot.replica().as_str());
             tracing::warn!(scaler, replica, why, "an answer was cut in the middle");
         }
         if self.ending == Ending::Http {

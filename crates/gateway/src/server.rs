@@ -25,6 +25,7 @@ use crate::{
     ask::Ask,
     config::{GatewayConfig, GatewayError},
     control_api,
+    demand::Demand,
     forward::Forward,
     receive::{Receiving, Unread},
     registry::GatewayHandle,
@@ -202,11 +203,15 @@ async fn serve(
     let Some(scaler) = handle.by_model(ask.model.as_deref()) else {
         return unknown_model(handle, ask.model.as_deref());
     };
-    match Forward::new(&scaler, parts, body, client) {
+    let invalid =
+        |code, message: String| error(StatusCode::BAD_REQUEST, "invalid_request_error", code, &message);
+    let demand = match Demand::of(&ask, &parts, body.len(), &scaler.tenants()) {
+        Ok(demand) => demand,
+        Err(bad) => return invalid("invalid_priority", bad.to_string()),
+    };
+    match Forward::new(&scaler, parts, body, demand, client) {
         Ok(forward) => forward.run(&scaler).await,
-        Err(bad) => {
-            error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
-        }
+        Err(bad) => invalid("invalid_timeout", bad.to_string()),
     }
 }
 
