@@ -7,20 +7,26 @@
 mod account;
 mod answer;
 mod config;
+mod connection;
 mod control_api;
 mod forward;
+mod forwarded;
+mod keys;
 mod metrics;
+mod pace;
 pub mod pool;
 mod queue;
 mod receive;
 mod registry;
 mod relay;
+mod reload;
 mod remote;
 mod route;
 mod scaler;
 mod server;
 mod sse;
 mod tenant;
+mod tls;
 mod upstream;
 mod wait;
 
@@ -41,7 +47,11 @@ pub mod fuzzing {
 }
 
 pub use config::{ControlToken, GatewayConfig, GatewayError};
+pub use forwarded::{BadNetwork, Network};
+pub use keys::{KeysError, new_key};
 pub use registry::{GatewayHandle, UnknownScaler};
+pub use reload::Reloader;
 pub use remote::{RemoteError, RemoteGateway};
 pub use server::Gateway;
 pub use tenant::{Tenant, TenantId};
+pub use tls::{TlsError, TlsFiles};

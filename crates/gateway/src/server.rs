@@ -1,39 +1,32 @@
 //! Listens, reads requests, and hands them on.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper::body::Incoming;
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     answer::{self, Body, error, refusal},
     config::{GatewayConfig, GatewayError},
-    control_api,
+    connection,
+    control_api::{self, ControlPort},
     forward::Forward,
-    receive::{Receiving, Unread},
+    forwarded::{Origin, stamp},
+    keys::{Keys, Pass},
+    receive::{self, Receiving, Unread},
     registry::GatewayHandle,
+    reload::{Files, Reloader},
     route,
+    tls::{Speaks, Tls},
 };
 
-/// Headers a request may have.
-const MAX_HEADERS: usize = 100;
-/// Bytes of headers a connection may buffer.
-const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Longest time on the wall to send clients their last answer when the gateway has to stop.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Wait after the system could not accept a connection, such as when it is out of file descriptors.
@@ -42,23 +35,38 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// A gateway that listens and does not serve yet.
 #[derive(Debug)]
 pub struct Gateway {
-    config: Arc<GatewayConfig>,
+    front: Arc<Front>,
+    control_tls: Option<Arc<Tls>>,
+    reloader: Reloader,
     listener: TcpListener,
     control: Option<TcpListener>,
-    handle: GatewayHandle,
     /// Cancelled when what is in flight or waits has to end.
     stopping: CancellationToken,
+}
+
+/// What answers clients, on whichever connection.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) config: GatewayConfig,
+    pub(crate) tls: Option<Arc<Tls>>,
+    keys: Option<Arc<Keys>>,
+    receiving: Receiving,
+    handle: GatewayHandle,
 }
 
 impl Gateway {
     /// Takes the ports.
     ///
     /// # Errors
-    /// When a port cannot be had, or the speed is not above 0; the error names it.
+    /// When a port cannot be had, a file cannot be used, or a value makes no sense; the error names it.
     pub async fn bind(config: GatewayConfig) -> Result<Self, GatewayError> {
-        if !(config.speed.is_finite() && config.speed > 0.0) {
-            return Err(GatewayError::Speed(config.speed));
-        }
+        config.check()?;
+        let keys = config.keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
+        let open = |files: &Option<_>, speaks| {
+            files.clone().map(|files| Tls::open(files, speaks)).transpose().map(|tls| tls.map(Arc::new))
+        };
+        let (tls, control_tls) =
+            (open(&config.tls, Speaks::Http1And2)?, open(&config.control_tls, Speaks::Http1)?);
         let listener = bind(config.listen).await?;
         let control = match config.control {
             Some(address) => Some(bind(address).await?),
@@ -66,12 +74,19 @@ impl Gateway {
         };
         let stopping = CancellationToken::new();
         let handle = GatewayHandle::new(config.speed, stopping.clone());
-        Ok(Self { config: Arc::new(config), listener, control, handle, stopping })
+        let receiving = Receiving::new(config.max_receiving_bytes);
+        let front = Arc::new(Front { config, tls, keys, receiving, handle });
+        Ok(Self { front, control_tls, reloader: Reloader::default(), listener, control, stopping })
+    }
+
+    /// Makes the gateway read its keys and certificates again.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Where a controller in this process gives its plans.
     pub fn handle(&self) -> GatewayHandle {
-        self.handle.clone()
+        self.front.handle.clone()
     }
 
     /// Where clients connect.
@@ -96,49 +111,43 @@ impl Gateway {
         // The controller's port stays until the end: what drains has to be seen, and needs its replicas.
         let ended = CancellationToken::new();
         let _ended = ended.clone().drop_guard();
-        if let Some(control) = self.control {
-            let token = self.config.control_token.clone();
-            tokio::spawn(control_api::serve(control, self.handle.clone(), token, ended, shutdown.clone()));
+        let front = &self.front;
+        if let Some(listener) = self.control {
+            let port = ControlPort {
+                listener,
+                tls: self.control_tls.clone(),
+                token: front.config.control_token.clone(),
+                handle: front.handle.clone(),
+                keys: front.keys.clone(),
+            };
+            tokio::spawn(control_api::serve(port, ended.clone(), shutdown.clone()));
         }
-        let receiving = Arc::new(Receiving::new(self.config.max_receiving_bytes));
-        let connections = Arc::new(Semaphore::new(self.config.max_connections));
-        let graceful = GracefulShutdown::new();
+        let files = Files {
+            keys: front.keys.clone(),
+            tls: front.tls.iter().chain(&self.control_tls).cloned().collect(),
+        };
+        if !files.is_empty() {
+            tokio::spawn(files.follow(self.reloader, ended));
+        }
+        let permits = Arc::new(Semaphore::new(front.config.max_connections));
+        let connections = TaskTracker::new();
         loop {
             let (stream, peer, permit) = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = accept(&self.listener, &connections) => accepted,
+                accepted = accept(&self.listener, &permits) => accepted,
             };
-            let config = Arc::clone(&self.config);
-            let (receiving, handle) = (Arc::clone(&receiving), self.handle.clone());
-            let service = service_fn(move |request| {
-                let (config, receiving) = (Arc::clone(&config), Arc::clone(&receiving));
-                let handle = handle.clone();
-                async move {
-                    let response = serve(&config, &receiving, &handle, request, peer.ip()).await;
-                    Ok::<_, std::convert::Infallible>(response)
-                }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(self.config.read_timeout)
-                .max_headers(MAX_HEADERS)
-                .max_buf_size(MAX_HEADER_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
-            tokio::spawn(async move {
+            let served = connection::serve(Arc::clone(front), stream, peer, shutdown.clone());
+            connections.spawn(async move {
                 let _permit = permit;
-                if let Err(error) = connection.await {
-                    tracing::trace!(%error, "a client's connection ended");
-                }
+                served.await;
             });
         }
         drop(self.listener);
-        let drained = graceful.shutdown();
-        tokio::pin!(drained);
-        if tokio::time::timeout(self.config.shutdown_timeout, &mut drained).await.is_err() {
+        connections.close();
+        if tokio::time::timeout(front.config.shutdown_timeout, connections.wait()).await.is_err() {
             tracing::warn!("requests were still in flight when the gateway had to stop");
             self.stopping.cancel();
-            if tokio::time::timeout(LAST_WORDS, drained).await.is_err() {
+            if tokio::time::timeout(LAST_WORDS, connections.wait()).await.is_err() {
                 tracing::warn!("some clients did not take their last answer");
             }
         }
@@ -174,38 +183,70 @@ async fn accept(
     }
 }
 
-async fn serve(
-    config: &GatewayConfig,
-    receiving: &Receiving,
-    handle: &GatewayHandle,
-    request: Request<Incoming>,
-    client: IpAddr,
-) -> Response<Body> {
-    match (request.method(), request.uri().path()) {
-        (&Method::GET, "/health" | "/healthz" | "/ping") => return Response::new(answer::full(Bytes::new())),
-        (&Method::GET, "/v1/models") => return models(handle),
-        (&Method::GET, path) if let Some(model) = path.strip_prefix("/v1/models/") => {
-            return one_model(handle, model);
+impl Front {
+    /// Answers a request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/health" | "/healthz" | "/ping") => {
+                return Response::new(answer::full(Bytes::new()));
+            }
+            (_, path) if !path.starts_with("/v1/") => {
+                let message = format!("there is no {path} here; the OpenAI API is under /v1/");
+                return error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", &message);
+            }
+            _ => {}
         }
-        (_, path) if !path.starts_with("/v1/") => {
-            let message = format!("there is no {path} here; the OpenAI API is under /v1/");
-            return error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", &message);
+        let member = match self.keys.as_ref().map(|keys| keys.authenticate(request.headers())).transpose() {
+            Ok(member) => member,
+            Err(response) => return *response,
+        };
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/v1/models") => return models(&self.handle),
+            (&Method::GET, path) if let Some(model) = path.strip_prefix("/v1/models/") => {
+                return one_model(&self.handle, model);
+            }
+            _ => {}
         }
-        _ => {}
+        let Some(member) = member else { return self.forward(request, origin, None).await };
+        let mut pass = match member.begin() {
+            Ok(pass) => pass,
+            Err(response) => return *response,
+        };
+        let response = self.forward(request, origin, Some(&mut pass)).await;
+        pass.follow(response)
     }
-    let (parts, body) = request.into_parts();
-    let body = match read(config, receiving, body).await {
-        Ok(body) => body,
-        Err(response) => return *response,
-    };
-    let model = route::model(&body);
-    let Some(scaler) = handle.by_model(model.as_deref()) else {
-        return unknown_model(handle, model.as_deref());
-    };
-    match Forward::new(&scaler, parts, body, client) {
-        Ok(forward) => forward.run(&scaler).await,
-        Err(bad) => {
-            error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
+
+    /// Reads a request and passes it on.
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        origin: Origin,
+        mut pass: Option<&mut Pass>,
+    ) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        let body = match read(&self.config, &self.receiving, body).await {
+            Ok(body) => body,
+            Err(response) => return *response,
+        };
+        if let Some(Err(response)) = pass.as_mut().map(|pass| pass.take_prompt(body.len())) {
+            return *response;
+        }
+        let model = route::model(&body);
+        let Some(scaler) = self.handle.by_model(model.as_deref()) else {
+            return unknown_model(&self.handle, model.as_deref());
+        };
+        if let Some(pass) = pass {
+            pass.prepare(&mut parts);
+        }
+        if let Some(keys) = &self.keys {
+            keys.exchange(&mut parts.headers, &scaler.id);
+        }
+        stamp(&mut parts.headers, &parts.uri, origin, &self.config.trusted_proxies);
+        match Forward::new(&scaler, parts, body) {
+            Ok(forward) => forward.run(&scaler).await,
+            Err(bad) => {
+                error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
+            }
         }
     }
 }
@@ -216,8 +257,7 @@ async fn read(
     body: Incoming,
 ) -> Result<Bytes, Box<Response<Body>>> {
     let invalid = |status, code, message: String| error(status, "invalid_request_error", code, &message);
-    let reading = tokio::time::timeout(config.read_timeout, receiving.read(body, config.max_body_bytes));
-    let unread = reading.await.unwrap_or(Err(Unread::TooSlow));
+    let unread = receiving.read(body, config.max_body_bytes, config.read_timeout).await;
     unread.map_err(|unread| {
         Box::new(match unread {
             Unread::TooLong => {
@@ -225,7 +265,11 @@ async fn read(
                 invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
             }
             Unread::TooSlow => {
-                let message = format!("the body did not arrive within {:.0?}", config.read_timeout);
+                let message = format!(
+                    "the body comes too slowly; it has {:.0?}, and longer at {} bytes a second or more",
+                    config.read_timeout,
+                    receive::MIN_BYTES_PER_SECOND
+                );
                 invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
             }
             Unread::Broken(failed) => invalid(StatusCode::BAD_REQUEST, "body_unreadable", failed.to_string()),
