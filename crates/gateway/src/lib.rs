@@ -22,6 +22,7 @@ mod server;
 mod sse;
 mod upstream;
 mod wait;
+mod worker;
 
 /// What reads the bytes of strangers, for the fuzz targets only.
 #[cfg(fuzzing)]

@@ -14,3 +14,4 @@ mod retry;
 mod stop;
 mod streams;
 mod support;
+mod threads;
