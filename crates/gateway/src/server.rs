@@ -23,12 +23,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{self, Body, error, refusal},
+    ask::Ask,
     config::{GatewayConfig, GatewayError},
     control_api,
     forward::Forward,
     receive::{Receiving, Unread},
     registry::GatewayHandle,
-    route,
     worker::{self, Worker},
 };
 
@@ -209,9 +209,9 @@ impl Door {
             Ok(body) => body,
             Err(response) => return *response,
         };
-        let model = route::model(&body);
-        let Some(scaler) = self.handle.by_model(model.as_deref()) else {
-            return unknown_model(&self.handle, model.as_deref());
+        let ask = Ask::of(&body);
+        let Some(scaler) = self.handle.by_model(ask.model.as_deref()) else {
+            return unknown_model(&self.handle, ask.model.as_deref());
         };
         match Forward::new(&scaler, parts, body, client) {
             Ok(forward) => forward.run(&scaler).await,
