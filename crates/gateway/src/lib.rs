@@ -6,6 +6,7 @@
 
 mod account;
 mod answer;
+mod ask;
 mod config;
 mod control_api;
 mod forward;
@@ -16,10 +17,10 @@ mod receive;
 mod registry;
 mod relay;
 mod remote;
-mod route;
 mod scaler;
 mod server;
 mod sse;
+mod tenant;
 mod upstream;
 mod wait;
 
@@ -28,7 +29,7 @@ mod wait;
 pub mod fuzzing {
     /// The model that a request's body names.
     pub fn model(body: &[u8]) -> Option<String> {
-        crate::route::model(body)
+        crate::ask::Ask::of(body).model.map(std::borrow::Cow::into_owned)
     }
 
     /// Events ended, done, and between events, after a stream that comes in these pieces.
@@ -43,3 +44,4 @@ pub use config::{ControlToken, GatewayConfig, GatewayError};
 pub use registry::{GatewayHandle, UnknownScaler};
 pub use remote::{RemoteError, RemoteGateway};
 pub use server::Gateway;
+pub use tenant::{Tenant, TenantId};

@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{self, Body, error, refusal},
+    ask::Ask,
     config::{GatewayConfig, GatewayError},
     control_api,
     forward::Forward,
     receive::{Receiving, Unread},
     registry::GatewayHandle,
-    route,
 };
 
 /// Headers a request may have.
@@ -198,9 +198,9 @@ async fn serve(
         Ok(body) => body,
         Err(response) => return *response,
     };
-    let model = route::model(&body);
-    let Some(scaler) = handle.by_model(model.as_deref()) else {
-        return unknown_model(handle, model.as_deref());
+    let ask = Ask::of(&body);
+    let Some(scaler) = handle.by_model(ask.model.as_deref()) else {
+        return unknown_model(handle, ask.model.as_deref());
     };
     match Forward::new(&scaler, parts, body, client) {
         Ok(forward) => forward.run(&scaler).await,
