@@ -1,6 +1,6 @@
 //! What a gateway is told before it starts. Every limit has a default and a reason.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use crate::{
     forwarded::Network,
@@ -25,6 +25,9 @@ pub struct GatewayConfig {
     pub keys: Option<PathBuf>,
     /// Proxies in front, whose word is taken about where a request came from; nobody else's is.
     pub trusted_proxies: Vec<Network>,
+    /// Threads that serve clients, each with a runtime, a listener and connections to replicas of its own, so
+    /// that a request stays on one core. `None`: the runtime that calls serves them.
+    pub threads: Option<NonZeroUsize>,
     /// How many modelled seconds pass in one on the wall: divides every timeout of a plan.
     pub speed: f64,
     /// Longest request body. 64 MiB holds a long context with a few images.
@@ -55,6 +58,7 @@ impl GatewayConfig {
             control_tls: None,
             keys: None,
             trusted_proxies: Vec::new(),
+            threads: None,
             speed: 1.0,
             max_body_bytes: 64 << 20,
             max_receiving_bytes: 1 << 30,
@@ -135,6 +139,9 @@ pub enum GatewayError {
     /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The system gives no thread to serve with.
+    #[error("the gateway cannot start a thread to serve with: {0}")]
+    Thread(std::io::Error),
     /// Time cannot pass at this speed.
     #[error("the gateway's `speed` is {0}; it takes a number above 0, such as 1 or 60")]
     Speed(f64),

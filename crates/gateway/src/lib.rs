@@ -6,6 +6,7 @@
 
 mod account;
 mod answer;
+mod ask;
 mod config;
 mod connection;
 mod control_api;
@@ -21,7 +22,6 @@ mod registry;
 mod relay;
 mod reload;
 mod remote;
-mod route;
 mod scaler;
 mod server;
 mod sse;
@@ -29,13 +29,14 @@ mod tenant;
 mod tls;
 mod upstream;
 mod wait;
+mod worker;
 
 /// What reads the bytes of strangers, for the fuzz targets only.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     /// The model that a request's body names.
     pub fn model(body: &[u8]) -> Option<String> {
-        crate::route::model(body)
+        crate::ask::Ask::of(body).model.map(std::borrow::Cow::into_owned)
     }
 
     /// Events ended, done, and between events, after a stream that comes in these pieces.

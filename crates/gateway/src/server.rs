@@ -1,6 +1,6 @@
 //! Listens, reads requests, and hands them on.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     answer::{self, Body, error, refusal},
+    ask::Ask,
     config::{GatewayConfig, GatewayError},
     connection,
     control_api::{self, ControlPort},
@@ -23,8 +24,8 @@ use crate::{
     receive::{self, Receiving, Unread},
     registry::GatewayHandle,
     reload::{Files, Reloader},
-    route,
     tls::{Speaks, Tls},
+    worker::{self, Worker},
 };
 
 /// Longest time on the wall to send clients their last answer when the gateway has to stop.
@@ -38,10 +39,10 @@ pub struct Gateway {
     front: Arc<Front>,
     control_tls: Option<Arc<Tls>>,
     reloader: Reloader,
-    listener: TcpListener,
+    listeners: Vec<std::net::TcpListener>,
+    /// One for each listener, or none: then the caller's runtime serves.
+    workers: Vec<Worker>,
     control: Option<TcpListener>,
-    /// Cancelled when what is in flight or waits has to end.
-    stopping: CancellationToken,
 }
 
 /// What answers clients, on whichever connection.
@@ -52,6 +53,9 @@ pub(crate) struct Front {
     keys: Option<Arc<Keys>>,
     receiving: Receiving,
     handle: GatewayHandle,
+    permits: Arc<Semaphore>,
+    /// Cancelled when what is in flight or waits has to end.
+    stopping: CancellationToken,
 }
 
 impl Gateway {
@@ -67,16 +71,26 @@ impl Gateway {
         };
         let (tls, control_tls) =
             (open(&config.tls, Speaks::Http1And2)?, open(&config.control_tls, Speaks::Http1)?);
-        let listener = bind(config.listen).await?;
+        let listeners = worker::bind(config.listen, config.threads.unwrap_or(NonZeroUsize::MIN))?;
+        let mut workers = Vec::new();
+        for number in 0..config.threads.map_or(0, NonZeroUsize::get) {
+            workers.push(Worker::start(number).await.map_err(GatewayError::Thread)?);
+        }
         let control = match config.control {
-            Some(address) => Some(bind(address).await?),
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|source| GatewayError::Listen { address, source })?,
+            ),
             None => None,
         };
         let stopping = CancellationToken::new();
         let handle = GatewayHandle::new(config.speed, stopping.clone());
         let receiving = Receiving::new(config.max_receiving_bytes);
-        let front = Arc::new(Front { config, tls, keys, receiving, handle });
-        Ok(Self { front, control_tls, reloader: Reloader::default(), listener, control, stopping })
+        let permits = Arc::new(Semaphore::new(config.max_connections));
+        let front = Arc::new(Front { config, tls, keys, receiving, handle, permits, stopping });
+        let reloader = Reloader::default();
+        Ok(Self { front, control_tls, reloader, listeners, workers, control })
     }
 
     /// Makes the gateway read its keys and certificates again.
@@ -94,7 +108,7 @@ impl Gateway {
     /// # Errors
     /// When the system does not say.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listeners[0].local_addr()
     }
 
     /// Where controllers connect.
@@ -127,44 +141,29 @@ impl Gateway {
             tls: front.tls.iter().chain(&self.control_tls).cloned().collect(),
         };
         if !files.is_empty() {
-            tokio::spawn(files.follow(self.reloader, ended));
+            tokio::spawn(files.follow(self.reloader, ended.clone()));
         }
-        let permits = Arc::new(Semaphore::new(front.config.max_connections));
-        let connections = TaskTracker::new();
-        loop {
-            let (stream, peer, permit) = tokio::select! {
-                () = shutdown.cancelled() => break,
-                accepted = accept(&self.listener, &permits) => accepted,
-            };
-            let served = connection::serve(Arc::clone(front), stream, peer, shutdown.clone());
-            connections.spawn(async move {
-                let _permit = permit;
-                served.await;
-            });
-        }
-        drop(self.listener);
-        connections.close();
-        if tokio::time::timeout(front.config.shutdown_timeout, connections.wait()).await.is_err() {
-            tracing::warn!("requests were still in flight when the gateway had to stop");
-            self.stopping.cancel();
-            if tokio::time::timeout(LAST_WORDS, connections.wait()).await.is_err() {
-                tracing::warn!("some clients did not take their last answer");
+        let mut workers = self.workers.into_iter();
+        let serving = self.listeners.into_iter().map(|listener| {
+            let serve = Arc::clone(front).serve(listener, shutdown.clone());
+            let (worker, ended) = (workers.next(), ended.clone());
+            async move {
+                match worker {
+                    Some(worker) => worker.run(serve, ended).await,
+                    None => serve.await,
+                }
             }
-        }
+        });
+        futures_util::future::join_all(serving).await;
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
-    TcpListener::bind(address).await.map_err(|source| GatewayError::Listen { address, source })
-}
-
-/// The next connection, once there is room for it.
+/// The next connection, once there is room for it. One more than there is room for is accepted and waits: with
+/// several listeners, who has to wait for a client must not keep the room from those who have one.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
 ) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed.
-    let permit = Arc::clone(connections).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -173,6 +172,8 @@ async fn accept(
                     tracing::trace!(%error, "a connection was gone before it was served");
                     continue;
                 }
+                // The semaphore is never closed.
+                let permit = Arc::clone(connections).acquire_owned().await.ok();
                 return (stream, peer, permit);
             }
             Err(error) => {
@@ -184,6 +185,35 @@ async fn accept(
 }
 
 impl Front {
+    /// Serves a listener until cancelled, and then what is there.
+    async fn serve(self: Arc<Self>, listener: std::net::TcpListener, shutdown: CancellationToken) {
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "a listener cannot be served"),
+        };
+        let connections = TaskTracker::new();
+        loop {
+            let (stream, peer, permit) = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = accept(&listener, &self.permits) => accepted,
+            };
+            let served = connection::serve(Arc::clone(&self), stream, peer, shutdown.clone());
+            connections.spawn(async move {
+                let _permit = permit;
+                served.await;
+            });
+        }
+        drop(listener);
+        connections.close();
+        if tokio::time::timeout(self.config.shutdown_timeout, connections.wait()).await.is_err() {
+            tracing::warn!("requests were still in flight when the gateway had to stop");
+            self.stopping.cancel();
+            if tokio::time::timeout(LAST_WORDS, connections.wait()).await.is_err() {
+                tracing::warn!("some clients did not take their last answer");
+            }
+        }
+    }
+
     /// Answers a request.
     pub(crate) async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
         match (request.method(), request.uri().path()) {
@@ -231,9 +261,9 @@ impl Front {
         if let Some(Err(response)) = pass.as_mut().map(|pass| pass.take_prompt(body.len())) {
             return *response;
         }
-        let model = route::model(&body);
-        let Some(scaler) = self.handle.by_model(model.as_deref()) else {
-            return unknown_model(&self.handle, model.as_deref());
+        let ask = Ask::of(&body);
+        let Some(scaler) = self.handle.by_model(ask.model.as_deref()) else {
+            return unknown_model(&self.handle, ask.model.as_deref());
         };
         if let Some(pass) = pass {
             pass.prepare(&mut parts);

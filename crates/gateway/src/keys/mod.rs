@@ -29,6 +29,7 @@ use self::{
 };
 use crate::{
     answer::{Body, error, set_retry_after},
+    ask::prompt_tokens,
     tenant::{Tenant, TenantId},
 };
 
@@ -37,8 +38,6 @@ const KEY_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("api-key"), HeaderName::from_static("x-api-key")];
 /// Longest key that is looked up; ours have 67 bytes.
 const MAX_KEY_BYTES: usize = 1 << 10;
-/// Bytes of a request's body that are taken for one token, until the answer says how many they were.
-const BYTES_PER_TOKEN: f64 = 4.0;
 /// What a client is told that has as many requests under way as it may: nobody knows when the first ends.
 const CONCURRENCY_RETRY: Duration = Duration::from_secs(1);
 
@@ -321,9 +320,9 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    /// Takes the tokens of a prompt, by the length of its body.
+    /// Takes the tokens of a prompt, by the length of its body, until the answer says how many they were.
     pub(crate) fn take_prompt(&mut self, bytes: usize) -> Result<(), Box<Response<Body>>> {
-        let estimate = (bytes as f64 / BYTES_PER_TOKEN).ceil();
+        let estimate = prompt_tokens(bytes) as f64;
         let taken = match &mut self.member.used.lock().tokens {
             Some(tokens) => tokens.take(estimate, Instant::now()).map(|()| estimate),
             None => Ok(0.0),

@@ -18,4 +18,5 @@ mod smuggling;
 mod stop;
 mod streams;
 mod support;
+mod threads;
 mod tls;
