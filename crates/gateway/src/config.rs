@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use crate::{
+    dial::UpstreamTls,
     forwarded::Network,
     keys::KeysError,
     tls::{TlsError, TlsFiles},
@@ -21,6 +22,8 @@ pub struct GatewayConfig {
     pub tls: Option<TlsFiles>,
     /// The certificate at `control`.
     pub control_tls: Option<TlsFiles>,
+    /// How replicas are spoken to whose address in the plan is `https://…`.
+    pub upstream_tls: UpstreamTls,
     /// The file with the clients' keys; `None`: everybody may ask for anything.
     pub keys: Option<PathBuf>,
     /// Proxies in front, whose word is taken about where a request came from; nobody else's is.
@@ -56,6 +59,7 @@ impl GatewayConfig {
             control_token: None,
             tls: None,
             control_tls: None,
+            upstream_tls: UpstreamTls::default(),
             keys: None,
             trusted_proxies: Vec::new(),
             threads: None,

@@ -167,7 +167,7 @@ impl Forward {
                 Err(out) => return self.out_of_patience(scaler, out),
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
-            if let Ok(value) = HeaderValue::try_from(slot.connections.address()) {
+            if let Ok(value) = HeaderValue::try_from(slot.connections.authority()) {
                 self.request.headers_mut().insert(header::HOST, value);
             }
             let gone = slot.gone.clone();

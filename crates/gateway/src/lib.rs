@@ -10,6 +10,7 @@ mod ask;
 mod config;
 mod connection;
 mod control_api;
+mod dial;
 mod forward;
 mod forwarded;
 mod keys;
@@ -48,11 +49,12 @@ pub mod fuzzing {
 }
 
 pub use config::{ControlToken, GatewayConfig, GatewayError};
+pub use dial::UpstreamTls;
 pub use forwarded::{BadNetwork, Network};
 pub use keys::{KeysError, new_key};
 pub use registry::{GatewayHandle, UnknownScaler};
 pub use reload::Reloader;
-pub use remote::{RemoteError, RemoteGateway};
+pub use remote::{ControlAccess, RemoteError, RemoteGateway};
 pub use server::Gateway;
 pub use tenant::{Tenant, TenantId};
 pub use tls::{TlsError, TlsFiles};

@@ -18,6 +18,7 @@ use crate::{
     config::{GatewayConfig, GatewayError},
     connection,
     control_api::{self, ControlPort},
+    dial::Dialer,
     forward::Forward,
     forwarded::{Origin, stamp},
     keys::{Keys, Pass},
@@ -85,7 +86,7 @@ impl Gateway {
             None => None,
         };
         let stopping = CancellationToken::new();
-        let handle = GatewayHandle::new(config.speed, stopping.clone());
+        let handle = GatewayHandle::new(config.speed, stopping.clone(), Dialer::open(&config.upstream_tls)?);
         let receiving = Receiving::new(config.max_receiving_bytes);
         let permits = Arc::new(Semaphore::new(config.max_connections));
         let front = Arc::new(Front { config, tls, keys, receiving, handle, permits, stopping });

@@ -87,8 +87,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 fn server_config(files: &TlsFiles, speaks: Speaks) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(&files.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| TlsError::new(&files.key, format!("no private key in PEM: {error}")))?;
+    let key = private_key(&files.key)?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::new(&files.cert, error))?;
@@ -110,7 +109,12 @@ fn server_config(files: &TlsFiles, speaks: Speaks) -> Result<Arc<ServerConfig>, 
     Ok(Arc::new(config))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|error| TlsError::new(path, format!("no private key in PEM: {error}")))
+}
+
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = read.map_err(|error| TlsError::new(path, format!("no certificate in PEM: {error}")))?;
     if chain.is_empty() { Err(TlsError::new(path, "there is no certificate in it")) } else { Ok(chain) }

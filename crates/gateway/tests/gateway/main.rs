@@ -20,3 +20,4 @@ mod streams;
 mod support;
 mod threads;
 mod tls;
+mod upstream;
