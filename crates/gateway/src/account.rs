@@ -28,16 +28,19 @@ pub(crate) enum Cause {
     GatewayStopping,
     /// The client went away.
     ClientLeft,
+    /// The client did not take its answer.
+    ClientTooSlow,
 }
 
 impl Cause {
-    const ALL: [Cause; 6] = [
+    const ALL: [Cause; 7] = [
         Cause::Deadline,
         Cause::Shed,
         Cause::ReplicaDiedMidStream,
         Cause::UpstreamError,
         Cause::GatewayStopping,
         Cause::ClientLeft,
+        Cause::ClientTooSlow,
     ];
 
     /// The `code` in errors and the label in metrics.
@@ -49,6 +52,7 @@ impl Cause {
             Cause::UpstreamError => "upstream_error",
             Cause::GatewayStopping => "gateway_died",
             Cause::ClientLeft => "client_left",
+            Cause::ClientTooSlow => "client_too_slow",
         }
     }
 }

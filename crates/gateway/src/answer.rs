@@ -60,7 +60,9 @@ pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
     let status = match cause {
         Cause::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Cause::GatewayStopping | Cause::Shed => StatusCode::SERVICE_UNAVAILABLE,
-        Cause::ReplicaDiedMidStream | Cause::UpstreamError | Cause::ClientLeft => StatusCode::BAD_GATEWAY,
+        Cause::ReplicaDiedMidStream | Cause::UpstreamError | Cause::ClientLeft | Cause::ClientTooSlow => {
+            StatusCode::BAD_GATEWAY
+        }
     };
     let mut response = error(status, "upstream_error", cause.code(), message);
     response.headers_mut().insert(ACCEPTED, HeaderValue::from_static("true"));
@@ -76,7 +78,8 @@ pub(crate) fn error_event(cause: Cause, between_events: bool) -> Bytes {
         | Cause::Deadline
         | Cause::Shed
         | Cause::UpstreamError
-        | Cause::ClientLeft => {
+        | Cause::ClientLeft
+        | Cause::ClientTooSlow => {
             "the replica that worked on this request died; what came before this event is incomplete"
         }
     };

@@ -8,22 +8,30 @@ mod account;
 mod answer;
 mod ask;
 mod config;
+mod connection;
 mod control_api;
 mod demand;
+mod dial;
 mod forward;
+mod forwarded;
+mod keys;
 mod metrics;
+mod pace;
 pub mod pool;
 mod queue;
 mod receive;
 mod registry;
 mod relay;
+mod reload;
 mod remote;
 mod scaler;
 mod server;
 mod sse;
 mod tenant;
+mod tls;
 mod upstream;
 mod wait;
+mod worker;
 
 /// What reads the bytes of strangers, for the fuzz targets only.
 #[cfg(fuzzing)]
@@ -42,7 +50,12 @@ pub mod fuzzing {
 }
 
 pub use config::{ControlToken, GatewayConfig, GatewayError};
+pub use dial::UpstreamTls;
+pub use forwarded::{BadNetwork, Network};
+pub use keys::{KeysError, new_key};
 pub use registry::{GatewayHandle, UnknownScaler};
-pub use remote::{RemoteError, RemoteGateway};
+pub use reload::Reloader;
+pub use remote::{ControlAccess, RemoteError, RemoteGateway};
 pub use server::Gateway;
 pub use tenant::{Tenant, TenantId};
+pub use tls::{TlsError, TlsFiles};

@@ -10,10 +10,12 @@ use forewarm_core::{
     pool::{ClassReport, PoolReport, Priority},
 };
 
-use crate::{account::WAIT_BUCKETS_SECONDS, registry::GatewayHandle, scaler::Scaler, tenant::TenantId};
+use crate::{
+    account::WAIT_BUCKETS_SECONDS, keys::Keys, registry::GatewayHandle, scaler::Scaler, tenant::TenantId,
+};
 
 /// The metrics page.
-pub(crate) fn page(handle: &GatewayHandle) -> String {
+pub(crate) fn page(handle: &GatewayHandle, keys: Option<&Keys>) -> String {
     let scalers: Vec<Seen> = handle
         .all()
         .into_iter()
@@ -100,6 +102,9 @@ pub(crate) fn page(handle: &GatewayHandle) -> String {
     classes(&mut page, &scalers);
     replicas(&mut page, &scalers);
     tenants(&mut page, &scalers);
+    if let Some(keys) = keys {
+        quotas(&mut page, keys);
+    }
     page.0
 }
 
@@ -201,6 +206,31 @@ fn tenants(page: &mut Page, scalers: &[Seen]) {
         for (tenant, totals) in tenants {
             page.sample(name, &labels(id, tenant), totals.wait_seconds);
         }
+    }
+}
+
+/// What tenants use of their quotas.
+fn quotas(page: &mut Page, keys: &Keys) {
+    let shown: Vec<_> =
+        keys.show().into_iter().map(|shown| (escaped(shown.tenant.as_str()), shown)).collect();
+    let (requests, tokens, under_way) = (
+        "forewarm_gateway_quota_requests_total",
+        "forewarm_gateway_quota_tokens_total",
+        "forewarm_gateway_quota_requests_under_way",
+    );
+    page.family(requests, "counter", "Requests with a key: accepted, or which quota was used up.");
+    for (tenant, shown) in &shown {
+        for (outcome, count) in &shown.requests {
+            page.sample(requests, &format!("tenant=\"{tenant}\",outcome=\"{outcome}\""), count);
+        }
+    }
+    page.family(tokens, "counter", "Tokens of prompts and answers, of tenants with a quota of them.");
+    for (tenant, shown) in &shown {
+        page.sample(tokens, &format!("tenant=\"{tenant}\""), shown.tokens);
+    }
+    page.family(under_way, "gauge", "Requests that wait or are answered.");
+    for (tenant, shown) in &shown {
+        page.sample(under_way, &format!("tenant=\"{tenant}\""), shown.under_way);
     }
 }
 
