@@ -202,7 +202,8 @@ async fn serve(
     let Some(scaler) = handle.by_model(ask.model.as_deref()) else {
         return unknown_model(handle, ask.model.as_deref());
     };
-    match Forward::new(&scaler, parts, body, client) {
+    let wants_stream = ask.stream;
+    match Forward::new(&scaler, parts, body, wants_stream, client) {
         Ok(forward) => forward.run(&scaler).await,
         Err(bad) => {
             error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())

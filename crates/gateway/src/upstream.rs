@@ -78,6 +78,17 @@ impl Connections {
         matches!(tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await, Ok(Ok(_)))
     }
 
+    /// Whether somebody answers, whatever it is.
+    pub(crate) async fn answers(&self) -> bool {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = http::Uri::from_static("/health");
+        if let Ok(host) = http::HeaderValue::try_from(&self.address) {
+            request.headers_mut().insert(http::header::HOST, host);
+        }
+        let answer = async { self.connect().await.ok()?.send_request(request).await.ok() };
+        matches!(tokio::time::timeout(CONNECT_TIMEOUT, answer).await, Ok(Some(_)))
+    }
+
     /// Keeps a connection whose answer was read to the end.
     pub(crate) fn put_back(&self, sender: Sender) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

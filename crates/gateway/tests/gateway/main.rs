@@ -7,6 +7,7 @@
 mod account;
 mod control;
 mod endings;
+mod health;
 mod limits;
 mod objective;
 mod queue;
