@@ -20,16 +20,17 @@ use crate::{
     account::{Account, Cause},
     demand::Demand,
     dial::Dialer,
-    pool::{Clocks, Fault, Grant, Pool, QueueFull, QueueRules, Ticket, Turn, Yielding},
+    health::{Health, Heard},
+    pool::{Aside, Clocks, Fault, Grant, Pool, QueueFull, QueueRules, Ticket, Turn, Yielding},
     upstream::Connections,
 };
 
 /// Told to a client, in modelled time, when nothing better is known about when to come again.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Time on the wall before the first try to connect to a replica that was put aside; doubles each time.
-const FIRST_PROBE: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_PROBE: Duration = Duration::from_millis(100);
 /// Longest time on the wall between two such tries: a replica that is well again is not missed for longer.
-const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// One scaler at this gateway.
 #[derive(Debug)]
@@ -47,15 +48,16 @@ pub(crate) struct Scaler {
 }
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     plan: PoolPlan,
     planned_at: Instant,
     tenants: Arc<Tenants>,
-    pool: Pool<Waiter>,
-    links: HashMap<ReplicaId, Link>,
+    pub(crate) pool: Pool<Waiter>,
+    pub(crate) links: HashMap<ReplicaId, Link>,
+    pub(crate) health: Health,
 }
 
-type Waiter = oneshot::Sender<Result<Slot, Lost>>;
+pub(crate) type Waiter = oneshot::Sender<Result<Slot, Lost>>;
 
 /// Why a place is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +70,11 @@ pub(crate) enum Lost {
 
 /// What belongs to one replica of the plan.
 #[derive(Clone, Debug)]
-struct Link {
-    connections: Arc<Connections>,
+pub(crate) struct Link {
+    pub(crate) connections: Arc<Connections>,
     /// Cancelled when the replica leaves the plan: what it has not finished is not waited for.
-    gone: CancellationToken,
+    pub(crate) gone: CancellationToken,
+    heard: Arc<Heard>,
 }
 
 /// A place in the queue, given up when dropped.
@@ -89,6 +92,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Slot {
     scaler: Option<Arc<Scaler>>,
+    pub(crate) replica: ReplicaId,
     grant: Grant,
     /// Tokens that were passed on.
     tokens: u64,
@@ -96,6 +100,10 @@ pub(crate) struct Slot {
     pub(crate) gone: CancellationToken,
     /// The pool's clocks when the slot was granted.
     pub(crate) clocks: Clocks,
+    pub(crate) granted: Instant,
+    pub(crate) heard: Arc<Heard>,
+    /// Whether a stream was asked for there and has not begun.
+    pub(crate) is_owed: bool,
 }
 
 impl Scaler {
@@ -115,23 +123,24 @@ impl Scaler {
                 tenants,
                 pool,
                 links: HashMap::new(),
+                health: Health::new(),
             }),
             version: watch::channel(1).0,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves counters at worst one off; refusing to serve would be worse.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Time on the wall since the scaler was first planned: the pool's time.
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// Changes the state, hands out the slots that became free, and tells whoever wants to know.
-    fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> R {
+    pub(crate) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> R {
         let (result, _) = self.settle(change);
         self.tell();
         result
@@ -183,11 +192,22 @@ impl Scaler {
                 }
             };
             // The pool grants planned replicas only, and each of them has a link.
-            let Some(Link { connections, gone }) = state.links.get(&grant.replica).cloned() else {
+            let Some(Link { connections, gone, heard }) = state.links.get(&grant.replica).cloned() else {
                 continue;
             };
-            let (scaler, clocks) = (Some(Arc::clone(self)), state.pool.clocks(now));
-            granted.push((waiter, Slot { scaler, grant, tokens: 0, connections, gone, clocks }));
+            let slot = Slot {
+                scaler: Some(Arc::clone(self)),
+                replica: grant.replica.clone(),
+                grant,
+                tokens: 0,
+                connections,
+                gone,
+                clocks: state.pool.clocks(now),
+                granted: self.began + now,
+                heard,
+                is_owed: false,
+            };
+            granted.push((waiter, slot));
         }
     }
 
@@ -211,11 +231,13 @@ impl Scaler {
                         Arc::clone(&self.dialer),
                     )),
                     gone: self.stopping.child_token(),
+                    heard: Arc::default(),
                 };
                 if let Some(old) = state.links.insert(endpoint.replica.clone(), link) {
                     old.gone.cancel();
                 }
             }
+            state.health.apply(&plan.endpoints);
             state.plan = plan.clone();
             state.tenants = Arc::new(plan.queue.tenants.clone());
             state.planned_at = Instant::now();
@@ -232,6 +254,7 @@ impl Scaler {
         let (ticket, shed, clocks) = self.update(|state, now| {
             let arrival = demand.arrival(state.pool.expected_answer(demand.max_answer), patience);
             let (ticket, shed) = state.pool.enqueue(&arrival, now, slot)?;
+            state.health.retries.arrived();
             Ok((ticket, shed, state.pool.clocks(now)))
         })?;
         for waiter in shed {
@@ -251,23 +274,36 @@ impl Scaler {
         let (slot, granted) = oneshot::channel();
         failed.scaler = None;
         let (ticket, clocks, put_aside) = self.update(|state, now| {
-            let put_aside = fault.and_then(|fault| state.pool.failed(failed.replica(), fault, now));
+            let put_aside = fault.and_then(|fault| {
+                let times = state.pool.failed(&failed.replica, fault, now)?;
+                Some((fault, times))
+            });
+            if fault == Some(Fault::Ended) {
+                let at = Duration::try_from_secs_f64(self.modelled(now)).unwrap_or(Duration::MAX);
+                state.health.outliers.failed(&failed.replica, at);
+            }
+            if std::mem::take(&mut failed.is_owed) {
+                state.health.outliers.owes_no_more(&failed.replica);
+            }
             state.pool.release(&failed.grant, now);
             let ticket = state.pool.enqueue_again(&failed.grant, patience, now, slot);
             (ticket, state.pool.clocks(now), put_aside)
         });
-        if let Some(times) = put_aside {
-            self.probe(failed.replica().clone(), Arc::clone(&failed.connections), times);
+        if let Some((fault, times)) = put_aside {
+            let why = Aside::from(fault);
+            self.account.put_aside(why);
+            self.probe(why, failed.replica.clone(), Arc::clone(&failed.connections), times);
         }
         Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false }
     }
 
     /// Keeps trying to connect to a replica that was put aside, and lets requests come to it again.
-    fn probe(self: &Arc<Self>, replica: ReplicaId, connections: Arc<Connections>, times: u32) {
+    fn probe(self: &Arc<Self>, why: Aside, replica: ReplicaId, connections: Arc<Connections>, times: u32) {
         tracing::warn!(
             scaler = self.id.as_str(),
             replica = replica.as_str(),
             times,
+            reason = why.code(),
             "a replica is put aside"
         );
         let scaler = Arc::clone(self);
@@ -341,7 +377,7 @@ impl Scaler {
                 state.pool.oldest().map_or(0.0, |since| self.modelled(now.saturating_sub(since)));
             report.in_flight = state.pool.in_flight();
             report.busy_seconds_total = self.modelled(state.pool.busy(now));
-            report.concurrency = state.pool.reduced();
+            report.concurrency = state.pool.limits();
             report.tokens_in_flight = state.pool.tokens_in_flight();
             for priority in Priority::ALL {
                 let (queued, Some(oldest)) = state.pool.queued_of(priority) else { continue };
@@ -350,6 +386,8 @@ impl Scaler {
                     ClassReport { queued: queued as u64, oldest_wait_seconds, ..ClassReport::default() };
                 report.classes.insert(priority, class);
             }
+            let aside = state.pool.aside().map(|(id, why)| (id.clone(), why.code().to_owned()));
+            report.put_aside = aside.collect();
         }
         self.account.fill(&mut report);
         (report, version)
@@ -437,14 +475,10 @@ impl Drop for Place {
 }
 
 impl Slot {
-    pub(crate) fn replica(&self) -> &ReplicaId {
-        &self.grant.replica
-    }
-
-    /// The replica began an answer; after how long on the wall, where its first token could be seen.
-    pub(crate) fn answered(&self, ttft: Option<Duration>) {
+    /// The replica said something.
+    pub(crate) fn heard(&self) {
         if let Some(scaler) = &self.scaler {
-            scaler.lock().pool.answered(self.replica(), ttft);
+            self.heard.at(scaler.now());
         }
     }
 
@@ -462,6 +496,9 @@ impl Drop for Slot {
                     state.pool.answer_was(&self.grant, self.tokens);
                 }
                 state.pool.release(&self.grant, now);
+                if self.is_owed {
+                    state.health.outliers.owes_no_more(&self.replica);
+                }
                 scaler.account.complete();
             });
         }

@@ -267,6 +267,7 @@ impl Front {
         let Some(scaler) = self.handle.by_model(ask.model.as_deref()) else {
             return unknown_model(&self.handle, ask.model.as_deref());
         };
+        let wants_stream = ask.stream;
         if let Some(pass) = pass {
             pass.prepare(&mut parts);
         }
@@ -280,7 +281,7 @@ impl Front {
             Ok(demand) => demand,
             Err(bad) => return invalid("invalid_priority", bad.to_string()),
         };
-        match Forward::new(&scaler, parts, body, demand) {
+        match Forward::new(&scaler, parts, body, demand, wants_stream) {
             Ok(forward) => forward.run(&scaler).await,
             Err(bad) => invalid("invalid_timeout", bad.to_string()),
         }

@@ -19,6 +19,9 @@ pub struct PoolReport {
     pub oldest_wait_seconds: f64,
     /// Requests at replicas now, by replica.
     pub in_flight: BTreeMap<ReplicaId, u32>,
+    /// Replicas of the plan that get no requests, and why: `not_serving`, `ended`, `silent`, `slow` or `failing`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub put_aside: BTreeMap<ReplicaId, String>,
     /// Requests that arrived, refused ones included.
     pub arrived_total: u64,
     /// Requests refused with an honest 429 or 503.
@@ -45,7 +48,7 @@ pub struct PoolReport {
     /// The same queue by priority; only those that ever had a request.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub classes: BTreeMap<Priority, ClassReport>,
-    /// Requests that each replica is given at a time now, where that is less than the plan says.
+    /// Requests that each replica is given at a time now, where it starts slowly or that is learned.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub concurrency: BTreeMap<ReplicaId, u32>,
     /// Tokens that the requests at replicas are expected to hold there, by replica; only where its capacity is known.

@@ -60,10 +60,17 @@ impl Limit {
         }
         if !rules.learned {
             self.learned = None;
-        } else if self.learned.is_none() || most != self.most {
-            self.learned = Some(Learned::new(most));
+        } else {
+            let most_before = self.most;
+            let learned = self.learned.get_or_insert_with(|| Learned::new(most_before));
+            learned.rescale(most);
         }
         self.most = most;
+    }
+
+    /// Whether it may be less than the plan says.
+    pub(super) fn may_be_less(&self) -> bool {
+        self.starting.is_some() || self.learned.is_some()
     }
 
     /// Requests at a time.
@@ -98,6 +105,14 @@ impl Learned {
         let floor = f64::from(most.div_ceil(FLOOR_PART));
         let most = f64::from(most);
         Self { floor, most, limit: most, best: None, window: Vec::new(), used: 0 }
+    }
+
+    /// Another gateway has a part of the slots, or gave it back: what was learned holds for the part.
+    fn rescale(&mut self, most: u32) {
+        let Self { limit, most: most_before, .. } = *self;
+        let Self { floor, most, .. } = Self::new(most);
+        let part = if most_before > 0.0 { limit / most_before } else { 1.0 };
+        (self.floor, self.most, self.limit) = (floor, most, (most * part).clamp(floor, most));
     }
 
     fn get(&self) -> u32 {

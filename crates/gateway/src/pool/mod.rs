@@ -119,6 +119,46 @@ pub enum Fault {
     Ended,
 }
 
+/// Why a replica is put aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aside {
+    /// [`Fault::NotServing`].
+    NotServing,
+    /// Connections in a row ended without an answer.
+    Ended,
+    /// It says nothing, while its peers answer.
+    Silent,
+    /// Its first bytes come far later than its peers'.
+    Slow,
+    /// Most of its requests fail, and few of its peers'.
+    Failing,
+}
+
+impl From<Fault> for Aside {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NotServing => Aside::NotServing,
+            Fault::Ended => Aside::Ended,
+        }
+    }
+}
+
+impl Aside {
+    /// Every reason.
+    pub const ALL: [Aside; 5] = [Aside::NotServing, Aside::Ended, Aside::Silent, Aside::Slow, Aside::Failing];
+
+    /// The label in metrics and reports.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Aside::NotServing => "not_serving",
+            Aside::Ended => "ended",
+            Aside::Silent => "silent",
+            Aside::Slow => "slow",
+            Aside::Failing => "failing",
+        }
+    }
+}
+
 impl<W> Pool<W> {
     /// A pool without replicas.
     pub fn new(rules: QueueRules) -> Self {
@@ -251,8 +291,7 @@ impl<W> Pool<W> {
     /// A replica began an answer: it is well. `ttft` is how long it took to its first token, where that can be seen.
     pub fn answered(&mut self, replica: &ReplicaId, ttft: Option<Duration>) {
         if let Some(slots) = self.replicas.get_mut(replica) {
-            slots.answered();
-            slots.limit.answered(ttft, slots.in_flight);
+            slots.answered(ttft);
         }
     }
 
@@ -266,17 +305,41 @@ impl<W> Pool<W> {
         Some(times)
     }
 
-    /// Lets requests come to a replica again that was put aside.
+    /// Puts a replica aside that does worse than its peers, unless half of them are put aside already: never the
+    /// last one. Whether it is put aside now; then the caller sees to it that [`Pool::readmit`] is called some time.
+    pub fn eject(&mut self, replica: &ReplicaId, why: Aside, now: Duration) -> bool {
+        let wanted = self.replicas.values().filter(|slots| slots.is_wanted());
+        let (all, serving) =
+            wanted.fold((0, 0), |(all, serving), slots| (all + 1, serving + u32::from(slots.is_serving())));
+        let Some(slots) = self.replicas.get_mut(replica).filter(|slots| slots.is_serving()) else {
+            return false;
+        };
+        if serving < 2 || 2 * (all - serving + 1) > all {
+            return false;
+        }
+        slots.eject(why);
+        self.tick(now);
+        true
+    }
+
+    /// Lets requests come to a replica again that was put aside: where others serve, one at first, and with each
+    /// answer twice as many. One that only said that it is not there yet has nothing to prove.
     pub fn readmit(&mut self, replica: &ReplicaId, now: Duration) {
+        let warm = self.is_warm();
         if let Some(slots) = self.replicas.get_mut(replica) {
-            slots.readmit();
+            slots.readmit(warm);
             self.tick(now);
         }
     }
 
+    /// Replicas that are put aside, and why.
+    pub fn aside(&self) -> impl Iterator<Item = (&ReplicaId, Aside)> {
+        self.replicas.iter().filter_map(|(id, slots)| Some((id, slots.aside()?)))
+    }
+
     /// Whether a replica is put aside.
     pub fn is_suspended(&self, replica: &ReplicaId) -> bool {
-        self.replicas.get(replica).is_some_and(|slots| slots.planned && slots.suspended)
+        self.replicas.get(replica).is_some_and(|slots| slots.aside().is_some())
     }
 
     /// Whether any replica could take requests if it had a slot free.
@@ -326,9 +389,9 @@ impl<W> Pool<W> {
         self.replicas.iter().map(|(id, slots)| (id.clone(), slots.in_flight)).collect()
     }
 
-    /// Requests that replicas are given at a time, of those that are given less than the plan says.
-    pub fn reduced(&self) -> BTreeMap<ReplicaId, u32> {
-        self.replicas.iter().filter_map(|(id, slots)| Some((id.clone(), slots.reduced()?))).collect()
+    /// Requests that replicas are given at a time, of those for which that need not be what the plan says.
+    pub fn limits(&self) -> BTreeMap<ReplicaId, u32> {
+        self.replicas.iter().filter_map(|(id, slots)| Some((id.clone(), slots.own_limit()?))).collect()
     }
 
     /// Tokens that the requests at replicas are expected to need, of those whose capacity is known.

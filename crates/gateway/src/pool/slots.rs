@@ -1,8 +1,10 @@
 //! One replica's slots: what it has, what it may have, and whether it is well.
 
+use std::time::Duration;
+
 use forewarm_core::pool::{Concurrency, Endpoint};
 
-use super::{Fault, limit::Limit};
+use super::{Aside, Fault, limit::Limit};
 
 /// Connections in a row that may end before an answer began until a replica is put aside. One alone may
 /// be the request's fault, and must not keep everybody from the replica.
@@ -12,7 +14,7 @@ const STRIKES: u32 = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     address: String,
-    pub(super) limit: Limit,
+    limit: Limit,
     most: u32,
     kv_tokens: Option<u64>,
     pub(super) in_flight: u32,
@@ -21,8 +23,10 @@ pub(super) struct Slots {
     draining: bool,
     /// In the plan; a replica that left it is kept until its last slot is given back.
     pub(super) planned: bool,
-    /// Put aside: gets nothing until it is readmitted.
-    pub(super) suspended: bool,
+    /// Put aside, and why: gets nothing until it is readmitted.
+    aside: Option<Aside>,
+    /// Requests at a time while it has to prove itself after it was put aside.
+    trial: Option<u32>,
     /// Unanswered tries since the last answer.
     strikes: u32,
     /// Times it was put aside since the last answer.
@@ -40,7 +44,8 @@ impl Slots {
             tokens: 0,
             draining: endpoint.draining,
             planned: true,
-            suspended: false,
+            aside: None,
+            trial: None,
             strikes: 0,
             suspensions: 0,
         }
@@ -58,14 +63,25 @@ impl Slots {
         self.draining = endpoint.draining;
     }
 
+    /// Whether it would serve if it were well.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.planned && !self.draining && self.most > 0
+    }
+
     pub(super) fn is_serving(&self) -> bool {
-        self.planned && !self.draining && !self.suspended && self.most > 0
+        self.is_wanted() && self.aside.is_none()
+    }
+
+    /// Why it is put aside, if it is.
+    pub(super) fn aside(&self) -> Option<Aside> {
+        self.aside.filter(|_| self.planned)
     }
 
     /// Whether it takes a request of so many tokens now. What is too large for it goes there alone.
     pub(super) fn is_open_for(&self, tokens: u64) -> bool {
         let fits = |kv_tokens| self.in_flight == 0 || self.tokens.saturating_add(tokens) <= kv_tokens;
-        self.is_serving() && self.in_flight < self.limit.get() && self.kv_tokens.is_none_or(fits)
+        let most = self.trial.map_or(self.limit.get(), |trial| trial.min(self.limit.get()));
+        self.is_serving() && self.in_flight < most && self.kv_tokens.is_none_or(fits)
     }
 
     /// Work at it and what it takes at most, in tokens.
@@ -78,9 +94,9 @@ impl Slots {
         (self.in_flight.into(), self.limit.get().into())
     }
 
-    /// Requests that it is given at a time, where that is less than the plan says.
-    pub(super) fn reduced(&self) -> Option<u32> {
-        Some(self.limit.get()).filter(|&limit| self.planned && limit < self.most)
+    /// Requests that it is given at a time, where that need not be what the plan says.
+    pub(super) fn own_limit(&self) -> Option<u32> {
+        Some(self.limit.get()).filter(|_| self.planned && self.limit.may_be_less())
     }
 
     pub(super) fn take(&mut self, tokens: u64) {
@@ -93,8 +109,12 @@ impl Slots {
         self.tokens = self.tokens.saturating_sub(tokens);
     }
 
-    pub(super) fn answered(&mut self) {
+    /// It began an answer: it is well. One that has to prove itself may have twice as many requests.
+    pub(super) fn answered(&mut self, ttft: Option<Duration>) {
         (self.strikes, self.suspensions) = (0, 0);
+        let doubled = self.trial.map(|trial| trial.saturating_mul(2));
+        self.trial = doubled.filter(|trial| *trial < self.most);
+        self.limit.answered(ttft, self.in_flight);
     }
 
     /// Returns how often it was put aside since its last answer when it is put aside now.
@@ -103,15 +123,23 @@ impl Slots {
             Fault::NotServing => STRIKES,
             Fault::Ended => self.strikes + 1,
         };
-        if self.suspended || self.strikes < STRIKES {
+        if self.aside.is_some() || self.strikes < STRIKES {
             return None;
         }
-        self.suspended = true;
+        self.aside = Some(fault.into());
         self.suspensions += 1;
         Some(self.suspensions)
     }
 
-    pub(super) fn readmit(&mut self) {
-        (self.suspended, self.strikes) = (false, 0);
+    pub(super) fn eject(&mut self, why: Aside) {
+        self.aside = Some(why);
+    }
+
+    /// Gets requests again; where others serve, `warm`, one at first, if it has to prove itself.
+    pub(super) fn readmit(&mut self, warm: bool) {
+        let why = self.aside.take();
+        let proves = warm && why.is_some_and(|why| why != Aside::NotServing);
+        self.trial = proves.then_some(self.in_flight + 1);
+        self.strikes = 0;
     }
 }
