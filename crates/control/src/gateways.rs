@@ -196,7 +196,7 @@ impl State {
         let mut plans = vec![plan.clone(); self.seen.len()];
         // One that is gone and comes again begins with one slot, until it is counted in.
         for (_, plan) in plans.iter_mut().enumerate().filter(|(index, _)| self.seen[*index].is_gone) {
-            plan.endpoints.iter_mut().for_each(|endpoint| endpoint.max_concurrency = 1);
+            plan.endpoints.iter_mut().for_each(|endpoint| give(endpoint, 1));
         }
         let there: Vec<usize> = (0..self.seen.len()).filter(|&index| !self.seen[index].is_gone).collect();
         let report = |index: usize| self.seen[index].last.as_ref();
@@ -214,13 +214,7 @@ impl State {
             }
             let shares = divide(endpoint.max_concurrency, &claims, turn);
             for (position, (&index, share)) in there.iter().zip(shares).enumerate() {
-                plans[index].endpoints[turn].max_concurrency = share;
-                plans[index].endpoints[turn].kv_tokens = endpoint.kv_tokens.map(|tokens| {
-                    let part =
-                        u128::from(tokens) * u128::from(share) / u128::from(endpoint.max_concurrency.max(1));
-                    // No more than the whole.
-                    u64::try_from(part).unwrap_or(tokens)
-                });
+                give(&mut plans[index].endpoints[turn], share);
                 // What it gets here need not be given to it once more.
                 let free = u64::from(share.saturating_sub(claims[position].in_flight));
                 waiting[position] = waiting[position].saturating_sub(free);
@@ -250,6 +244,16 @@ impl State {
             }
         })
     }
+}
+
+/// Leaves so many of a replica's slots, and the tokens that go with them.
+fn give(endpoint: &mut Endpoint, share: u32) {
+    let of = u128::from(endpoint.max_concurrency.max(1));
+    endpoint.kv_tokens = endpoint.kv_tokens.map(|tokens| {
+        let part = u128::from(tokens) * u128::from(share) / of;
+        u64::try_from(part).unwrap_or(tokens).max(1)
+    });
+    endpoint.max_concurrency = share;
 }
 
 /// Whether a plan takes something from a gateway that has another: a replica, or slots.
