@@ -13,6 +13,7 @@ mod control_api;
 mod dial;
 mod forward;
 mod forwarded;
+mod handover;
 mod keys;
 mod metrics;
 mod pace;
