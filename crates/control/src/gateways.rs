@@ -281,6 +281,7 @@ fn totals(report: &PoolReport) -> PoolReport {
         queued_bytes: 0,
         oldest_wait_seconds: 0.0,
         in_flight: Default::default(),
+        put_aside: Default::default(),
         ..report.clone()
     }
 }
@@ -292,6 +293,7 @@ fn added(mut sum: PoolReport, more: &PoolReport) -> PoolReport {
         queued_bytes,
         oldest_wait_seconds,
         in_flight,
+        put_aside,
         arrived_total,
         refused_total,
         succeeded_total,
@@ -308,6 +310,9 @@ fn added(mut sum: PoolReport, more: &PoolReport) -> PoolReport {
     sum.oldest_wait_seconds = sum.oldest_wait_seconds.max(*oldest_wait_seconds);
     for (replica, count) in in_flight {
         *sum.in_flight.entry(replica.clone()).or_default() += count;
+    }
+    for (replica, why) in put_aside {
+        sum.put_aside.entry(replica.clone()).or_insert_with(|| why.clone());
     }
     sum.arrived_total += arrived_total;
     sum.refused_total += refused_total;

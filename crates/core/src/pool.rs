@@ -77,6 +77,9 @@ pub struct PoolReport {
     pub oldest_wait_seconds: f64,
     /// Requests at replicas now, by replica.
     pub in_flight: BTreeMap<ReplicaId, u32>,
+    /// Replicas of the plan that get no requests, and why: `not_serving`, `ended`, `silent`, `slow` or `failing`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub put_aside: BTreeMap<ReplicaId, String>,
     /// Requests that arrived, refused ones included.
     pub arrived_total: u64,
     /// Requests refused with an honest 429 or 503.

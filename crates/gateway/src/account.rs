@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::pool::Aside;
+
 /// Why an accepted request ended in an honest error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
@@ -58,6 +60,8 @@ pub(crate) struct Account {
     succeeded: AtomicU64,
     failed: [AtomicU64; Cause::ALL.len()],
     retried: AtomicU64,
+    retries_denied: AtomicU64,
+    put_aside: [AtomicU64; Aside::ALL.len()],
     streamed_events: AtomicU64,
     completed: AtomicU64,
     attained: AtomicU64,
@@ -94,6 +98,25 @@ impl Account {
 
     pub(crate) fn retry(&self) {
         self.retried.fetch_add(1, Relaxed);
+    }
+
+    /// A request was not sent again, for the retry budget was used up.
+    pub(crate) fn deny_retry(&self) {
+        self.retries_denied.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn retries_denied(&self) -> u64 {
+        self.retries_denied.load(Relaxed)
+    }
+
+    /// A replica was put aside.
+    pub(crate) fn put_aside(&self, why: Aside) {
+        self.put_aside[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often replicas were put aside, by reason.
+    pub(crate) fn times_aside(&self) -> impl Iterator<Item = (Aside, u64)> {
+        Aside::ALL.into_iter().map(|why| (why, self.put_aside[why as usize].load(Relaxed)))
     }
 
     /// A request gave its slot back for good.

@@ -48,6 +48,8 @@ enum Failed {
     NotServing(StatusCode),
     /// The controller says that it is gone.
     Gone,
+    /// It says nothing, while others answer.
+    Silent,
 }
 
 impl Failed {
@@ -56,7 +58,8 @@ impl Failed {
         match self {
             Failed::Refused(_) | Failed::NotServing(_) => Some(Fault::NotServing),
             Failed::Ended(_) => Some(Fault::Ended),
-            Failed::Gone => None,
+            // Whoever waited for it has put it aside.
+            Failed::Gone | Failed::Silent => None,
         }
     }
 
@@ -66,6 +69,7 @@ impl Failed {
             Failed::Ended(error) => format!("`{replica}` ended before its first byte: {error}"),
             Failed::NotServing(status) => format!("`{replica}` is starting or stopping ({status})"),
             Failed::Gone => format!("`{replica}` is gone"),
+            Failed::Silent => format!("`{replica}` is silent"),
         }
     }
 }
@@ -76,6 +80,10 @@ pub(crate) struct Forward {
     bytes: usize,
     /// Whether its answer, if it is a stream, ends with `[DONE]`.
     says_done: bool,
+    /// Whether a stream is asked for.
+    wants_stream: bool,
+    /// Whether it was taken from a silent replica; that is done once.
+    was_moved: bool,
     patience: Patience,
     accepted: Instant,
     pace: Pace,
@@ -112,7 +120,12 @@ impl Forward {
     ///
     /// # Errors
     /// When a timeout that it asks for makes no sense.
-    pub(crate) fn new(scaler: &Scaler, parts: http::request::Parts, body: Bytes) -> Result<Self, BadTimeout> {
+    pub(crate) fn new(
+        scaler: &Scaler,
+        parts: http::request::Parts,
+        body: Bytes,
+        wants_stream: bool,
+    ) -> Result<Self, BadTimeout> {
         let (warm, cold) = scaler.timeouts();
         let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
         let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(cold);
@@ -129,7 +142,8 @@ impl Forward {
         // Set anew by the client connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
-        Ok(Self { request, bytes, says_done, patience, accepted: Instant::now(), pace })
+        let accepted = Instant::now();
+        Ok(Self { request, bytes, says_done, wants_stream, was_moved: false, patience, accepted, pace })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
@@ -162,7 +176,7 @@ impl Forward {
     async fn serve(&mut self, scaler: &Arc<Scaler>, mut place: Place) -> Response<Body> {
         let mut unanswered = 0;
         loop {
-            let slot = match self.patience.wait(scaler, place).await {
+            let mut slot = match self.patience.wait(scaler, place).await {
                 Ok(slot) => slot,
                 Err(out) => return self.out_of_patience(scaler, out),
             };
@@ -170,10 +184,14 @@ impl Forward {
             if let Ok(value) = HeaderValue::try_from(slot.connections.authority()) {
                 self.request.headers_mut().insert(header::HOST, value);
             }
-            let gone = slot.gone.clone();
+            if self.wants_stream {
+                scaler.owed(&mut slot);
+            }
+            let watched = self.wants_stream && !self.was_moved;
             let answer = tokio::select! {
                 answer = self.answer(&slot) => answer,
-                () = gone.cancelled() => Err(Failed::Gone),
+                () = slot.gone.cancelled() => Err(Failed::Gone),
+                () = scaler.silence(&slot), if watched => Err(Failed::Silent),
             };
             let failed = match answer {
                 Ok(answer) => {
@@ -185,7 +203,12 @@ impl Forward {
             let why = failed.describe(slot.replica.as_str());
             tracing::debug!(scaler = scaler.id.as_str(), why, "a request has to be sent again");
             // Where nobody took it up, it costs no attempt: it waits, by its clocks, until somebody does.
-            unanswered += u32::from(matches!(failed, Failed::Ended(_)));
+            let ended = matches!(failed, Failed::Ended(_));
+            unanswered += u32::from(ended);
+            self.was_moved |= matches!(failed, Failed::Silent);
+            if ended && unanswered < MAX_ATTEMPTS && !scaler.may_retry(&slot.replica) {
+                return self.out_of_retries(scaler, &why);
+            }
             if unanswered >= MAX_ATTEMPTS {
                 scaler.fail_unanswered(Cause::UpstreamError, self.accepted);
                 let message = format!("{MAX_ATTEMPTS} tries at replicas failed; the last one: {why}");
@@ -196,8 +219,7 @@ impl Forward {
         }
     }
 
-    fn relay(&self, scaler: &Arc<Scaler>, slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
-        slot.answered();
+    fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
         let Answer { parts, first, rest, sender } = answer;
         // A compressed stream can be passed on, but not looked into.
         let ending = match is_stream(&parts.headers) && !parts.headers.contains_key(header::CONTENT_ENCODING)
@@ -208,6 +230,7 @@ impl Forward {
         };
         let replica = slot.replica.clone();
         let is_error = parts.status.is_server_error();
+        scaler.answered(&mut slot, is_stream(&parts.headers), is_error);
         // An answer in one piece does not show when its first token was there; when it was sent to the replica is
         // the part of it that more replicas can change.
         let ttft =
@@ -242,6 +265,17 @@ impl Forward {
             return Err(Failed::Ended("the stream ended before its first event".to_owned()));
         }
         Ok(Answer { parts, first, rest, sender })
+    }
+
+    /// Replicas fail more than they answer: to send everything again would only make it worse.
+    fn out_of_retries(&self, scaler: &Scaler, why: &str) -> Response<Body> {
+        scaler.fail_unanswered(Cause::UpstreamError, self.accepted);
+        let message =
+            format!("replicas fail more requests than they answer, so this one is not sent again: {why}");
+        let mut response = failure(Cause::UpstreamError, &message);
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        set_retry_after(&mut response, scaler.retry_after());
+        response
     }
 
     fn out_of_patience(&self, scaler: &Scaler, out: OutOfPatience) -> Response<Body> {

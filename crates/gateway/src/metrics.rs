@@ -55,6 +55,29 @@ pub(crate) fn page(handle: &GatewayHandle, keys: Option<&Keys>) -> String {
     for (id, report, _) in &scalers {
         page.sample("forewarm_gateway_retries_total", &format!("scaler=\"{id}\""), report.retried_total);
     }
+    let denied = "forewarm_gateway_retries_denied_total";
+    page.family(denied, "counter", "Requests that failed because the retry budget was used up.");
+    for scaler in handle.all() {
+        let labels = format!("scaler=\"{}\"", escaped(scaler.id.as_str()));
+        page.sample(denied, &labels, scaler.account.retries_denied());
+    }
+    let aside = "forewarm_gateway_replica_put_aside";
+    page.family(aside, "gauge", "1 for each replica that gets no requests though it is in the plan.");
+    for (id, report, _) in &scalers {
+        for (replica, reason) in &report.put_aside {
+            let replica = escaped(replica.as_str());
+            let labels = format!("scaler=\"{id}\",replica=\"{replica}\",reason=\"{reason}\"");
+            page.sample(aside, &labels, 1);
+        }
+    }
+    let times = "forewarm_gateway_replicas_put_aside_total";
+    page.family(times, "counter", "How often replicas were put aside, by reason.");
+    for scaler in handle.all() {
+        let id = escaped(scaler.id.as_str());
+        for (why, count) in scaler.account.times_aside() {
+            page.sample(times, &format!("scaler=\"{id}\",reason=\"{}\"", why.code()), count);
+        }
+    }
     page.family("forewarm_gateway_streamed_events_total", "counter", "Stream events passed on.");
     for (id, report, _) in &scalers {
         let labels = format!("scaler=\"{id}\"");

@@ -59,8 +59,10 @@ struct Slots {
     draining: bool,
     /// In the plan; a replica that left it is kept until its last slot is given back.
     planned: bool,
-    /// Put aside: gets nothing until [`Pool::readmit`].
-    suspended: bool,
+    /// Put aside, and why: gets nothing until [`Pool::readmit`].
+    aside: Option<Aside>,
+    /// Requests at a time while it has to prove itself after it was put aside.
+    trial: Option<u32>,
     /// Unanswered tries since the last answer.
     strikes: u32,
     /// Times it was put aside since the last answer.
@@ -81,6 +83,46 @@ pub enum Fault {
     NotServing,
     /// The connection ended without an answer.
     Ended,
+}
+
+/// Why a replica is put aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aside {
+    /// [`Fault::NotServing`].
+    NotServing,
+    /// Connections in a row ended without an answer.
+    Ended,
+    /// It says nothing, while its peers answer.
+    Silent,
+    /// Its first bytes come far later than its peers'.
+    Slow,
+    /// Most of its requests fail, and few of its peers'.
+    Failing,
+}
+
+impl From<Fault> for Aside {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::NotServing => Aside::NotServing,
+            Fault::Ended => Aside::Ended,
+        }
+    }
+}
+
+impl Aside {
+    /// Every reason.
+    pub const ALL: [Aside; 5] = [Aside::NotServing, Aside::Ended, Aside::Silent, Aside::Slow, Aside::Failing];
+
+    /// The label in metrics and reports.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Aside::NotServing => "not_serving",
+            Aside::Ended => "ended",
+            Aside::Silent => "silent",
+            Aside::Slow => "slow",
+            Aside::Failing => "failing",
+        }
+    }
 }
 
 /// How long a pool has had a serving replica, and how long it had none, since it began.
@@ -168,14 +210,15 @@ impl<W> Pool<W> {
                 in_flight: 0,
                 draining: false,
                 planned: true,
-                suspended: false,
+                aside: None,
+                trial: None,
                 strikes: 0,
                 suspensions: 0,
             });
             // Somewhere else, or back again: what it did before says nothing.
             if slots.address != endpoint.address || !slots.planned {
                 slots.address.clone_from(&endpoint.address);
-                (slots.suspended, slots.strikes, slots.suspensions) = (false, 0, 0);
+                (slots.aside, slots.trial, slots.strikes, slots.suspensions) = (None, None, 0, 0);
             }
             slots.max_concurrency = endpoint.max_concurrency;
             slots.draining = endpoint.draining;
@@ -243,10 +286,12 @@ impl<W> Pool<W> {
         }
     }
 
-    /// A replica began an answer: it is well.
+    /// A replica began an answer: it is well. One that has to prove itself may have twice as many requests.
     pub fn answered(&mut self, replica: &ReplicaId) {
         if let Some(slots) = self.replicas.get_mut(replica) {
             (slots.strikes, slots.suspensions) = (0, 0);
+            let doubled = slots.trial.map(|trial| trial.saturating_mul(2));
+            slots.trial = doubled.filter(|trial| *trial < slots.max_concurrency);
         }
     }
 
@@ -259,28 +304,54 @@ impl<W> Pool<W> {
             Fault::NotServing => STRIKES,
             Fault::Ended => slots.strikes + 1,
         };
-        if slots.suspended || slots.strikes < STRIKES {
+        if slots.aside.is_some() || slots.strikes < STRIKES {
             return None;
         }
-        slots.suspended = true;
+        slots.aside = Some(fault.into());
         slots.suspensions += 1;
         let times = slots.suspensions;
         self.tick(now);
         Some(times)
     }
 
-    /// Lets requests come to a replica again that was put aside.
+    /// Puts a replica aside that does worse than its peers, unless half of them are put aside already: never the
+    /// last one. Whether it is put aside now; then the caller sees to it that [`Pool::readmit`] is called some time.
+    pub fn eject(&mut self, replica: &ReplicaId, why: Aside, now: Duration) -> bool {
+        let wanted = self.replicas.values().filter(|slots| slots.is_wanted());
+        let (all, serving) =
+            wanted.fold((0, 0), |(all, serving), slots| (all + 1, serving + u32::from(slots.is_serving())));
+        let Some(slots) = self.replicas.get_mut(replica).filter(|slots| slots.is_serving()) else {
+            return false;
+        };
+        if serving < 2 || 2 * (all - serving + 1) > all {
+            return false;
+        }
+        slots.aside = Some(why);
+        self.tick(now);
+        true
+    }
+
+    /// Lets requests come to a replica again that was put aside: where others serve, one at first, and with each
+    /// answer twice as many. One that only said that it is not there yet has nothing to prove.
     pub fn readmit(&mut self, replica: &ReplicaId, now: Duration) {
+        let warm = self.is_warm();
         if let Some(slots) = self.replicas.get_mut(replica) {
-            slots.suspended = false;
+            let why = slots.aside.take();
+            let proves = warm && why.is_some_and(|why| why != Aside::NotServing);
+            slots.trial = proves.then_some(slots.in_flight + 1);
             slots.strikes = 0;
             self.tick(now);
         }
     }
 
+    /// Replicas that are put aside, and why.
+    pub fn aside(&self) -> impl Iterator<Item = (&ReplicaId, Aside)> {
+        self.replicas.iter().filter_map(|(id, slots)| Some((id, slots.aside.filter(|_| slots.planned)?)))
+    }
+
     /// Whether a replica is put aside.
     pub fn is_suspended(&self, replica: &ReplicaId) -> bool {
-        self.replicas.get(replica).is_some_and(|slots| slots.planned && slots.suspended)
+        self.replicas.get(replica).is_some_and(|slots| slots.planned && slots.aside.is_some())
     }
 
     /// Whether any replica could take requests if it had a slot free.
@@ -331,11 +402,17 @@ impl<W> Pool<W> {
 }
 
 impl Slots {
+    /// Whether it would serve if it were well.
+    fn is_wanted(&self) -> bool {
+        self.planned && !self.draining && self.max_concurrency > 0
+    }
+
     fn is_serving(&self) -> bool {
-        self.planned && !self.draining && !self.suspended && self.max_concurrency > 0
+        self.is_wanted() && self.aside.is_none()
     }
 
     fn is_open(&self) -> bool {
-        self.is_serving() && self.in_flight < self.max_concurrency
+        let most = self.trial.map_or(self.max_concurrency, |trial| trial.min(self.max_concurrency));
+        self.is_serving() && self.in_flight < most
     }
 }

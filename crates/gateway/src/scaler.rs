@@ -19,16 +19,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     account::{Account, Cause},
     dial::Dialer,
-    pool::{Clocks, Fault, Pool, QueueFull, QueueRules, Ticket, Yielding},
+    health::{Health, Heard},
+    pool::{Aside, Clocks, Fault, Pool, QueueFull, QueueRules, Ticket, Yielding},
     upstream::Connections,
 };
 
 /// Told to a client, in modelled time, when nothing better is known about when to come again.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Time on the wall before the first try to connect to a replica that was put aside; doubles each time.
-const FIRST_PROBE: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_PROBE: Duration = Duration::from_millis(100);
 /// Longest time on the wall between two such tries: a replica that is well again is not missed for longer.
-const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// One scaler at this gateway.
 #[derive(Debug)]
@@ -46,19 +47,21 @@ pub(crate) struct Scaler {
 }
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     plan: PoolPlan,
     planned_at: Instant,
-    pool: Pool<oneshot::Sender<Slot>>,
-    links: HashMap<ReplicaId, Link>,
+    pub(crate) pool: Pool<oneshot::Sender<Slot>>,
+    pub(crate) links: HashMap<ReplicaId, Link>,
+    pub(crate) health: Health,
 }
 
 /// What belongs to one replica of the plan.
 #[derive(Clone, Debug)]
-struct Link {
-    connections: Arc<Connections>,
+pub(crate) struct Link {
+    pub(crate) connections: Arc<Connections>,
     /// Cancelled when the replica leaves the plan: what it has not finished is not waited for.
-    gone: CancellationToken,
+    pub(crate) gone: CancellationToken,
+    heard: Arc<Heard>,
 }
 
 /// A place in the queue, given up when dropped.
@@ -81,6 +84,10 @@ pub(crate) struct Slot {
     pub(crate) gone: CancellationToken,
     /// The pool's clocks when the slot was granted.
     pub(crate) clocks: Clocks,
+    pub(crate) granted: Instant,
+    pub(crate) heard: Arc<Heard>,
+    /// Whether a stream was asked for there and has not begun.
+    pub(crate) is_owed: bool,
 }
 
 impl Scaler {
@@ -99,23 +106,24 @@ impl Scaler {
                 planned_at: began,
                 pool,
                 links: HashMap::new(),
+                health: Health::new(),
             }),
             version: watch::channel(1).0,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves counters at worst one off; refusing to serve would be worse.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Time on the wall since the scaler was first planned: the pool's time.
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// Changes the state, hands out the slots that became free, and tells whoever wants to know.
-    fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> R {
+    pub(crate) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> R {
         let (result, _) = self.settle(change);
         self.tell();
         result
@@ -162,11 +170,20 @@ impl Scaler {
     ) {
         while let Some((waiter, grant)) = state.pool.grant(now) {
             // The pool grants planned replicas only, and each of them has a link.
-            let Some(Link { connections, gone }) = state.links.get(&grant.replica).cloned() else {
+            let Some(Link { connections, gone, heard }) = state.links.get(&grant.replica).cloned() else {
                 continue;
             };
-            let (scaler, clocks) = (Some(Arc::clone(self)), state.pool.clocks(now));
-            granted.push((waiter, Slot { scaler, replica: grant.replica, connections, gone, clocks }));
+            let slot = Slot {
+                scaler: Some(Arc::clone(self)),
+                replica: grant.replica,
+                connections,
+                gone,
+                clocks: state.pool.clocks(now),
+                granted: self.began + now,
+                heard,
+                is_owed: false,
+            };
+            granted.push((waiter, slot));
         }
     }
 
@@ -189,11 +206,13 @@ impl Scaler {
                         Arc::clone(&self.dialer),
                     )),
                     gone: self.stopping.child_token(),
+                    heard: Arc::default(),
                 };
                 if let Some(old) = state.links.insert(endpoint.replica.clone(), link) {
                     old.gone.cancel();
                 }
             }
+            state.health.apply(&plan.endpoints);
             state.plan = plan.clone();
             state.planned_at = Instant::now();
         });
@@ -208,6 +227,7 @@ impl Scaler {
         let (slot, granted) = oneshot::channel();
         let (ticket, clocks) = self.update(|state, now| {
             let ticket = state.pool.enqueue(bytes as u64, now, slot)?;
+            state.health.retries.arrived();
             Ok((ticket, state.pool.clocks(now)))
         })?;
         Ok(Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false })
@@ -225,23 +245,36 @@ impl Scaler {
         let since = accepted.saturating_duration_since(self.began);
         failed.scaler = None;
         let (ticket, clocks, put_aside) = self.update(|state, now| {
-            let put_aside = fault.and_then(|fault| state.pool.failed(&failed.replica, fault, now));
+            let put_aside = fault.and_then(|fault| {
+                let times = state.pool.failed(&failed.replica, fault, now)?;
+                Some((fault, times))
+            });
+            if fault == Some(Fault::Ended) {
+                let at = Duration::try_from_secs_f64(self.modelled(now)).unwrap_or(Duration::MAX);
+                state.health.outliers.failed(&failed.replica, at);
+            }
+            if std::mem::take(&mut failed.is_owed) {
+                state.health.outliers.owes_no_more(&failed.replica);
+            }
             state.pool.release(&failed.replica, now);
             let ticket = state.pool.enqueue_again(bytes as u64, since, failed.replica.clone(), slot);
             (ticket, state.pool.clocks(now), put_aside)
         });
-        if let Some(times) = put_aside {
-            self.probe(failed.replica.clone(), Arc::clone(&failed.connections), times);
+        if let Some((fault, times)) = put_aside {
+            let why = Aside::from(fault);
+            self.account.put_aside(why);
+            self.probe(why, failed.replica.clone(), Arc::clone(&failed.connections), times);
         }
         Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false }
     }
 
     /// Keeps trying to connect to a replica that was put aside, and lets requests come to it again.
-    fn probe(self: &Arc<Self>, replica: ReplicaId, connections: Arc<Connections>, times: u32) {
+    fn probe(self: &Arc<Self>, why: Aside, replica: ReplicaId, connections: Arc<Connections>, times: u32) {
         tracing::warn!(
             scaler = self.id.as_str(),
             replica = replica.as_str(),
             times,
+            reason = why.code(),
             "a replica is put aside"
         );
         let scaler = Arc::clone(self);
@@ -310,6 +343,8 @@ impl Scaler {
                 state.pool.oldest().map_or(0.0, |since| self.modelled(now.saturating_sub(since)));
             report.in_flight = state.pool.in_flight();
             report.busy_seconds_total = self.modelled(state.pool.busy(now));
+            let aside = state.pool.aside().map(|(id, why)| (id.clone(), why.code().to_owned()));
+            report.put_aside = aside.collect();
         }
         self.account.fill(&mut report);
         (report, version)
@@ -397,10 +432,10 @@ impl Drop for Place {
 }
 
 impl Slot {
-    /// The replica began an answer.
-    pub(crate) fn answered(&self) {
+    /// The replica said something.
+    pub(crate) fn heard(&self) {
         if let Some(scaler) = &self.scaler {
-            scaler.lock().pool.answered(&self.replica);
+            self.heard.at(scaler.now());
         }
     }
 }
@@ -410,6 +445,9 @@ impl Drop for Slot {
         if let Some(scaler) = self.scaler.take() {
             scaler.update(|state, now| {
                 state.pool.release(&self.replica, now);
+                if self.is_owed {
+                    state.health.outliers.owes_no_more(&self.replica);
+                }
                 scaler.account.complete();
             });
         }

@@ -353,6 +353,7 @@ impl Front {
         let Some(scaler) = self.handle.by_model(ask.model.as_deref()) else {
             return unknown_model(&self.handle, ask.model.as_deref());
         };
+        let wants_stream = ask.stream;
         if let Some(pass) = pass {
             pass.prepare(&mut parts);
         }
@@ -360,7 +361,7 @@ impl Front {
             keys.exchange(&mut parts.headers, &scaler.id);
         }
         stamp(&mut parts.headers, &parts.uri, origin, &self.config.trusted_proxies);
-        match Forward::new(&scaler, parts, body) {
+        match Forward::new(&scaler, parts, body, wants_stream) {
             Ok(forward) => forward.run(&scaler).await,
             Err(bad) => {
                 error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
