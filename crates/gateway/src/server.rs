@@ -25,8 +25,8 @@ use crate::{
     keys::{Keys, Pass},
     receive::{self, Receiving, Unread},
     registry::GatewayHandle,
-    reload::{Files, Reloader},
-    tls::{Speaks, Tls},
+    reload::{Followed, Reloader},
+    tls::{Speaks, Tls, TlsFiles},
     worker::{self, Worker},
 };
 
@@ -69,7 +69,7 @@ impl Gateway {
     /// # Errors
     /// When a port cannot be had, a file cannot be used, or a value makes no sense; the error names it.
     pub async fn bind(config: GatewayConfig) -> Result<Self, GatewayError> {
-        config.check()?;
+        let files = Files::read(&config)?;
         let (mut predecessor, mut listeners) = (None, Vec::new());
         if let Some(path) = config.handover.clone() {
             let (asked, listen) = (path.clone(), config.listen);
@@ -83,7 +83,7 @@ impl Gateway {
         if listeners.is_empty() {
             listeners = worker::bind(config.listen, config.threads.unwrap_or(NonZeroUsize::MIN))?;
         }
-        Self::serving(config, listeners, predecessor).await
+        Self::serving(config, files, listeners, predecessor).await
     }
 
     /// Takes sockets that listen already, such as those of a service manager, in the place of `listen`.
@@ -94,25 +94,20 @@ impl Gateway {
         config: GatewayConfig,
         listeners: Vec<std::net::TcpListener>,
     ) -> Result<Self, GatewayError> {
-        config.check()?;
+        let files = Files::read(&config)?;
         for listener in &listeners {
             let address = config.listen;
             listener.set_nonblocking(true).map_err(|source| GatewayError::Listen { address, source })?;
         }
-        Self::serving(config, listeners, None).await
+        Self::serving(config, files, listeners, None).await
     }
 
     async fn serving(
         config: GatewayConfig,
+        files: Files,
         listeners: Vec<std::net::TcpListener>,
         predecessor: Option<Predecessor>,
     ) -> Result<Self, GatewayError> {
-        let keys = config.keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
-        let open = |files: &Option<_>, speaks| {
-            files.clone().map(|files| Tls::open(files, speaks)).transpose().map(|tls| tls.map(Arc::new))
-        };
-        let (tls, control_tls) =
-            (open(&config.tls, Speaks::Http1And2)?, open(&config.control_tls, Speaks::Http1)?);
         let handover = match &config.handover {
             Some(path) if predecessor.is_none() => Some(
                 Handover::open(path, &listeners)
@@ -134,9 +129,10 @@ impl Gateway {
             None => None,
         };
         let stopping = CancellationToken::new();
-        let handle = GatewayHandle::new(config.speed, stopping.clone(), Dialer::open(&config.upstream_tls)?);
+        let handle = GatewayHandle::new(config.speed, stopping.clone(), files.dialer);
         let receiving = Receiving::new(config.max_receiving_bytes);
         let permits = Arc::new(Semaphore::new(config.max_connections));
+        let Files { keys, tls, control_tls, .. } = files;
         let front = Arc::new(Front { config, tls, keys, receiving, handle, permits, stopping });
         let reloader = Reloader::default();
         Ok(Self { front, control_tls, reloader, listeners, workers, control, predecessor, handover })
@@ -185,12 +181,12 @@ impl Gateway {
             };
             tokio::spawn(control_api::serve(port, ended.clone(), shutdown.clone()));
         }
-        let files = Files {
+        let followed = Followed {
             keys: front.keys.clone(),
             tls: front.tls.iter().chain(&self.control_tls).cloned().collect(),
         };
-        if !files.is_empty() {
-            tokio::spawn(files.follow(self.reloader, ended.clone()));
+        if !followed.is_empty() {
+            tokio::spawn(followed.follow(self.reloader, ended.clone()));
         }
         if let Some(predecessor) = self.predecessor {
             // Until there is a plan, the one before serves.
@@ -226,6 +222,29 @@ impl Gateway {
             }
         });
         futures_util::future::join_all(serving).await;
+    }
+}
+
+/// What a gateway reads before it takes any port.
+struct Files {
+    keys: Option<Arc<Keys>>,
+    tls: Option<Arc<Tls>>,
+    control_tls: Option<Arc<Tls>>,
+    dialer: Dialer,
+}
+
+impl Files {
+    fn read(config: &GatewayConfig) -> Result<Self, GatewayError> {
+        config.check()?;
+        let tls = |files: &Option<TlsFiles>, speaks| {
+            files.clone().map(|files| Tls::open(files, speaks)).transpose().map(|tls| tls.map(Arc::new))
+        };
+        Ok(Self {
+            keys: config.keys.as_deref().map(Keys::open).transpose()?.map(Arc::new),
+            tls: tls(&config.tls, Speaks::Http1And2)?,
+            control_tls: tls(&config.control_tls, Speaks::Http1)?,
+            dialer: Dialer::open(&config.upstream_tls)?,
+        })
     }
 }
 
