@@ -47,8 +47,9 @@ async fn one_of_three_gateways_dies_and_takes_only_what_it_had() {
     // Its own clients find nobody: they would go to another.
     let requests = &third.requests;
     let died = requests.failed_by_cause.get(&FailureCause::GatewayDied).copied().unwrap_or(0);
-    assert_eq!((requests.succeeded + died, requests.lost), (200, 0), "{requests:?}");
-    assert!(died > 0, "{requests:?}");
+    assert_eq!(requests.succeeded + died + requests.lost, 200, "{requests:?}");
+    // Streams that it had begun break off: no more of them than two replicas have slots.
+    assert!(died > 0 && requests.lost <= 8, "{requests:?}");
     // What it had counts for a while, and then no longer; the others go on.
     stage.until("nothing in flight", |scaler| scaler["inFlight"].as_u64() == Some(0)).await;
     let report = stage.load(steady(20, 0.25)).await;
