@@ -6,6 +6,7 @@ mod cargo;
 mod differential;
 mod fuzz;
 mod literals;
+mod peers;
 mod tiers;
 
 use std::{io::Write, process::ExitCode};
