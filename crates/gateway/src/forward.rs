@@ -1,6 +1,6 @@
 //! One request, from its arrival to the first byte of its answer.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
+    pace::Pace,
     pool::Fault,
     relay::{Ending, Relay},
     scaler::{Place, Scaler, Slot},
@@ -77,6 +78,7 @@ pub(crate) struct Forward {
     says_done: bool,
     patience: Patience,
     accepted: Instant,
+    pace: Pace,
 }
 
 /// An answer whose first bytes are there; `None`: it has none.
@@ -110,12 +112,7 @@ impl Forward {
     ///
     /// # Errors
     /// When a timeout that it asks for makes no sense.
-    pub(crate) fn new(
-        scaler: &Scaler,
-        parts: http::request::Parts,
-        body: Bytes,
-        client: IpAddr,
-    ) -> Result<Self, BadTimeout> {
+    pub(crate) fn new(scaler: &Scaler, parts: http::request::Parts, body: Bytes) -> Result<Self, BadTimeout> {
         let (warm, cold) = scaler.timeouts();
         let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
         let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(cold);
@@ -124,21 +121,15 @@ impl Forward {
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
         let mut request = Request::new(Full::new(body));
+        let pace = parts.extensions.get::<Pace>().cloned().unwrap_or_default();
         *request.method_mut() = parts.method;
         *request.uri_mut() =
             parts.uri.path_and_query().map_or_else(http::Uri::default, |path| path.clone().into());
         *request.headers_mut() = end_to_end(parts.headers);
-        let forwarded = match request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok()) {
-            Some(before) => format!("{before}, {client}"),
-            None => client.to_string(),
-        };
-        if let Ok(value) = HeaderValue::try_from(forwarded) {
-            request.headers_mut().insert("x-forwarded-for", value);
-        }
         // Set anew by the client connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
-        Ok(Self { request, bytes, says_done, patience, accepted: Instant::now() })
+        Ok(Self { request, bytes, says_done, patience, accepted: Instant::now(), pace })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
@@ -176,7 +167,7 @@ impl Forward {
                 Err(out) => return self.out_of_patience(scaler, out),
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
-            if let Ok(value) = HeaderValue::try_from(slot.connections.address()) {
+            if let Ok(value) = HeaderValue::try_from(slot.connections.authority()) {
                 self.request.headers_mut().insert(header::HOST, value);
             }
             let gone = slot.gone.clone();
@@ -222,7 +213,8 @@ impl Forward {
         let ttft =
             if is_stream(&parts.headers) { scaler.modelled(self.accepted.elapsed()) } else { queue_wait };
         scaler.first_byte(ttft, is_error);
-        let relay = Relay::new(rest, first, ending, is_error, Arc::clone(scaler), (slot, sender));
+        let client = (self.pace.clone(), Arc::clone(scaler));
+        let relay = Relay::new(rest, first, ending, is_error, client, (slot, sender));
         let response = Response::from_parts(parts, relay.boxed_unsync());
         self.label(response, replica.as_str(), queue_wait)
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::{Account, Cause},
+    dial::Dialer,
     pool::{Clocks, Fault, Pool, QueueFull, QueueRules, Ticket, Yielding},
     upstream::Connections,
 };
@@ -37,6 +38,7 @@ pub(crate) struct Scaler {
     /// Cancelled when what is in flight or waits has to end.
     pub(crate) stopping: CancellationToken,
     speed: f64,
+    dialer: Arc<Dialer>,
     began: Instant,
     state: Mutex<State>,
     /// Counts changes of the queue and of the work in flight.
@@ -82,7 +84,7 @@ pub(crate) struct Slot {
 }
 
 impl Scaler {
-    pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken, dialer: Arc<Dialer>) -> Self {
         let pool = Pool::new(rules(&plan.queue, speed));
         let began = Instant::now();
         Self {
@@ -90,6 +92,7 @@ impl Scaler {
             account: Account::default(),
             stopping,
             speed,
+            dialer,
             began,
             state: Mutex::new(State {
                 plan: PoolPlan { endpoints: Vec::new(), ..plan },
@@ -181,7 +184,10 @@ impl Scaler {
                     continue;
                 }
                 let link = Link {
-                    connections: Arc::new(Connections::new(endpoint.address.clone())),
+                    connections: Arc::new(Connections::new(
+                        endpoint.address.clone(),
+                        Arc::clone(&self.dialer),
+                    )),
                     gone: self.stopping.child_token(),
                 };
                 if let Some(old) = state.links.insert(endpoint.replica.clone(), link) {

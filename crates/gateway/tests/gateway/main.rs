@@ -7,11 +7,17 @@
 mod account;
 mod control;
 mod endings;
+mod http2;
+mod keys;
 mod limits;
 mod objective;
 mod queue;
 mod retry;
+mod slow;
+mod smuggling;
 mod stop;
 mod streams;
 mod support;
 mod threads;
+mod tls;
+mod upstream;

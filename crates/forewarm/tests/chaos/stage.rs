@@ -1,0 +1,224 @@
+//! A gateway and a controller in processes of their own, and the replicas that the controller starts.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use forewarm_core::pool::PoolReport;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::replica::{COMMANDS, Mode};
+
+/// How much faster than the wall's the modelled time runs.
+const SPEED: f64 = 20.0;
+/// Requests that a replica is given at a time.
+const SLOTS: u32 = 16;
+/// Longest wait on the wall for anything, on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Everything that runs.
+pub(crate) struct Stage {
+    directory: TempDir,
+    gateway: Child,
+    controller: Option<Child>,
+    pub(crate) listen: String,
+    control: String,
+    admin: String,
+    http: reqwest::Client,
+}
+
+/// A replica that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Victim {
+    pub(crate) pid: u32,
+    port: u16,
+}
+
+impl Stage {
+    /// Starts everything and waits for the first replicas.
+    pub(crate) async fn start(seed: u64, replicas: u32, faults: u64) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        std::fs::create_dir(directory.path().join("alive"))?;
+        std::fs::write(
+            directory.path().join("forewarm.yaml"),
+            manifest(directory.path(), seed, replicas, faults)?,
+        )?;
+        let [listen, control, admin] = [free_address()?, free_address()?, free_address()?];
+        let gateway = start_gateway(&listen, &control)?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let mut stage = Self { directory, gateway, controller: None, listen, control, admin, http };
+        stage.start_controller()?;
+        stage.until("the first replicas", |stage| Ok(stage.alive()?.len() >= replicas as usize)).await?;
+        Ok(stage)
+    }
+
+    pub(crate) fn ledgers(&self) -> PathBuf {
+        self.directory.path().join("ledgers")
+    }
+
+    pub(crate) fn start_controller(&mut self) -> Result<()> {
+        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        let (file, state, speed) = (path("forewarm.yaml"), path("state"), SPEED.to_string());
+        self.controller = Some(spawn(&[
+            "run",
+            "--file",
+            &file,
+            "--gateway",
+            &self.control,
+            "--admin",
+            &self.admin,
+            "--state-dir",
+            &state,
+            "--speed",
+            &speed,
+            "--on-exit=stop",
+            "--log=error",
+        ])?);
+        Ok(())
+    }
+
+    /// Ends the controller without any chance to say goodbye.
+    pub(crate) fn kill_controller(&mut self) -> Result<()> {
+        let mut child = self.controller.take().context("a controller that runs")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Replicas that serve, or did a moment ago.
+    pub(crate) fn alive(&self) -> Result<Vec<Victim>> {
+        let mut alive = Vec::new();
+        for entry in std::fs::read_dir(self.directory.path().join("alive"))? {
+            let entry = entry?;
+            // One may leave between the two looks, or be about to say its port.
+            let port = std::fs::read_to_string(entry.path()).ok().and_then(|port| port.parse().ok());
+            let pid = entry.file_name().to_str().and_then(|pid| pid.parse().ok());
+            alive.extend(pid.zip(port).map(|(pid, port)| Victim { pid, port }));
+        }
+        alive.sort_unstable();
+        Ok(alive)
+    }
+
+    /// Ends a replica without any chance to say goodbye; `false` where it is gone already.
+    pub(crate) fn kill(&self, victim: Victim) -> Result<bool> {
+        // A process id may be somebody else's by now.
+        let command = std::fs::read(format!("/proc/{}/cmdline", victim.pid)).unwrap_or_default();
+        let is_ours = String::from_utf8_lossy(&command).contains(&*self.directory.path().to_string_lossy());
+        if is_ours {
+            Command::new("kill").args(["-9", &victim.pid.to_string()]).stderr(Stdio::null()).status()?;
+        }
+        let note = self.directory.path().join("alive").join(victim.pid.to_string());
+        match std::fs::remove_file(note) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            Ok(()) | Err(_) => Ok(is_ours),
+        }
+    }
+
+    /// Tells a replica what to do from now on; one that is gone does not mind.
+    pub(crate) async fn set(&self, victim: Victim, mode: Mode) {
+        let url = format!("http://127.0.0.1:{}{COMMANDS}{}", victim.port, mode.name());
+        drop(self.http.get(url).timeout(Duration::from_secs(2)).send().await);
+    }
+
+    /// What the gateway has seen.
+    pub(crate) async fn report(&self) -> Result<PoolReport> {
+        let url = format!("http://{}/forewarm/v1/pools/chaos", self.control);
+        Ok(self.http.get(url).send().await?.error_for_status()?.json().await?)
+    }
+
+    /// What the gateway has seen once nothing waits or is at a replica any more.
+    pub(crate) async fn settled(&self) -> Result<PoolReport> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let report = self.report().await?;
+            if report.queued == 0 && report.in_flight_sum() == 0 || Instant::now() > deadline {
+                return Ok(report);
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
+    async fn until(&self, what: &str, is: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !is(self)? {
+            if Instant::now() > deadline {
+                bail!("waited for {what} in vain");
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        Ok(())
+    }
+
+    /// Stops everything in order.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        if let Some(controller) = &self.controller {
+            terminate(controller)?;
+        }
+        terminate(&self.gateway)?;
+        if let Some(mut controller) = self.controller.take() {
+            tokio::task::spawn_blocking(move || controller.wait()).await??;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for child in self.controller.iter_mut().chain([&mut self.gateway]) {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        for victim in self.alive().unwrap_or_default() {
+            drop(self.kill(victim));
+        }
+    }
+}
+
+fn manifest(directory: &Path, seed: u64, replicas: u32, faults: u64) -> Result<String> {
+    let program = std::env::current_exe()?.display().to_string();
+    let directory = directory.display();
+    let command = [
+        program,
+        "replica".to_owned(),
+        "--port={port}".to_owned(),
+        format!("--directory={directory}"),
+        format!("--seed={seed}"),
+        format!("--slots={SLOTS}"),
+        format!("--speed={SPEED}"),
+        format!("--faults={faults}"),
+    ];
+    Ok(format!(
+        "apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\nmetadata: {{name: chaos}}\nspec:\n  \
+         target: {{processes: {{command: {}, port: 0}}}}\n  engine: {{kind: vllm, maxConcurrency: {SLOTS}}}\n  \
+         models: [m]\n  environment: dev\n  replicas: {{min: {replicas}, max: {}}}\n  \
+         coldStart: {{expected: 10s, deadline: 10m}}\n  policy: {{queueDepth: {{perReplica: 4}}}}\n  \
+         queue: {{maxRequests: 100000, timeout: 30m, coldStartTimeout: 30m}}\n",
+        serde_json::to_string(&command)?,
+        replicas + 2,
+    ))
+}
+
+fn start_gateway(listen: &str, control: &str) -> Result<Child> {
+    let speed = SPEED.to_string();
+    spawn(&["gateway", "--listen", listen, "--control", control, "--speed", &speed, "--log=error"])
+}
+
+fn spawn(args: &[&str]) -> Result<Child> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forewarm"));
+    Ok(command.args(args).stdin(Stdio::null()).spawn()?)
+}
+
+fn terminate(child: &Child) -> Result<()> {
+    Command::new("kill").arg(child.id().to_string()).status()?;
+    Ok(())
+}
+
+fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
