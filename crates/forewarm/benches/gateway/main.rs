@@ -100,14 +100,14 @@ async fn measure(peers: &Path) -> Result<()> {
     let mut figures = Figures::new();
     let mut there = Vec::new();
     for kind in FAST {
-        match Proxy::serving(kind, upstream.address, peers).await? {
-            Some(proxy) => there.push(proxy),
-            None => skip(kind.name(), "it is not installed")?,
+        match Proxy::serving(kind, upstream.address, peers).await {
+            Ok(proxy) => there.push(proxy),
+            Err(error) => skip(kind.name(), &format!("{error:#}"))?,
         }
     }
     let direct = requests(&upstream, &there, &mut figures).await?;
-    drop(there);
-    streams(&upstream, peers, &mut figures).await?;
+    let there: Vec<Kind> = there.iter().map(|proxy| proxy.kind).collect();
+    streams(&upstream, &there, peers, &mut figures).await?;
     for measure in Measure::ALL {
         let of = |index: usize| figures.get(&(measure, index)).map(|rounds| median(rounds.clone()));
         let (name, unit) = measure.name_and_unit();
@@ -170,7 +170,12 @@ async fn requests(upstream: &Upstream, there: &[Proxy], figures: &mut Figures) -
 }
 
 /// As many streams at once as the client can follow, each through a proxy that has just been started.
-async fn streams(upstream: &Upstream, peers: &Path, figures: &mut Figures) -> Result<()> {
+async fn streams(
+    upstream: &Upstream,
+    there: &[Kind],
+    peers: &Path,
+    figures: &mut Figures,
+) -> Result<()> {
     let mut count = 0;
     for streams in STREAMS {
         count = streams;
@@ -182,8 +187,8 @@ async fn streams(upstream: &Upstream, peers: &Path, figures: &mut Figures) -> Re
         }
     }
     for _ in 0..ROUNDS {
-        for kind in FAST {
-            let Some(proxy) = Proxy::serving(kind, upstream.address, peers).await? else { continue };
+        for &kind in there {
+            let proxy = Proxy::serving(kind, upstream.address, peers).await?;
             let (late, cpu, bytes) = hold(&proxy, count).await?;
             note(figures, Measure::CpuPerEvent, kind, cpu);
             note(figures, Measure::LateTail, kind, millis(late));
@@ -209,9 +214,7 @@ async fn hold(proxy: &Proxy, count: usize) -> Result<(Duration, f64, f64)> {
 
 /// A peer that is written in an interpreted language, or far from its bounds otherwise.
 async fn slow(kind: Kind, upstream: &Upstream, peers: &Path, ours: f64) -> Result<()> {
-    let Some(proxy) = Proxy::serving(kind, upstream.address, peers).await? else {
-        return skip(kind.name(), "it is not installed");
-    };
+    let proxy = Proxy::serving(kind, upstream.address, peers).await?;
     let full = async {
         client::saturate(proxy.address, WARM_UP).await?;
         let (before, begun) = (proxy.usage(), Instant::now());
@@ -231,7 +234,7 @@ async fn slow(kind: Kind, upstream: &Upstream, peers: &Path, ours: f64) -> Resul
 
 /// Requests that wait for the first replica, and then go to it.
 async fn waiting(kind: Kind, upstream: &Upstream, peers: &Path) -> Result<()> {
-    let Some(proxy) = Proxy::start(kind, upstream.address, peers).await? else { return Ok(()) };
+    let proxy = Proxy::start(kind, upstream.address, peers).await?;
     proxy.plan(None).await?;
     let before = proxy.usage();
     let mut clients = client::wait(proxy.address, WAITING);

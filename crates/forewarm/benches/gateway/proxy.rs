@@ -27,8 +27,6 @@ const CORE: &str = "0";
 /// Who passes requests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Nobody: the client asks the replica itself.
-    Direct,
     Nginx,
     HaProxy,
     /// hyper, and nothing on it.
@@ -44,7 +42,6 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Direct => "no proxy",
             Kind::Nginx => "nginx",
             Kind::HaProxy => "HAProxy",
             Kind::Hyper => "bare hyper proxy",
@@ -74,8 +71,11 @@ pub(crate) struct Usage {
 }
 
 impl Proxy {
-    /// Starts one in front of a replica. `Ok(None)`: it is not installed.
-    pub(crate) async fn start(kind: Kind, upstream: SocketAddr, peers: &Path) -> Result<Option<Self>> {
+    /// Starts one in front of a replica.
+    ///
+    /// # Errors
+    /// When it is not installed, or does not start.
+    pub(crate) async fn start(kind: Kind, upstream: SocketAddr, peers: &Path) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let (address, control) = (free_port()?, free_port()?);
         let template = |template: &str, name: &str| -> Result<PathBuf> {
@@ -89,11 +89,6 @@ impl Proxy {
         };
         let port = address.port().to_string();
         let (program, arguments): (PathBuf, Vec<String>) = match kind {
-            Kind::Direct => {
-                let proxy =
-                    Self { kind, address: upstream, control: None, child: None, _directory: directory };
-                return Ok(Some(proxy));
-            }
             Kind::Nginx => {
                 let file = template(include_str!("nginx.conf"), "nginx.conf")?;
                 let prefix = directory.path().to_string_lossy().into_owned();
@@ -131,7 +126,7 @@ impl Proxy {
             }
         };
         if !program.exists() {
-            return Ok(None);
+            bail!("it is not installed");
         }
         let mut command = Command::new("taskset");
         command.args(["--cpu-list", CORE]).arg(program).args(arguments);
@@ -141,7 +136,7 @@ impl Proxy {
         let control = matches!(kind, Kind::PassThrough | Kind::Features).then_some(control);
         let mut proxy = Self { kind, address, control, child, _directory: directory };
         proxy.answers().await?;
-        Ok(Some(proxy))
+        Ok(proxy)
     }
 
     async fn answers(&mut self) -> Result<()> {
@@ -156,7 +151,7 @@ impl Proxy {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::Other => break,
                     Err(_) if begun.elapsed() < START_TIMEOUT => tokio::time::sleep(LOOK).await,
-                    Err(error) => bail!("{} does not start: {error}; {}", self.kind.name(), self.stderr()),
+                    Err(error) => bail!("it does not start: {error}; {}", self.stderr()),
                 }
             }
         }
@@ -210,11 +205,9 @@ impl Proxy {
     }
 
     /// Starts, and has as many slots as there may be requests.
-    pub(crate) async fn serving(kind: Kind, upstream: SocketAddr, peers: &Path) -> Result<Option<Self>> {
+    pub(crate) async fn serving(kind: Kind, upstream: SocketAddr, peers: &Path) -> Result<Self> {
         let proxy = Self::start(kind, upstream, peers).await?;
-        if let Some(proxy) = &proxy {
-            proxy.plan(Some((upstream, NO_QUEUE))).await?;
-        }
+        proxy.plan(Some((upstream, NO_QUEUE))).await?;
         Ok(proxy)
     }
 
