@@ -141,7 +141,7 @@ async fn a_slow_start_grows_with_the_answers_that_begin() {
     let concurrency = Concurrency { slow_start: true, learned: false };
     rig.handle.apply(&PoolPlan { concurrency, ..plan(vec![replica.endpoint("r", 8)]) });
     let _replies = rig.queue(8).await;
-    let mut calls = vec![replica.call().await, replica.call().await];
+    let mut calls = [replica.call().await, replica.call().await];
     let report = rig.report();
     assert_eq!((report.in_flight_sum(), report.concurrency.values().sum::<u32>()), (2, 2), "a quarter of 8");
     calls[0].write(EVENTS).await;
