@@ -15,6 +15,7 @@ mod dial;
 mod forward;
 mod forwarded;
 mod gone;
+mod handover;
 mod health;
 mod keys;
 mod metrics;
