@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
+    demand::{Demand, PRIORITY},
     pace::Pace,
     pool::Fault,
     relay::{Ending, Relay},
     scaler::{Place, Scaler, Slot},
     upstream::{SendError, Sender},
-    wait::{OutOfPatience, Patience},
+    wait::{Patience, Unserved},
 };
 
 /// Replicas that may end a request's connection without an answer before it is called an upstream error: it may
@@ -77,7 +78,7 @@ impl Failed {
 /// A request with its body at hand, so that it can be sent again.
 pub(crate) struct Forward {
     request: Request<Full<Bytes>>,
-    bytes: usize,
+    demand: Demand,
     /// Whether its answer, if it is a stream, ends with `[DONE]`.
     says_done: bool,
     /// Whether a stream is asked for.
@@ -124,13 +125,13 @@ impl Forward {
         scaler: &Scaler,
         parts: http::request::Parts,
         body: Bytes,
+        demand: Demand,
         wants_stream: bool,
     ) -> Result<Self, BadTimeout> {
         let (warm, cold) = scaler.timeouts();
         let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
         let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(cold);
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
-        let bytes = body.len();
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
         let mut request = Request::new(Full::new(body));
@@ -143,17 +144,17 @@ impl Forward {
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
         let accepted = Instant::now();
-        Ok(Self { request, bytes, says_done, wants_stream, was_moved: false, patience, accepted, pace })
+        Ok(Self { request, demand, says_done, wants_stream, was_moved: false, patience, accepted, pace })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
     pub(crate) async fn run(mut self, scaler: &Arc<Scaler>) -> Response<Body> {
-        scaler.account.arrive();
-        let place = match scaler.enqueue(self.bytes) {
+        scaler.account.arrive(self.demand.priority);
+        let place = match scaler.enqueue(&self.demand, self.patience.warm_left()) {
             Ok(place) => place,
             Err(full) => {
-                scaler.refuse();
+                scaler.refuse(&self.demand);
                 let message = format!("{full}; come again after the seconds that Retry-After says");
                 let retry_after = scaler.retry_after();
                 return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", &message, retry_after);
@@ -178,7 +179,7 @@ impl Forward {
         loop {
             let mut slot = match self.patience.wait(scaler, place).await {
                 Ok(slot) => slot,
-                Err(out) => return self.out_of_patience(scaler, out),
+                Err(unserved) => return self.unserved(scaler, unserved),
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
             if let Ok(value) = HeaderValue::try_from(slot.connections.authority()) {
@@ -195,7 +196,7 @@ impl Forward {
             };
             let failed = match answer {
                 Ok(answer) => {
-                    scaler.account.waited(queue_wait);
+                    scaler.account.admit(&self.demand, queue_wait);
                     return self.relay(scaler, slot, answer, queue_wait);
                 }
                 Err(failed) => failed,
@@ -215,7 +216,7 @@ impl Forward {
                 return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            place = scaler.enqueue_again(self.bytes, self.accepted, slot, failed.fault());
+            place = scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left());
         }
     }
 
@@ -278,14 +279,26 @@ impl Forward {
         response
     }
 
-    fn out_of_patience(&self, scaler: &Scaler, out: OutOfPatience) -> Response<Body> {
-        scaler.fail_unanswered(Cause::Deadline, self.accepted);
+    fn unserved(&self, scaler: &Scaler, why: Unserved) -> Response<Body> {
         let waited = scaler.modelled(self.accepted.elapsed());
-        let message = match out {
-            OutOfPatience::Warm => format!("no replica had a slot free in time, after {waited:.1} s"),
-            OutOfPatience::Cold => format!("no replica became ready in time, after {waited:.1} s"),
+        let (cause, message) = match why {
+            Unserved::Warm => {
+                (Cause::Deadline, format!("no replica had a slot free in time, after {waited:.1} s"))
+            }
+            Unserved::Cold => {
+                (Cause::Deadline, format!("no replica became ready in time, after {waited:.1} s"))
+            }
+            Unserved::Shed => {
+                let message = "the queue is full, and others took this request's place; come again after the \
+                               seconds that Retry-After says";
+                (Cause::Shed, message.to_owned())
+            }
         };
-        let mut response = failure(Cause::Deadline, &message);
+        scaler.fail_unanswered(cause, self.accepted);
+        if cause == Cause::Shed {
+            scaler.account.shed(&self.demand);
+        }
+        let mut response = failure(cause, &message);
         set_retry_after(&mut response, scaler.retry_after());
         response
     }
@@ -294,6 +307,7 @@ impl Forward {
     fn label(&self, mut response: Response<Body>, replica: &str, queue_wait: f64) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(ACCEPTED, HeaderValue::from_static("true"));
+        headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
         let cold = if self.patience.was_cold { "true" } else { "false" };
         headers.insert("x-forewarm-cold-start", HeaderValue::from_static(cold));
         let wait = format!("{queue_wait:.6}");

@@ -10,6 +10,7 @@ mod ask;
 mod config;
 mod connection;
 mod control_api;
+mod demand;
 mod dial;
 mod forward;
 mod forwarded;

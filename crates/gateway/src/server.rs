@@ -18,6 +18,7 @@ use crate::{
     config::{GatewayConfig, GatewayError},
     connection,
     control_api::{self, ControlPort},
+    demand::Demand,
     dial::Dialer,
     forward::Forward,
     forwarded::{Origin, stamp},
@@ -380,11 +381,15 @@ impl Front {
             keys.exchange(&mut parts.headers, &scaler.id);
         }
         stamp(&mut parts.headers, &parts.uri, origin, &self.config.trusted_proxies);
-        match Forward::new(&scaler, parts, body, wants_stream) {
+        let invalid =
+            |code, message: String| error(StatusCode::BAD_REQUEST, "invalid_request_error", code, &message);
+        let demand = match Demand::of(&ask, &parts, body.len(), &scaler.tenants()) {
+            Ok(demand) => demand,
+            Err(bad) => return invalid("invalid_priority", bad.to_string()),
+        };
+        match Forward::new(&scaler, parts, body, demand, wants_stream) {
             Ok(forward) => forward.run(&scaler).await,
-            Err(bad) => {
-                error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
-            }
+            Err(bad) => invalid("invalid_timeout", bad.to_string()),
         }
     }
 }
