@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{Endpoint, PoolPlan, QueueLimits},
+    pool::{Concurrency, Endpoint, PoolPlan, QueueLimits, Tenants},
 };
 use forewarm_gateway::{Gateway, GatewayConfig, new_key};
 use http::{Request, StatusCode};
@@ -97,6 +97,7 @@ async fn no_prompt_no_answer_and_no_key_is_logged_at_any_level() {
         replica: ReplicaId::from("a"),
         address: listener.local_addr().unwrap().to_string(),
         max_concurrency: 4,
+        kv_tokens: None,
         draining: false,
     };
     let queue = QueueLimits {
@@ -105,6 +106,7 @@ async fn no_prompt_no_answer_and_no_key_is_logged_at_any_level() {
         timeout: PATIENCE,
         cold_start_timeout: PATIENCE,
         ttft_objective: None,
+        tenants: Tenants::default(),
     };
     let scaler = ScalerId::from("s");
     assert!(handle.apply(&PoolPlan {
@@ -113,6 +115,7 @@ async fn no_prompt_no_answer_and_no_key_is_logged_at_any_level() {
         endpoints: vec![endpoint],
         ready_in_seconds: None,
         queue,
+        concurrency: Concurrency::default(),
     }));
     tokio::spawn(replica(listener));
 
