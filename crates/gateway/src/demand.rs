@@ -51,7 +51,7 @@ impl Demand {
         let known = parts.extensions.get::<Tenant>();
         let asked = asked(parts)?;
         let (tenant, weight, allowed) = match known {
-            Some(Tenant { id, weight, priority }) => (Some(id.clone()), *weight, Some(allowed(*priority))),
+            Some(Tenant { id, weight, priority }) => (Some(id.clone()), *weight, Some(*priority)),
             None => {
                 let name = named(ask, parts, tenants);
                 let weight = name.and_then(|name| tenants.weights.get(name).copied());
@@ -97,15 +97,6 @@ fn asked(parts: &Parts) -> Result<Option<Priority>, BadPriority> {
     let text = String::from_utf8_lossy(value.as_bytes());
     let found = Priority::ALL.into_iter().find(|priority| priority.label().eq_ignore_ascii_case(text.trim()));
     found.map(Some).ok_or_else(|| BadPriority(text.into_owned()))
-}
-
-/// The highest class of a key: its priority is a number, of which 0 is usual.
-fn allowed(priority: i32) -> Priority {
-    match priority {
-        ..0 => Priority::Low,
-        0 => Priority::Normal,
-        1.. => Priority::High,
-    }
 }
 
 /// The tenant's name where no key says it.
