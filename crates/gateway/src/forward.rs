@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
+    demand::{Demand, PRIORITY},
     pace::Pace,
     pool::Fault,
     relay::{Ending, Relay},
     scaler::{Place, Scaler, Slot},
     upstream::{SendError, Sender},
-    wait::{OutOfPatience, Patience},
+    wait::{Patience, Unserved},
 };
 
 /// Replicas that may end a request's connection without an answer before it is called an upstream error: it may
@@ -55,6 +56,8 @@ enum Failed {
     NotServing(StatusCode),
     /// The controller says that it is gone.
     Gone,
+    /// It says nothing, while others answer.
+    Silent,
 }
 
 impl Failed {
@@ -63,7 +66,8 @@ impl Failed {
         match self {
             Failed::Refused(_) | Failed::NotServing(_) => Some(Fault::NotServing),
             Failed::Ended(_) => Some(Fault::Ended),
-            Failed::Gone => None,
+            // Whoever waited for it has put it aside.
+            Failed::Gone | Failed::Silent => None,
         }
     }
 
@@ -73,6 +77,7 @@ impl Failed {
             Failed::Ended(error) => format!("`{replica}` ended before its first byte: {error}"),
             Failed::NotServing(status) => format!("`{replica}` is starting or stopping ({status})"),
             Failed::Gone => format!("`{replica}` is gone"),
+            Failed::Silent => format!("`{replica}` is silent"),
         }
     }
 }
@@ -80,9 +85,13 @@ impl Failed {
 /// A request with its body at hand, so that it can be sent again.
 pub(crate) struct Forward {
     request: Request<Full<Bytes>>,
-    bytes: usize,
+    demand: Demand,
     /// Whether its answer, if it is a stream, ends with `[DONE]`.
     says_done: bool,
+    /// Whether a stream is asked for.
+    wants_stream: bool,
+    /// Whether it was taken from a silent replica; that is done once.
+    was_moved: bool,
     patience: Patience,
     accepted: Instant,
     pace: Pace,
@@ -119,12 +128,17 @@ impl Forward {
     ///
     /// # Errors
     /// When a timeout that it asks for makes no sense.
-    pub(crate) fn new(scaler: &Scaler, parts: http::request::Parts, body: Bytes) -> Result<Self, BadTimeout> {
+    pub(crate) fn new(
+        scaler: &Scaler,
+        parts: http::request::Parts,
+        body: Bytes,
+        demand: Demand,
+        wants_stream: bool,
+    ) -> Result<Self, BadTimeout> {
         let (warm, cold) = scaler.timeouts();
         let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
         let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(cold);
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
-        let bytes = body.len();
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
         let mut request = Request::new(Full::new(body));
@@ -136,17 +150,18 @@ impl Forward {
         // Set anew by the client connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
-        Ok(Self { request, bytes, says_done, patience, accepted: Instant::now(), pace })
+        let accepted = Instant::now();
+        Ok(Self { request, demand, says_done, wants_stream, was_moved: false, patience, accepted, pace })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
     pub(crate) async fn run(mut self, scaler: &Arc<Scaler>) -> Response<Body> {
-        scaler.account.arrive();
-        let place = match scaler.enqueue(self.bytes) {
+        scaler.account.arrive(self.demand.priority);
+        let place = match scaler.enqueue(&self.demand, self.patience.warm_left()) {
             Ok(place) => place,
             Err(full) => {
-                scaler.refuse();
+                scaler.refuse(&self.demand);
                 let message = format!("{full}; come again after the seconds that Retry-After says");
                 let retry_after = scaler.retry_after();
                 return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", &message, retry_after);
@@ -169,22 +184,26 @@ impl Forward {
     async fn serve(&mut self, scaler: &Arc<Scaler>, mut place: Place) -> Response<Body> {
         let mut unanswered = 0;
         loop {
-            let slot = match self.patience.wait(scaler, place).await {
+            let mut slot = match self.patience.wait(scaler, place).await {
                 Ok(slot) => slot,
-                Err(out) => return self.out_of_patience(scaler, out),
+                Err(unserved) => return self.unserved(scaler, unserved),
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
             if let Some(host) = slot.connections.host() {
                 self.request.headers_mut().insert(header::HOST, host.clone());
             }
-            let gone = slot.gone.clone();
+            if self.wants_stream {
+                scaler.owed(&mut slot);
+            }
+            let watched = self.wants_stream && !self.was_moved;
             let answer = tokio::select! {
                 answer = self.answer(&slot) => answer,
-                () = gone.cancelled() => Err(Failed::Gone),
+                () = slot.gone.cancelled() => Err(Failed::Gone),
+                () = scaler.silence(&slot), if watched => Err(Failed::Silent),
             };
             let failed = match answer {
                 Ok(answer) => {
-                    scaler.account.waited(queue_wait);
+                    scaler.account.admit(&self.demand, queue_wait);
                     return self.relay(scaler, slot, answer, queue_wait);
                 }
                 Err(failed) => failed,
@@ -192,19 +211,23 @@ impl Forward {
             let why = failed.describe(slot.replica.as_str());
             tracing::debug!(scaler = scaler.id.as_str(), why, "a request has to be sent again");
             // Where nobody took it up, it costs no attempt: it waits, by its clocks, until somebody does.
-            unanswered += u32::from(matches!(failed, Failed::Ended(_)));
+            let ended = matches!(failed, Failed::Ended(_));
+            unanswered += u32::from(ended);
+            self.was_moved |= matches!(failed, Failed::Silent);
+            if ended && unanswered < MAX_ATTEMPTS && !scaler.may_retry(&slot.replica) {
+                return self.out_of_retries(scaler, &why);
+            }
             if unanswered >= MAX_ATTEMPTS {
                 scaler.fail_unanswered(Cause::UpstreamError, self.accepted);
                 let message = format!("{MAX_ATTEMPTS} tries at replicas failed; the last one: {why}");
                 return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            place = scaler.enqueue_again(self.bytes, self.accepted, slot, failed.fault());
+            place = scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left());
         }
     }
 
-    fn relay(&self, scaler: &Arc<Scaler>, slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
-        slot.answered();
+    fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
         let Answer { parts, first, rest, sender } = answer;
         // A compressed stream can be passed on, but not looked into.
         let ending = match is_stream(&parts.headers) && !parts.headers.contains_key(header::CONTENT_ENCODING)
@@ -215,6 +238,7 @@ impl Forward {
         };
         let replica = slot.replica.clone();
         let is_error = parts.status.is_server_error();
+        scaler.answered(&mut slot, is_stream(&parts.headers), is_error);
         // An answer in one piece does not show when its first token was there; when it was sent to the replica is
         // the part of it that more replicas can change.
         let ttft =
@@ -252,14 +276,37 @@ impl Forward {
         Ok(Answer { parts, first, rest, sender })
     }
 
-    fn out_of_patience(&self, scaler: &Scaler, out: OutOfPatience) -> Response<Body> {
-        scaler.fail_unanswered(Cause::Deadline, self.accepted);
+    /// Replicas fail more than they answer: to send everything again would only make it worse.
+    fn out_of_retries(&self, scaler: &Scaler, why: &str) -> Response<Body> {
+        scaler.fail_unanswered(Cause::UpstreamError, self.accepted);
+        let message =
+            format!("replicas fail more requests than they answer, so this one is not sent again: {why}");
+        let mut response = failure(Cause::UpstreamError, &message);
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        set_retry_after(&mut response, scaler.retry_after());
+        response
+    }
+
+    fn unserved(&self, scaler: &Scaler, why: Unserved) -> Response<Body> {
         let waited = scaler.modelled(self.accepted.elapsed());
-        let message = match out {
-            OutOfPatience::Warm => format!("no replica had a slot free in time, after {waited:.1} s"),
-            OutOfPatience::Cold => format!("no replica became ready in time, after {waited:.1} s"),
+        let (cause, message) = match why {
+            Unserved::Warm => {
+                (Cause::Deadline, format!("no replica had a slot free in time, after {waited:.1} s"))
+            }
+            Unserved::Cold => {
+                (Cause::Deadline, format!("no replica became ready in time, after {waited:.1} s"))
+            }
+            Unserved::Shed => {
+                let message = "the queue is full, and others took this request's place; come again after the \
+                               seconds that Retry-After says";
+                (Cause::Shed, message.to_owned())
+            }
         };
-        let mut response = failure(Cause::Deadline, &message);
+        scaler.fail_unanswered(cause, self.accepted);
+        if cause == Cause::Shed {
+            scaler.account.shed(&self.demand);
+        }
+        let mut response = failure(cause, &message);
         set_retry_after(&mut response, scaler.retry_after());
         response
     }
@@ -268,6 +315,7 @@ impl Forward {
     fn label(&self, mut response: Response<Body>, replica: &str, queue_wait: f64) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(ACCEPTED, HeaderValue::from_static("true"));
+        headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
         let cold = if self.patience.was_cold { "true" } else { "false" };
         headers.insert(COLD_START, HeaderValue::from_static(cold));
         for (name, value) in [

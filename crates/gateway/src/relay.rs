@@ -6,19 +6,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame};
-use hyper::body::Incoming;
-use tokio_util::sync::WaitForCancellationFutureOwned;
-
 use crate::{
     account::Cause,
     answer::{BodyError, error_event},
+    gone::Gone,
     pace::Pace,
     scaler::{Scaler, Slot},
     sse::Watch,
     upstream::Sender,
 };
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame};
+use hyper::body::Incoming;
 
 /// What counts as the end of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ pub(crate) struct Relay {
     pace: Pace,
     /// Given up when the answer has ended, with whatever end.
     held: Option<(Slot, Sender)>,
-    gone: Pin<Box<WaitForCancellationFutureOwned>>,
+    gone: Gone,
     is_server_error: bool,
 }
 
@@ -55,7 +54,7 @@ impl Relay {
         (pace, scaler): (Pace, Arc<Scaler>),
         (slot, sender): (Slot, Sender),
     ) -> Self {
-        let gone = Box::pin(slot.gone.clone().cancelled_owned());
+        let gone = Gone::new(slot.gone.clone(), scaler.stopping.clone());
         let held = Some((slot, sender));
         let watch = Watch::default();
         let mut relay = Self { upstream, first, ending, watch, scaler, pace, held, gone, is_server_error };
@@ -69,8 +68,16 @@ impl Relay {
     /// Takes note of what passes, and of the end as soon as it is certain: nobody asks for more after the
     /// last byte of a known length.
     fn see(&mut self, data: &[u8]) {
+        self.gone.heard();
+        if let Some((slot, _)) = &self.held {
+            slot.heard();
+        }
         if self.ending != Ending::Http {
-            self.scaler.account.events(self.watch.see(data));
+            let events = self.watch.see(data);
+            self.scaler.account.events(events);
+            if let Some((slot, _)) = &mut self.held {
+                slot.passed_on(events);
+            }
         }
         if self.upstream.is_end_stream() && self.is_whole() {
             self.finished();
@@ -143,7 +150,7 @@ impl HttpBody for Relay {
             Poll::Ready(Some(Err(error))) => error.to_string(),
             Poll::Pending => {
                 // A replica that hangs is given up when the controller says that it is gone.
-                ready!(self.gone.as_mut().poll(context));
+                ready!(self.gone.poll(context));
                 "the replica is gone, or the gateway stops".to_owned()
             }
         };

@@ -102,6 +102,17 @@ impl Connections {
         )
     }
 
+    /// Whether somebody answers, whatever it is.
+    pub(crate) async fn answers(&self) -> bool {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = http::Uri::from_static("/health");
+        if let Ok(host) = http::HeaderValue::try_from(&self.address) {
+            request.headers_mut().insert(http::header::HOST, host);
+        }
+        let answer = async { self.connect().await.ok()?.send_request(request).await.ok() };
+        matches!(tokio::time::timeout(CONNECT_TIMEOUT, answer).await, Ok(Some(_)))
+    }
+
     /// Keeps a connection whose answer was read to the end.
     pub(crate) fn put_back(&self, sender: Sender) {
         let Sender::Http1(mut sender) = sender else { return };

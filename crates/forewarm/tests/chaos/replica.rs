@@ -3,10 +3,11 @@
 //! It is a process of its own, so that `kill -9` ends both at once.
 
 use std::{
+    collections::HashSet,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
     time::Duration,
@@ -100,6 +101,8 @@ struct Replica {
     mode: AtomicU8,
     seed: u64,
     faults: u64,
+    /// Requests that met their fault: it is a whim of this replica, and no request that nobody can bear.
+    met: Mutex<HashSet<u64>>,
 }
 
 /// As llama.cpp says it while it loads.
@@ -130,6 +133,7 @@ pub(crate) async fn run(args: ReplicaArgs) -> Result<()> {
         mode: AtomicU8::new(Mode::Well as u8),
         seed: args.seed ^ u64::from(args.port),
         faults: args.faults,
+        met: Mutex::default(),
     });
     let alive = args.directory.join("alive").join(std::process::id().to_string());
     std::fs::write(&alive, args.port.to_string())?;
@@ -155,12 +159,14 @@ impl Replica {
     }
 
     fn fault(&self, request: u64) -> Fault {
-        match lot(self.seed, request) % 10_000 {
+        let fault = match lot(self.seed, request) % 10_000 {
             lot if lot < self.faults => Fault::Reset,
             lot if lot < 2 * self.faults => Fault::OnlyHead,
             lot if lot < 3 * self.faults => Fault::Cut,
-            _ => Fault::None,
-        }
+            _ => return Fault::None,
+        };
+        let is_first = self.met.lock().unwrap_or_else(PoisonError::into_inner).insert(request);
+        if is_first { fault } else { Fault::None }
     }
 
     /// One connection, request after request.

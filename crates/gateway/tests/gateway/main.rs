@@ -7,6 +7,8 @@
 mod account;
 mod control;
 mod endings;
+mod handover;
+mod health;
 mod http2;
 mod keys;
 mod limits;

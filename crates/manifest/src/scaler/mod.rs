@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use forewarm_core::{ScalerSpec, pool::QueueLimits};
 
-pub use engine::{EngineKind, EngineSpec};
+pub use engine::{EngineKind, EngineSpec, KvTokens};
 pub use read::read_scalers;
 pub(crate) use read::{MAX_REPLICAS, read_one};
 
