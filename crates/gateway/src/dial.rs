@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::{
     body::{Body, Frame, Incoming},
@@ -143,6 +143,8 @@ pub(crate) struct Target {
     scheme: Scheme,
     /// `host:port`.
     authority: String,
+    /// The same as a header, which every request carries; `None`: it cannot be one.
+    host: Option<HeaderValue>,
 }
 
 impl Target {
@@ -157,12 +159,17 @@ impl Target {
         let authority = rest.trim_end_matches('/');
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let default = if scheme == Scheme::Https { ":443" } else { ":80" };
-        Self { scheme, authority: format!("{authority}{}", if has_port { "" } else { default }) }
+        let authority = format!("{authority}{}", if has_port { "" } else { default });
+        Self { scheme, host: HeaderValue::try_from(&authority).ok(), authority }
+    }
+
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// What stands in a request's `Host`.
-    pub(crate) fn authority(&self) -> &str {
-        &self.authority
+    pub(crate) fn host_header(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
     }
 
     fn host(&self) -> &str {

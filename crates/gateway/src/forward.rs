@@ -28,6 +28,13 @@ const MAX_ERROR_BYTES: usize = 16 << 10;
 /// Highest value a client may ask for in `X-Request-Timeout` or `X-Scale-Up-Timeout`.
 const MAX_ASKED_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Whether the request waited for a cold start.
+const COLD_START: HeaderName = HeaderName::from_static("x-forewarm-cold-start");
+/// How long it waited for a slot, in modelled seconds.
+const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-forewarm-queue-wait-seconds");
+/// Which replica answered.
+const REPLICA: HeaderName = HeaderName::from_static("x-forewarm-replica");
+
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
@@ -182,8 +189,8 @@ impl Forward {
                 Err(unserved) => return self.unserved(scaler, unserved),
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
-            if let Ok(value) = HeaderValue::try_from(slot.connections.authority()) {
-                self.request.headers_mut().insert(header::HOST, value);
+            if let Some(host) = slot.connections.host() {
+                self.request.headers_mut().insert(header::HOST, host.clone());
             }
             if self.wants_stream {
                 scaler.owed(&mut slot);
@@ -310,12 +317,12 @@ impl Forward {
         headers.insert(ACCEPTED, HeaderValue::from_static("true"));
         headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
         let cold = if self.patience.was_cold { "true" } else { "false" };
-        headers.insert("x-forewarm-cold-start", HeaderValue::from_static(cold));
-        let wait = format!("{queue_wait:.6}");
-        for (name, value) in
-            [("x-forewarm-queue-wait-seconds", wait.as_str()), ("x-forewarm-replica", replica)]
-        {
-            if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(COLD_START, HeaderValue::from_static(cold));
+        for (name, value) in [
+            (QUEUE_WAIT, HeaderValue::try_from(format!("{queue_wait:.6}"))),
+            (REPLICA, HeaderValue::try_from(replica)),
+        ] {
+            if let Ok(value) = value {
                 headers.insert(name, value);
             }
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
@@ -65,8 +65,8 @@ impl Connections {
     }
 
     /// What stands in a request's `Host`.
-    pub(crate) fn authority(&self) -> &str {
-        self.target.authority()
+    pub(crate) fn host(&self) -> Option<&HeaderValue> {
+        self.target.host_header()
     }
 
     /// Sends a request and waits for the head of the answer. An idle connection that turns out to be

@@ -10,6 +10,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::Semaphore,
     task::JoinSet,
     time::Instant,
 };
@@ -18,6 +19,8 @@ use crate::upstream::{EVENT_GAP, EVENTS};
 
 /// Connections at full load: enough that the proxy never waits for a client.
 const BUSY_CONNECTIONS: usize = 64;
+/// Connections at a paced load at most: a proxy that stands still for a moment does not use up all there are.
+const MOST_CONNECTIONS: usize = 512;
 /// Clients of streams come one after another over this time, so that their events do not come all at once.
 const RAMP: Duration = Duration::from_millis(1_000);
 
@@ -98,11 +101,9 @@ impl Connection {
         let mut late = Vec::with_capacity(EVENTS);
         let mut first = None;
         self.read.clear();
+        self.more().await?;
+        self.check()?;
         loop {
-            self.more().await?;
-            if first.is_none() {
-                self.check()?;
-            }
             let events = self.read.windows(DATA.len()).filter(|window| *window == DATA).count();
             for _ in 0..events.min(EVENTS - late.len()) {
                 let first = *first.get_or_insert_with(Instant::now);
@@ -114,6 +115,7 @@ impl Connection {
             }
             // The beginning of an event's name, if it was cut there.
             self.read.drain(..self.read.len().saturating_sub(DATA.len() - 1));
+            self.more().await?;
         }
         if late.len() < EVENTS {
             return Err(io::Error::other(format!("a stream of {} events", late.len())));
@@ -167,6 +169,7 @@ pub(crate) async fn saturate(address: SocketAddr, time: Duration) -> io::Result<
 pub(crate) async fn pace(address: SocketAddr, per_second: f64, time: Duration) -> io::Result<Vec<Duration>> {
     let request = request(false);
     let idle = Arc::new(Mutex::new(Vec::new()));
+    let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let (count, start) = ((per_second * time.as_secs_f64()) as u32, Instant::now());
     let mut clients = JoinSet::new();
     for number in 0..count {
@@ -176,6 +179,8 @@ pub(crate) async fn pace(address: SocketAddr, per_second: f64, time: Duration) -
             tokio::task::yield_now().await;
         }
         let (request, idle) = (Arc::clone(&request), Arc::clone(&idle));
+        // What waits for one is late, and counts as late.
+        let permit = Arc::clone(&connections).acquire_owned().await.map_err(io::Error::other)?;
         clients.spawn(async move {
             let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut connection = match connection {
@@ -184,6 +189,7 @@ pub(crate) async fn pace(address: SocketAddr, per_second: f64, time: Duration) -
             };
             connection.exchange(&request).await?;
             let latency = due.elapsed();
+            drop(permit);
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             io::Result::Ok(latency)
         });

@@ -53,15 +53,9 @@ enum Measure {
 }
 
 impl Measure {
-    const ALL: [Measure; 7] = [
-        Measure::PerSecond,
-        Measure::CpuPerRequest,
-        Measure::AddedMedian,
-        Measure::AddedTail,
-        Measure::CpuPerEvent,
-        Measure::LateTail,
-        Measure::KibPerStream,
-    ];
+    const OF_REQUESTS: [Measure; 4] =
+        [Measure::PerSecond, Measure::CpuPerRequest, Measure::AddedMedian, Measure::AddedTail];
+    const OF_STREAMS: [Measure; 3] = [Measure::CpuPerEvent, Measure::LateTail, Measure::KibPerStream];
 
     fn name_and_unit(self) -> (&'static str, &'static str) {
         match self {
@@ -106,19 +100,11 @@ async fn measure(peers: &Path) -> Result<()> {
         }
     }
     let direct = requests(&upstream, &there, &mut figures).await?;
+    rows(&figures, &Measure::OF_REQUESTS)?;
+    row("requests at full load: no proxy, the client's most", direct, "/s", None)?;
     let there: Vec<Kind> = there.iter().map(|proxy| proxy.kind).collect();
     streams(&upstream, &there, peers, &mut figures).await?;
-    for measure in Measure::ALL {
-        let of = |index: usize| figures.get(&(measure, index)).map(|rounds| median(rounds.clone()));
-        let (name, unit) = measure.name_and_unit();
-        for (index, kind) in FAST.iter().enumerate() {
-            if let Some(figure) = of(index) {
-                let peer = of(0).filter(|_| index > 0).map(|peer| (FAST[0].name(), peer));
-                row(&format!("{name}: {}", kind.name()), figure, unit, peer)?;
-            }
-        }
-    }
-    row("requests at full load: no proxy, the client's most", direct, "/s", None)?;
+    rows(&figures, &Measure::OF_STREAMS)?;
     let ours = FAST.iter().position(|kind| *kind == Kind::Features);
     let ours = ours.and_then(|index| figures.get(&(Measure::PerSecond, index)));
     let ours = ours.map(|rounds| median(rounds.clone())).context("ours was measured")?;
@@ -256,6 +242,20 @@ async fn waiting(kind: Kind, upstream: &Upstream, peers: &Path) -> Result<()> {
     }
     row(&format!("ready to all {WAITING} answered: {name}"), millis(all), "ms", None)?;
     row(&format!("memory per waiting request: {name}"), bytes / 1024.0, "KiB", None)
+}
+
+fn rows(figures: &Figures, measures: &[Measure]) -> Result<()> {
+    for &measure in measures {
+        let of = |index: usize| figures.get(&(measure, index)).map(|rounds| median(rounds.clone()));
+        let (name, unit) = measure.name_and_unit();
+        for (index, kind) in FAST.iter().enumerate() {
+            if let Some(figure) = of(index) {
+                let peer = of(0).filter(|_| index > 0).map(|peer| (FAST[0].name(), peer));
+                row(&format!("{name}: {}", kind.name()), figure, unit, peer)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn index(kind: Kind) -> Option<usize> {
