@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use forewarm_core::{
     ColdStarts, Decision, Observation, Pause, Phase, ScalerSpec, ScalerState, Timestamp, plan,
-    pool::{Endpoint, PoolPlan, PoolReport, QueueLimits},
+    pool::{Endpoint, PoolPlan, PoolReport, QueueLimits, Routing},
 };
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -24,6 +24,8 @@ pub struct Controller {
     pub models: Vec<String>,
     /// Limits of its queue at the gateway.
     pub queue: QueueLimits,
+    /// How the gateway tells requests apart.
+    pub routing: Routing,
     /// Its replicas.
     pub fleet: Arc<dyn Fleet>,
     /// Its front door, if it has one.
@@ -275,6 +277,7 @@ impl Controller {
             endpoints,
             ready_in_seconds: decision.ready_at.map(|at| at.since(decision.at).as_secs_f64()),
             queue: self.queue,
+            routing: self.routing.clone(),
         }
     }
 

@@ -52,6 +52,7 @@ impl Running {
             spec,
             models: vec!["llama3".to_owned()],
             queue: QUEUE,
+            routing: Default::default(),
             fleet: Arc::clone(fleet) as Arc<dyn Fleet>,
             gateway: Some(Arc::clone(gateway) as Arc<dyn Gateway>),
             signals: Vec::new(),

@@ -1,6 +1,6 @@
 //! What a gateway is told before it starts. Every limit has a default and a reason.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 /// Addresses and limits of a gateway.
 #[derive(Clone, Debug)]
@@ -11,6 +11,9 @@ pub struct GatewayConfig {
     pub control: Option<SocketAddr>,
     /// What a controller has to show (`Authorization: Bearer …`) to see or change pools; `None`: nothing.
     pub control_token: Option<ControlToken>,
+    /// Threads that serve clients, each with a runtime, a listener and connections to replicas of its own, so
+    /// that a request stays on one core. `None`: the runtime that calls serves them.
+    pub threads: Option<NonZeroUsize>,
     /// How many modelled seconds pass in one on the wall: divides every timeout of a plan.
     pub speed: f64,
     /// Longest request body. 64 MiB holds a long context with a few images.
@@ -33,6 +36,7 @@ impl GatewayConfig {
             listen,
             control: None,
             control_token: None,
+            threads: None,
             speed: 1.0,
             max_body_bytes: 64 << 20,
             max_receiving_bytes: 1 << 30,
@@ -85,6 +89,9 @@ pub enum GatewayError {
         #[source]
         source: std::io::Error,
     },
+    /// The system gives no thread to serve with.
+    #[error("the gateway cannot start a thread to serve with: {0}")]
+    Thread(std::io::Error),
     /// Time cannot pass at this speed.
     #[error("the gateway's `speed` is {0}; it takes a number above 0, such as 1 or 60")]
     Speed(f64),

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -11,9 +12,11 @@ use tokio::time::Instant;
 use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
+    keepalive::{self, Standing},
     pool::Fault,
     relay::{Ending, Relay},
     scaler::{Place, Scaler, Slot},
+    terms::Terms,
     upstream::{SendError, Sender},
     wait::{OutOfPatience, Patience},
 };
@@ -83,6 +86,11 @@ pub(crate) struct Forward {
     wants_stream: bool,
     /// Whether it was taken from a silent replica; that is done once.
     was_moved: bool,
+    /// Time on the wall between two comments while it waits, if there are to be any.
+    keepalive: Option<Duration>,
+    standing: Arc<Standing>,
+    /// Its number in the line when it came; 0 where it did not have to wait.
+    position: usize,
     patience: Patience,
     accepted: Instant,
 }
@@ -120,18 +128,22 @@ impl Forward {
     /// When a timeout that it asks for makes no sense.
     pub(crate) fn new(
         scaler: &Scaler,
+        terms: Terms,
         parts: http::request::Parts,
         body: Bytes,
         wants_stream: bool,
         client: IpAddr,
     ) -> Result<Self, BadTimeout> {
-        let (warm, cold) = scaler.timeouts();
-        let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
-        let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(cold);
+        let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(terms.warm);
+        let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(terms.cold);
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
         let bytes = body.len();
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
+        // Only where an answer is a stream for certain may its head be sent before it is there.
+        let keepalive =
+            keepalive::wished(&parts.headers, terms.keepalive).filter(|_| wants_stream && says_done);
+        let keepalive = keepalive.map(|interval| scaler.on_the_wall(interval));
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = parts.method;
         *request.uri_mut() =
@@ -147,23 +159,48 @@ impl Forward {
         // Set anew by the client connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
+        request.headers_mut().remove(keepalive::HEADER);
         let accepted = Instant::now();
-        Ok(Self { request, bytes, says_done, wants_stream, was_moved: false, patience, accepted })
+        Ok(Self {
+            request,
+            bytes,
+            says_done,
+            wants_stream,
+            was_moved: false,
+            keepalive,
+            standing: Arc::default(),
+            position: 0,
+            patience,
+            accepted,
+        })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
-    pub(crate) async fn run(mut self, scaler: &Arc<Scaler>) -> Response<Body> {
+    pub(crate) async fn run(self, scaler: &Arc<Scaler>) -> Response<Body> {
         scaler.account.arrive();
         let place = match scaler.enqueue(self.bytes) {
             Ok(place) => place,
             Err(full) => {
                 scaler.refuse();
-                let message = format!("{full}; come again after the seconds that Retry-After says");
+                let outlook = scaler.outlook();
+                let message =
+                    format!("{full}: {outlook}; come again after the seconds that Retry-After says");
                 let retry_after = scaler.retry_after();
                 return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", &message, retry_after);
             }
         };
+        let Some(interval) = self.keepalive else {
+            return self.answered(scaler, place).await;
+        };
+        let standing = Arc::clone(&self.standing);
+        let own = Arc::clone(scaler);
+        let answer = Box::pin(async move { self.answered(&own, place).await });
+        keepalive::hold(answer, Arc::clone(scaler), standing, interval).await
+    }
+
+    /// The answer of a request that has its place.
+    async fn answered(mut self, scaler: &Arc<Scaler>, place: Place) -> Response<Body> {
         let mut left = ClientLeft::new(scaler, self.accepted);
         let (stopping, accepted) = (scaler.stopping.clone(), self.accepted);
         let response = tokio::select! {
@@ -181,9 +218,12 @@ impl Forward {
     async fn serve(&mut self, scaler: &Arc<Scaler>, mut place: Place) -> Response<Body> {
         let mut unanswered = 0;
         loop {
-            let mut slot = match self.patience.wait(scaler, place).await {
-                Ok(slot) => slot,
-                Err(out) => return self.out_of_patience(scaler, out),
+            let mut slot = match place.slot().now_or_never() {
+                Some(slot) => slot,
+                None => match self.wait(scaler, place).await {
+                    Ok(slot) => slot,
+                    Err(out) => return self.out_of_patience(scaler, out),
+                },
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
             if let Ok(value) = HeaderValue::try_from(slot.connections.address()) {
@@ -222,6 +262,16 @@ impl Forward {
             scaler.account.retry();
             place = scaler.enqueue_again(self.bytes, self.accepted, slot, failed.fault());
         }
+    }
+
+    async fn wait(&mut self, scaler: &Scaler, place: Place) -> Result<Slot, OutOfPatience> {
+        if self.position == 0 {
+            self.position = place.position;
+        }
+        self.standing.set(Some(place.ticket));
+        let slot = self.patience.wait(scaler, place).await;
+        self.standing.set(None);
+        slot
     }
 
     fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
@@ -287,7 +337,9 @@ impl Forward {
         let waited = scaler.modelled(self.accepted.elapsed());
         let message = match out {
             OutOfPatience::Warm => format!("no replica had a slot free in time, after {waited:.1} s"),
-            OutOfPatience::Cold => format!("no replica became ready in time, after {waited:.1} s"),
+            OutOfPatience::Cold => {
+                format!("no replica became ready in time, after {waited:.1} s; {}", scaler.outlook())
+            }
         };
         let mut response = failure(Cause::Deadline, &message);
         set_retry_after(&mut response, scaler.retry_after());
@@ -301,6 +353,9 @@ impl Forward {
         let cold = if self.patience.was_cold { "true" } else { "false" };
         headers.insert("x-forewarm-cold-start", HeaderValue::from_static(cold));
         let wait = format!("{queue_wait:.6}");
+        if self.position > 0 {
+            headers.insert("x-forewarm-queue-position", HeaderValue::from(self.position));
+        }
         for (name, value) in
             [("x-forewarm-queue-wait-seconds", wait.as_str()), ("x-forewarm-replica", replica)]
         {

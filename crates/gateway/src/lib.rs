@@ -5,6 +5,7 @@
 //! its last plan for as long as nobody gives it another.
 
 mod account;
+mod alias;
 mod answer;
 mod ask;
 mod config;
@@ -12,6 +13,7 @@ mod control_api;
 mod forward;
 mod gone;
 mod health;
+mod keepalive;
 mod metrics;
 mod outlier;
 pub mod pool;
@@ -22,11 +24,14 @@ mod relay;
 mod remote;
 mod retry;
 mod scaler;
+mod served;
 mod server;
 mod sse;
 mod tenant;
+mod terms;
 mod upstream;
 mod wait;
+mod worker;
 
 /// What reads the bytes of strangers, for the fuzz targets only.
 #[cfg(fuzzing)]

@@ -369,6 +369,11 @@ impl<W> Pool<W> {
         self.clocks.advance(now, warm);
     }
 
+    /// Waiting requests in front of one, in the order in which they came.
+    pub fn ahead(&self, ticket: Ticket) -> usize {
+        self.queue.ahead(ticket)
+    }
+
     /// Waiting requests.
     pub fn queued(&self) -> usize {
         self.queue.len()

@@ -120,6 +120,10 @@ impl<W> Queue<W> {
         self.waiting.values().map(|entry| &entry.waiter)
     }
 
+    pub(crate) fn ahead(&self, ticket: Ticket) -> usize {
+        self.waiting.range(..ticket).count()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }

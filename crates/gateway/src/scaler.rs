@@ -20,6 +20,7 @@ use crate::{
     account::{Account, Cause},
     health::{Health, Heard},
     pool::{Aside, Clocks, Fault, Pool, QueueFull, QueueRules, Ticket, Yielding},
+    served::Served,
     upstream::Connections,
 };
 
@@ -46,8 +47,9 @@ pub(crate) struct Scaler {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    plan: PoolPlan,
-    planned_at: Instant,
+    pub(crate) plan: PoolPlan,
+    pub(crate) planned_at: Instant,
+    pub(crate) served: Served,
     pub(crate) pool: Pool<oneshot::Sender<Slot>>,
     pub(crate) links: HashMap<ReplicaId, Link>,
     pub(crate) health: Health,
@@ -66,7 +68,9 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) struct Place {
     scaler: Arc<Scaler>,
-    ticket: Ticket,
+    pub(crate) ticket: Ticket,
+    /// Its number in the line when it came.
+    pub(crate) position: usize,
     granted: oneshot::Receiver<Slot>,
     /// The pool's clocks when the place was taken.
     pub(crate) clocks: Clocks,
@@ -103,6 +107,7 @@ impl Scaler {
                 planned_at: began,
                 pool,
                 links: HashMap::new(),
+                served: Served::default(),
                 health: Health::new(),
             }),
             version: watch::channel(1).0,
@@ -219,12 +224,13 @@ impl Scaler {
     /// Gives a request a place.
     pub(crate) fn enqueue(self: &Arc<Self>, bytes: usize) -> Result<Place, QueueFull> {
         let (slot, granted) = oneshot::channel();
-        let (ticket, clocks) = self.update(|state, now| {
+        let (ticket, position, clocks) = self.update(|state, now| {
             let ticket = state.pool.enqueue(bytes as u64, now, slot)?;
+            let position = state.pool.queued();
             state.health.retries.arrived();
-            Ok((ticket, state.pool.clocks(now)))
+            Ok((ticket, position, state.pool.clocks(now)))
         })?;
-        Ok(Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false })
+        Ok(Place { scaler: Arc::clone(self), ticket, position, granted, clocks, left: false })
     }
 
     /// Gives a request that a replica failed its place in front, and the replica's slot to another.
@@ -259,7 +265,7 @@ impl Scaler {
             self.account.put_aside(why);
             self.probe(why, failed.replica.clone(), Arc::clone(&failed.connections), times);
         }
-        Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false }
+        Place { scaler: Arc::clone(self), ticket, position: 1, granted, clocks, left: false }
     }
 
     /// Keeps trying to connect to a replica that was put aside, and lets requests come to it again.
@@ -289,22 +295,15 @@ impl Scaler {
         });
     }
 
-    /// Longest waits: while warm, and while cold, in modelled time.
-    pub(crate) fn timeouts(&self) -> (Duration, Duration) {
-        let queue = self.lock().plan.queue;
-        (queue.timeout, queue.cold_start_timeout)
-    }
-
     /// When a refused client should come again, in modelled time: when the next replica is expected, as far
     /// as it is known.
     pub(crate) fn retry_after(&self) -> Duration {
-        let state = self.lock();
-        let Some(ready_in) = state.plan.ready_in_seconds else {
-            return DEFAULT_RETRY_AFTER;
-        };
-        let left = ready_in - self.modelled(state.planned_at.elapsed());
-        // Late already, or a plan that makes no sense: soon.
-        Duration::try_from_secs_f64(left).unwrap_or_default()
+        self.ready_in().unwrap_or(DEFAULT_RETRY_AFTER)
+    }
+
+    /// Requests that wait in front of one.
+    pub(crate) fn ahead(&self, ticket: Ticket) -> usize {
+        self.lock().pool.ahead(ticket)
     }
 
     /// Modelled seconds of a span on the wall.

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     sync::Arc,
     time::Duration,
 };
@@ -21,6 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alias,
     answer::{self, Body, error, refusal},
     ask::Ask,
     config::{GatewayConfig, GatewayError},
@@ -28,6 +30,7 @@ use crate::{
     forward::Forward,
     receive::{Receiving, Unread},
     registry::GatewayHandle,
+    worker::{self, Worker},
 };
 
 /// Headers a request may have.
@@ -43,7 +46,9 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Gateway {
     config: Arc<GatewayConfig>,
-    listener: TcpListener,
+    listeners: Vec<std::net::TcpListener>,
+    /// One for each listener, or none: then the caller's runtime serves.
+    workers: Vec<Worker>,
     control: Option<TcpListener>,
     handle: GatewayHandle,
     /// Cancelled when what is in flight or waits has to end.
@@ -54,19 +59,27 @@ impl Gateway {
     /// Takes the ports.
     ///
     /// # Errors
-    /// When a port cannot be had, or the speed is not above 0; the error names it.
+    /// When a port or a thread cannot be had, or the speed is not above 0; the error names it.
     pub async fn bind(config: GatewayConfig) -> Result<Self, GatewayError> {
         if !(config.speed.is_finite() && config.speed > 0.0) {
             return Err(GatewayError::Speed(config.speed));
         }
-        let listener = bind(config.listen).await?;
+        let listeners = worker::bind(config.listen, config.threads.unwrap_or(NonZeroUsize::MIN))?;
+        let mut workers = Vec::new();
+        for number in 0..config.threads.map_or(0, NonZeroUsize::get) {
+            workers.push(Worker::start(number).await.map_err(GatewayError::Thread)?);
+        }
         let control = match config.control {
-            Some(address) => Some(bind(address).await?),
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .map_err(|source| GatewayError::Listen { address, source })?,
+            ),
             None => None,
         };
         let stopping = CancellationToken::new();
         let handle = GatewayHandle::new(config.speed, stopping.clone());
-        Ok(Self { config: Arc::new(config), listener, control, handle, stopping })
+        Ok(Self { config: Arc::new(config), listeners, workers, control, handle, stopping })
     }
 
     /// Where a controller in this process gives its plans.
@@ -79,7 +92,7 @@ impl Gateway {
     /// # Errors
     /// When the system does not say.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listeners[0].local_addr()
     }
 
     /// Where controllers connect.
@@ -98,25 +111,58 @@ impl Gateway {
         let _ended = ended.clone().drop_guard();
         if let Some(control) = self.control {
             let token = self.config.control_token.clone();
-            tokio::spawn(control_api::serve(control, self.handle.clone(), token, ended, shutdown.clone()));
+            let closing = shutdown.clone();
+            tokio::spawn(control_api::serve(control, self.handle.clone(), token, ended.clone(), closing));
         }
-        let receiving = Arc::new(Receiving::new(self.config.max_receiving_bytes));
-        let connections = Arc::new(Semaphore::new(self.config.max_connections));
+        let door = Door {
+            receiving: Arc::new(Receiving::new(self.config.max_receiving_bytes)),
+            connections: Arc::new(Semaphore::new(self.config.max_connections)),
+            config: self.config,
+            handle: self.handle,
+            stopping: self.stopping,
+        };
+        let mut workers = self.workers.into_iter();
+        let serving = self.listeners.into_iter().map(|listener| {
+            let serve = door.clone().serve(listener, shutdown.clone());
+            let (worker, ended) = (workers.next(), ended.clone());
+            async move {
+                match worker {
+                    Some(worker) => worker.run(serve, ended).await,
+                    None => serve.await,
+                }
+            }
+        });
+        futures_util::future::join_all(serving).await;
+    }
+}
+
+/// Where clients come in: what one listener serves them with.
+#[derive(Clone, Debug)]
+struct Door {
+    config: Arc<GatewayConfig>,
+    receiving: Arc<Receiving>,
+    connections: Arc<Semaphore>,
+    handle: GatewayHandle,
+    stopping: CancellationToken,
+}
+
+impl Door {
+    /// Serves until cancelled, and then what is there.
+    async fn serve(self, listener: std::net::TcpListener, shutdown: CancellationToken) {
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "a listener cannot be served"),
+        };
         let graceful = GracefulShutdown::new();
         loop {
             let (stream, peer, permit) = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = accept(&self.listener, &connections) => accepted,
+                accepted = accept(&listener, &self.connections) => accepted,
             };
-            let config = Arc::clone(&self.config);
-            let (receiving, handle) = (Arc::clone(&receiving), self.handle.clone());
+            let door = self.clone();
             let service = service_fn(move |request| {
-                let (config, receiving) = (Arc::clone(&config), Arc::clone(&receiving));
-                let handle = handle.clone();
-                async move {
-                    let response = serve(&config, &receiving, &handle, request, peer.ip()).await;
-                    Ok::<_, std::convert::Infallible>(response)
-                }
+                let door = door.clone();
+                async move { Ok::<_, std::convert::Infallible>(door.answer(request, peer.ip()).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -132,7 +178,7 @@ impl Gateway {
                 }
             });
         }
-        drop(self.listener);
+        drop(listener);
         let drained = graceful.shutdown();
         tokio::pin!(drained);
         if tokio::time::timeout(self.config.shutdown_timeout, &mut drained).await.is_err() {
@@ -143,19 +189,52 @@ impl Gateway {
             }
         }
     }
+
+    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> Response<Body> {
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/health" | "/healthz" | "/ping") => {
+                return Response::new(answer::full(Bytes::new()));
+            }
+            (&Method::GET, "/v1/models") => return models(&self.handle),
+            (&Method::GET, path) if let Some(model) = path.strip_prefix("/v1/models/") => {
+                return one_model(&self.handle, model);
+            }
+            (_, path) if !path.starts_with("/v1/") => {
+                let message = format!("there is no {path} here; the OpenAI API is under /v1/");
+                return error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", &message);
+            }
+            _ => {}
+        }
+        let (parts, body) = request.into_parts();
+        let body = match read(&self.config, &self.receiving, body).await {
+            Ok(body) => body,
+            Err(response) => return *response,
+        };
+        let ask = Ask::of(&body);
+        let Some(scaler) = self.handle.by_model(ask.model.as_deref()) else {
+            return unknown_model(&self.handle, ask.model.as_deref());
+        };
+        let wants_stream = ask.stream;
+        let terms = scaler.terms(ask.model.as_deref());
+        let body = match &terms.model {
+            Some(model) => alias::renamed(body, model),
+            None => body,
+        };
+        match Forward::new(&scaler, terms, parts, body, wants_stream, client) {
+            Ok(forward) => forward.run(&scaler).await,
+            Err(bad) => {
+                error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
+            }
+        }
+    }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
-    TcpListener::bind(address).await.map_err(|source| GatewayError::Listen { address, source })
-}
-
-/// The next connection, once there is room for it.
+/// The next connection, once there is room for it. One more than there is room for is accepted and waits: with
+/// several listeners, who has to wait for a client must not keep the room from those who have one.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
 ) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed.
-    let permit = Arc::clone(connections).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -164,49 +243,14 @@ async fn accept(
                     tracing::trace!(%error, "a connection was gone before it was served");
                     continue;
                 }
+                // The semaphore is never closed.
+                let permit = Arc::clone(connections).acquire_owned().await.ok();
                 return (stream, peer, permit);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
-        }
-    }
-}
-
-async fn serve(
-    config: &GatewayConfig,
-    receiving: &Receiving,
-    handle: &GatewayHandle,
-    request: Request<Incoming>,
-    client: IpAddr,
-) -> Response<Body> {
-    match (request.method(), request.uri().path()) {
-        (&Method::GET, "/health" | "/healthz" | "/ping") => return Response::new(answer::full(Bytes::new())),
-        (&Method::GET, "/v1/models") => return models(handle),
-        (&Method::GET, path) if let Some(model) = path.strip_prefix("/v1/models/") => {
-            return one_model(handle, model);
-        }
-        (_, path) if !path.starts_with("/v1/") => {
-            let message = format!("there is no {path} here; the OpenAI API is under /v1/");
-            return error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", &message);
-        }
-        _ => {}
-    }
-    let (parts, body) = request.into_parts();
-    let body = match read(config, receiving, body).await {
-        Ok(body) => body,
-        Err(response) => return *response,
-    };
-    let ask = Ask::of(&body);
-    let Some(scaler) = handle.by_model(ask.model.as_deref()) else {
-        return unknown_model(handle, ask.model.as_deref());
-    };
-    let wants_stream = ask.stream;
-    match Forward::new(&scaler, parts, body, wants_stream, client) {
-        Ok(forward) => forward.run(&scaler).await,
-        Err(bad) => {
-            error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
         }
     }
 }

@@ -129,6 +129,7 @@ async fn play(args: &DemoArgs, workload: &Workload, interrupted: CancellationTok
             spec: spec(args)?,
             models: vec![MODEL.to_owned()],
             queue: queue(),
+            routing: Default::default(),
             fleet: Arc::clone(&fleet) as Arc<_>,
             gateway: Arc::new(LocalGateway { handle, scaler }),
             signals: Vec::new(),

@@ -8,7 +8,7 @@ use forewarm_gateway::{ControlToken, Gateway, GatewayConfig};
 use crate::{
     commands::values,
     exit::Failure,
-    lifecycle::{runtime, shutdown_on_signal},
+    lifecycle::{cores, runtime, shutdown_on_signal},
 };
 
 /// The OpenAI-compatible front door alone: queues, routes and streams.
@@ -39,8 +39,13 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
         let shutdown = shutdown_on_signal()?;
         let control = Some(args.control);
         let control_token = args.control_token.map(ControlToken::new);
-        let config =
-            GatewayConfig { control, control_token, speed: args.speed, ..GatewayConfig::new(args.listen) };
+        let config = GatewayConfig {
+            control,
+            control_token,
+            threads: cores(),
+            speed: args.speed,
+            ..GatewayConfig::new(args.listen)
+        };
         let gateway = Gateway::bind(config).await.map_err(Failure::usage)?;
         tracing::info!(listen = %gateway.local_addr()?, control = ?gateway.control_addr()?, "the gateway listens");
         gateway.run(shutdown).await;

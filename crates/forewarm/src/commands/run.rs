@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     commands::values,
     exit::{Failure, say},
-    lifecycle::{runtime, shutdown_on_signal},
+    lifecycle::{cores, runtime, shutdown_on_signal},
     measure,
     page::{Followed, Page},
     wire::{self, LocalGateway, OtherGateway, Parts, Running},
@@ -150,7 +150,8 @@ async fn serve(
             (FrontDoor::Other(address.clone(), token), None)
         }
         None => {
-            let config = GatewayConfig { speed: args.speed, ..GatewayConfig::new(args.listen) };
+            let config =
+                GatewayConfig { threads: cores(), speed: args.speed, ..GatewayConfig::new(args.listen) };
             let gateway = Gateway::bind(config).await.map_err(Failure::usage)?;
             (FrontDoor::Ours(gateway.handle()), Some(gateway))
         }
@@ -247,6 +248,7 @@ async fn start(
     let parts = Parts {
         spec: scaler.spec,
         models: scaler.models,
+        routing: scaler.routing,
         queue: scaler.queue,
         fleet,
         gateway,
