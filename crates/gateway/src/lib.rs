@@ -17,6 +17,7 @@ mod keepalive;
 mod metrics;
 mod outlier;
 pub mod pool;
+mod prefix;
 mod queue;
 mod receive;
 mod registry;

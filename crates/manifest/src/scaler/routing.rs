@@ -7,8 +7,9 @@ use forewarm_core::pool::{Affinity, Routing};
 use super::target::texts_by_name;
 use crate::cursor::{Cursor, Fields};
 
-/// Bytes of a prompt that are looked at: a system prompt, as most are.
-const DEFAULT_PREFIX_BYTES: u32 = 1024;
+/// Bytes of a prompt that are looked at: some thousand tokens, which is beyond the system prompt that many share
+/// (docs/research/routing.md).
+const DEFAULT_PREFIX_BYTES: u32 = 4096;
 /// Longest such prefix: hashing it takes some microseconds.
 const MAX_PREFIX_BYTES: u32 = 64 << 10;
 /// How far above its peers' mean load a replica may be preferred, as in Mirrokni, Thorup, Zadimoghaddam, "Consistent
