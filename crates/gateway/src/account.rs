@@ -21,15 +21,18 @@ pub(crate) enum Cause {
     GatewayStopping,
     /// The client went away.
     ClientLeft,
+    /// The client did not take its answer.
+    ClientTooSlow,
 }
 
 impl Cause {
-    const ALL: [Cause; 5] = [
+    const ALL: [Cause; 6] = [
         Cause::Deadline,
         Cause::ReplicaDiedMidStream,
         Cause::UpstreamError,
         Cause::GatewayStopping,
         Cause::ClientLeft,
+        Cause::ClientTooSlow,
     ];
 
     /// The `code` in errors and the label in metrics.
@@ -40,6 +43,7 @@ impl Cause {
             Cause::UpstreamError => "upstream_error",
             Cause::GatewayStopping => "gateway_died",
             Cause::ClientLeft => "client_left",
+            Cause::ClientTooSlow => "client_too_slow",
         }
     }
 }

@@ -60,7 +60,9 @@ pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
     let status = match cause {
         Cause::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Cause::GatewayStopping => StatusCode::SERVICE_UNAVAILABLE,
-        Cause::ReplicaDiedMidStream | Cause::UpstreamError | Cause::ClientLeft => StatusCode::BAD_GATEWAY,
+        Cause::ReplicaDiedMidStream | Cause::UpstreamError | Cause::ClientLeft | Cause::ClientTooSlow => {
+            StatusCode::BAD_GATEWAY
+        }
     };
     let mut response = error(status, "upstream_error", cause.code(), message);
     response.headers_mut().insert(ACCEPTED, HeaderValue::from_static("true"));
@@ -72,7 +74,11 @@ pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
 pub(crate) fn error_event(cause: Cause, between_events: bool) -> Bytes {
     let message = match cause {
         Cause::GatewayStopping => "the gateway stops; what came before this event is incomplete",
-        Cause::ReplicaDiedMidStream | Cause::Deadline | Cause::UpstreamError | Cause::ClientLeft => {
+        Cause::ReplicaDiedMidStream
+        | Cause::Deadline
+        | Cause::UpstreamError
+        | Cause::ClientLeft
+        | Cause::ClientTooSlow => {
             "the replica that worked on this request died; what came before this event is incomplete"
         }
     };

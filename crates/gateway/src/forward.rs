@@ -1,8 +1,9 @@
 //! One request, from its arrival to the first byte of its answer.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use forewarm_core::pool::Affinity;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -13,7 +14,9 @@ use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
     keepalive::{self, Standing},
-    pool::Fault,
+    pace::Pace,
+    pool::{Fault, Prefers},
+    prefix,
     relay::{Ending, Relay},
     scaler::{Place, Scaler, Slot},
     terms::Terms,
@@ -89,10 +92,12 @@ pub(crate) struct Forward {
     /// Time on the wall between two comments while it waits, if there are to be any.
     keepalive: Option<Duration>,
     standing: Arc<Standing>,
+    prefers: Option<Prefers>,
     /// Its number in the line when it came; 0 where it did not have to wait.
     position: usize,
     patience: Patience,
     accepted: Instant,
+    pace: Pace,
 }
 
 /// An answer whose first bytes are there; `None`: it has none.
@@ -132,7 +137,6 @@ impl Forward {
         parts: http::request::Parts,
         body: Bytes,
         wants_stream: bool,
-        client: IpAddr,
     ) -> Result<Self, BadTimeout> {
         let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(terms.warm);
         let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(terms.cold);
@@ -144,18 +148,15 @@ impl Forward {
         let keepalive =
             keepalive::wished(&parts.headers, terms.keepalive).filter(|_| wants_stream && says_done);
         let keepalive = keepalive.map(|interval| scaler.on_the_wall(interval));
+        let prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
+            Some(Prefers { prefix: prefix::of(&body, prefix_bytes)?, load_factor })
+        });
         let mut request = Request::new(Full::new(body));
+        let pace = parts.extensions.get::<Pace>().cloned().unwrap_or_default();
         *request.method_mut() = parts.method;
         *request.uri_mut() =
             parts.uri.path_and_query().map_or_else(http::Uri::default, |path| path.clone().into());
         *request.headers_mut() = end_to_end(parts.headers);
-        let forwarded = match request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok()) {
-            Some(before) => format!("{before}, {client}"),
-            None => client.to_string(),
-        };
-        if let Ok(value) = HeaderValue::try_from(forwarded) {
-            request.headers_mut().insert("x-forwarded-for", value);
-        }
         // Set anew by the client connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
@@ -169,9 +170,11 @@ impl Forward {
             was_moved: false,
             keepalive,
             standing: Arc::default(),
+            prefers,
             position: 0,
             patience,
             accepted,
+            pace,
         })
     }
 
@@ -179,7 +182,7 @@ impl Forward {
     /// Everything that happens is counted here or by the [`Relay`] it returns.
     pub(crate) async fn run(self, scaler: &Arc<Scaler>) -> Response<Body> {
         scaler.account.arrive();
-        let place = match scaler.enqueue(self.bytes) {
+        let place = match scaler.enqueue(self.bytes, self.prefers) {
             Ok(place) => place,
             Err(full) => {
                 scaler.refuse();
@@ -226,7 +229,7 @@ impl Forward {
                 },
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
-            if let Ok(value) = HeaderValue::try_from(slot.connections.address()) {
+            if let Ok(value) = HeaderValue::try_from(slot.connections.authority()) {
                 self.request.headers_mut().insert(header::HOST, value);
             }
             if self.wants_stream {
@@ -291,7 +294,8 @@ impl Forward {
         let ttft =
             if is_stream(&parts.headers) { scaler.modelled(self.accepted.elapsed()) } else { queue_wait };
         scaler.first_byte(ttft, is_error);
-        let relay = Relay::new(rest, first, ending, is_error, Arc::clone(scaler), (slot, sender));
+        let client = (self.pace.clone(), Arc::clone(scaler));
+        let relay = Relay::new(rest, first, ending, is_error, client, (slot, sender));
         let response = Response::from_parts(parts, relay.boxed_unsync());
         self.label(response, replica.as_str(), queue_wait)
     }

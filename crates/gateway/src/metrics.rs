@@ -4,10 +4,10 @@ use std::fmt::{Display, Write};
 
 use forewarm_core::pool::PoolReport;
 
-use crate::{account::WAIT_BUCKETS_SECONDS, registry::GatewayHandle};
+use crate::{account::WAIT_BUCKETS_SECONDS, keys::Keys, registry::GatewayHandle};
 
 /// The metrics page.
-pub(crate) fn page(handle: &GatewayHandle) -> String {
+pub(crate) fn page(handle: &GatewayHandle, keys: Option<&Keys>) -> String {
     let scalers: Vec<_> = handle
         .all()
         .into_iter()
@@ -128,7 +128,35 @@ pub(crate) fn page(handle: &GatewayHandle) -> String {
         page.sample("forewarm_gateway_queue_wait_seconds_sum", &labels, waits.sum_seconds);
         page.sample("forewarm_gateway_queue_wait_seconds_count", &labels, count);
     }
+    if let Some(keys) = keys {
+        quotas(&mut page, keys);
+    }
     page.0
+}
+
+/// What tenants use of their quotas.
+fn quotas(page: &mut Page, keys: &Keys) {
+    let shown: Vec<_> =
+        keys.show().into_iter().map(|shown| (escaped(shown.tenant.as_str()), shown)).collect();
+    let (requests, tokens, under_way) = (
+        "forewarm_gateway_quota_requests_total",
+        "forewarm_gateway_quota_tokens_total",
+        "forewarm_gateway_quota_requests_under_way",
+    );
+    page.family(requests, "counter", "Requests with a key: accepted, or which quota was used up.");
+    for (tenant, shown) in &shown {
+        for (outcome, count) in &shown.requests {
+            page.sample(requests, &format!("tenant=\"{tenant}\",outcome=\"{outcome}\""), count);
+        }
+    }
+    page.family(tokens, "counter", "Tokens of prompts and answers, of tenants with a quota of them.");
+    for (tenant, shown) in &shown {
+        page.sample(tokens, &format!("tenant=\"{tenant}\""), shown.tokens);
+    }
+    page.family(under_way, "gauge", "Requests that wait or are answered.");
+    for (tenant, shown) in &shown {
+        page.sample(under_way, &format!("tenant=\"{tenant}\""), shown.under_way);
+    }
 }
 
 /// Name, help and value of a counter.

@@ -22,7 +22,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use forewarm_core::{ReplicaId, pool::Endpoint};
+use forewarm_core::{
+    ReplicaId,
+    affinity::{Candidate, preferred},
+    pool::Endpoint,
+};
 
 use crate::queue::Queue;
 pub use crate::queue::{QueueFull, QueueRules, Ticket, Yielding};
@@ -46,6 +50,7 @@ pub struct Pool<W> {
 #[derive(Debug)]
 struct Waiting<W> {
     avoid: Option<ReplicaId>,
+    prefers: Option<Prefers>,
     since: Duration,
     waiter: W,
 }
@@ -74,6 +79,15 @@ struct Slots {
 pub struct Grant {
     /// The replica.
     pub replica: ReplicaId,
+}
+
+/// That a request would rather be where others were that begin alike: [`forewarm_core::affinity`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prefers {
+    /// How it begins.
+    pub prefix: u64,
+    /// How many times its share of the work a replica may have for it.
+    pub load_factor: f64,
 }
 
 /// How a replica failed a request before the first byte of an answer.
@@ -238,13 +252,20 @@ impl<W> Pool<W> {
         if waits && self.queue.is_full_for(bytes) {
             return Err(QueueFull);
         }
-        Ok(self.queue.push_back(bytes, now, Waiting { avoid: None, since: now, waiter }))
+        Ok(self.queue.push_back(bytes, now, Waiting { avoid: None, prefers: None, since: now, waiter }))
     }
 
     /// Puts a request that was accepted at `since` in front of all others; it prefers any other replica to
     /// the one that failed it. It had its place, so no bound applies.
     pub fn enqueue_again(&mut self, bytes: u64, since: Duration, avoid: ReplicaId, waiter: W) -> Ticket {
-        self.queue.push_front(bytes, Waiting { avoid: Some(avoid), since, waiter })
+        self.queue.push_front(bytes, Waiting { avoid: Some(avoid), prefers: None, since, waiter })
+    }
+
+    /// What a request that waits prefers, when its turn comes: it changes where it goes, and never when.
+    pub fn prefer(&mut self, ticket: Ticket, prefers: Prefers) {
+        if let Some(waiting) = self.queue.get_mut(ticket) {
+            waiting.prefers = Some(prefers);
+        }
     }
 
     /// Takes a request out of the queue; `None` when it has been granted a slot already.
@@ -252,16 +273,30 @@ impl<W> Pool<W> {
         self.queue.remove(ticket).map(|waiting| waiting.waiter)
     }
 
-    /// Grants the request that is next a slot at the replica with the least work. To be called until it
+    /// Grants the request that is next a slot, at the replica that it prefers or at the one with the least work. To be called until it
     /// returns `None`, whenever anything changed.
     pub fn grant(&mut self, now: Duration) -> Option<(W, Grant)> {
         let (ticket, waiting) = self.queue.next(now)?;
-        let replica = self.best(waiting.avoid.as_ref())?.clone();
+        let preferred = waiting.prefers.and_then(|prefers| self.preferred(prefers));
+        let replica = preferred.or_else(|| self.best(waiting.avoid.as_ref()))?.clone();
         let slots = self.replicas.get_mut(&replica)?;
         let waiting = self.queue.remove(ticket)?;
         slots.in_flight += 1;
         self.work.set(self.work.taken + 1, now);
         Some((waiting.waiter, Grant { replica }))
+    }
+
+    fn preferred(&self, Prefers { prefix, load_factor }: Prefers) -> Option<&ReplicaId> {
+        let serving = self.replicas.iter().filter(|(_, slots)| slots.is_serving());
+        let candidates: Vec<Candidate<'_>> = serving
+            .map(|(replica, slots)| Candidate {
+                replica,
+                in_flight: slots.in_flight,
+                most: slots.max_concurrency,
+                is_open: slots.is_open(),
+            })
+            .collect();
+        preferred(prefix, load_factor, &candidates)
     }
 
     /// The open replica with the least work, relative to what it can take; `avoid` only if there is no other.

@@ -126,7 +126,8 @@ mod tests {
     fn what_begins_alike_is_alike() {
         let chat = |messages: &str| format!(r#"{{"model":"m","messages":[{messages}],"stream":true}}"#);
         let first = r#"{"role":"system","content":"be kind"},{"role":"user","content":"hello"}"#;
-        let later = format!(r#"{first},{{"role":"assistant","content":"hi"}},{{"role":"user","content":"x"}}"#);
+        let later =
+            format!(r#"{first},{{"role":"assistant","content":"hi"}},{{"role":"user","content":"x"}}"#);
         assert!(same(&chat(first), &chat(&later), 4_096), "a conversation stays where it was");
         let other = first.replace("hello", "help");
         assert!(!same(&chat(first), &chat(&other), 4_096), "another one need not be there");

@@ -101,6 +101,10 @@ impl<W> Queue<W> {
         Some(entry.waiter)
     }
 
+    pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
+        self.waiting.get_mut(&ticket).map(|entry| &mut entry.waiter)
+    }
+
     /// Who is next at `now`. In the line who came first has waited the longest, so those who yield to nobody are
     /// in front, then come the late ones, then the others.
     pub(crate) fn next(&self, now: Duration) -> Option<(Ticket, &W)> {

@@ -11,7 +11,7 @@ use forewarm_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::scaler::Scaler;
+use crate::{dial::Dialer, scaler::Scaler};
 
 /// Scalers a gateway serves at most: a plan comes from a controller, but even so nothing grows for ever.
 const MAX_SCALERS: usize = 1_024;
@@ -31,6 +31,7 @@ struct Shared {
     routes: RwLock<Routes>,
     stopping: CancellationToken,
     speed: f64,
+    dialer: Arc<Dialer>,
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +78,8 @@ impl Clone for GatewayHandle {
 }
 
 impl GatewayHandle {
-    pub(crate) fn new(speed: f64, stopping: CancellationToken) -> Self {
-        let shared = Shared { routes: RwLock::default(), stopping, speed };
+    pub(crate) fn new(speed: f64, stopping: CancellationToken, dialer: Dialer) -> Self {
+        let shared = Shared { routes: RwLock::default(), stopping, speed, dialer: Arc::new(dialer) };
         Self { shared: Arc::new(shared), seen: Mutex::default() }
     }
 
@@ -105,7 +106,8 @@ impl GatewayHandle {
             Some(entry) => Arc::clone(&entry.scaler),
             None if full => return None,
             None => {
-                Arc::new(Scaler::new(plan.clone(), self.shared.speed, self.shared.stopping.child_token()))
+                let Shared { stopping, speed, dialer, .. } = &*self.shared;
+                Arc::new(Scaler::new(plan.clone(), *speed, stopping.child_token(), Arc::clone(dialer)))
             }
         };
         let entry = Entry { scaler: Arc::clone(&scaler), names };

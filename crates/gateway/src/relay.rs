@@ -10,6 +10,7 @@ use crate::{
     account::Cause,
     answer::{BodyError, error_event},
     gone::Gone,
+    pace::Pace,
     scaler::{Scaler, Slot},
     sse::Watch,
     upstream::Sender,
@@ -36,6 +37,7 @@ pub(crate) struct Relay {
     ending: Ending,
     watch: Watch,
     scaler: Arc<Scaler>,
+    pace: Pace,
     /// Given up when the answer has ended, with whatever end.
     held: Option<(Slot, Sender)>,
     gone: Gone,
@@ -49,13 +51,13 @@ impl Relay {
         first: Option<Bytes>,
         ending: Ending,
         is_server_error: bool,
-        scaler: Arc<Scaler>,
+        (pace, scaler): (Pace, Arc<Scaler>),
         (slot, sender): (Slot, Sender),
     ) -> Self {
         let gone = Gone::new(slot.gone.clone(), scaler.stopping.clone());
         let held = Some((slot, sender));
         let watch = Watch::default();
-        let mut relay = Self { upstream, first, ending, watch, scaler, held, gone, is_server_error };
+        let mut relay = Self { upstream, first, ending, watch, scaler, pace, held, gone, is_server_error };
         if relay.first.is_none() {
             // Nothing more will be asked for: an empty answer is whole.
             relay.finished();
@@ -169,6 +171,8 @@ impl Drop for Relay {
         // Many clients hang up right after `[DONE]`, before the end of the body.
         if self.has_said_done() {
             self.scaler.account.succeed();
+        } else if self.pace.is_too_slow() {
+            self.scaler.fail(Cause::ClientTooSlow);
         } else {
             self.scaler.fail(Cause::ClientLeft);
         }

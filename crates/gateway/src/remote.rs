@@ -18,7 +18,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use crate::{config::ControlToken, control_api::HEARTBEAT, upstream::Connections};
+use crate::{
+    config::ControlToken,
+    control_api::HEARTBEAT,
+    dial::{Dialer, UpstreamTls},
+    tls::TlsError,
+    upstream::Connections,
+};
 
 /// Bytes of an answer that are read at most.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -58,20 +64,30 @@ pub struct RemoteError {
     reason: String,
 }
 
+/// What a controller shows to gateways, and whom it believes to be one.
+#[derive(Clone, Debug, Default)]
+pub struct ControlAccess {
+    token: Option<ControlToken>,
+    dialer: Arc<Dialer>,
+}
+
+impl ControlAccess {
+    /// A token, and how TLS is spoken to addresses that begin with `https://`.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used; the error names it.
+    pub fn new(token: Option<ControlToken>, tls: &UpstreamTls) -> Result<Self, TlsError> {
+        Ok(Self { token, dialer: Arc::new(Dialer::open(tls)?) })
+    }
+}
+
 impl RemoteGateway {
-    /// Speaks to the control port at `address` (`host:port`), and follows its reports from now on.
-    pub fn new(scaler: ScalerId, address: &str) -> Self {
-        Self::connect(scaler, address, None)
-    }
-
-    /// The same, for a gateway that asks for a token.
-    pub fn with_token(scaler: ScalerId, address: &str, token: ControlToken) -> Self {
-        Self::connect(scaler, address, Some(token))
-    }
-
-    fn connect(scaler: ScalerId, address: &str, token: Option<ControlToken>) -> Self {
+    /// Speaks to the control port at `address` (`host:port`, or `https://host:port`), and follows its reports from
+    /// now on.
+    pub fn new(scaler: ScalerId, address: &str, access: &ControlAccess) -> Self {
         let path = format!("/forewarm/v1/pools/{scaler}");
-        let connections = Connections::new(address.to_owned());
+        let connections = Connections::new(address.to_owned(), Arc::clone(&access.dialer));
+        let token = access.token.clone();
         let wire = Arc::new(Wire { path, connections, token, plan: tokio::sync::Mutex::default() });
         let (sender, changes) = watch::channel(1);
         let follower = tokio::spawn(follow(Arc::clone(&wire), sender));
@@ -145,7 +161,7 @@ impl Wire {
         if let Ok(uri) = path.parse() {
             *request.uri_mut() = uri;
         }
-        if let Ok(host) = self.connections.address().parse() {
+        if let Ok(host) = self.connections.authority().parse() {
             request.headers_mut().insert(header::HOST, host);
         }
         if let Some(Ok(mut value)) = self.token.as_ref().map(|token| HeaderValue::try_from(token.bearer())) {

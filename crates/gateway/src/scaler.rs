@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::{Account, Cause},
+    dial::Dialer,
     health::{Health, Heard},
-    pool::{Aside, Clocks, Fault, Pool, QueueFull, QueueRules, Ticket, Yielding},
+    pool::{Aside, Clocks, Fault, Pool, Prefers, QueueFull, QueueRules, Ticket, Yielding},
     served::Served,
     upstream::Connections,
 };
@@ -39,6 +40,7 @@ pub(crate) struct Scaler {
     /// Cancelled when what is in flight or waits has to end.
     pub(crate) stopping: CancellationToken,
     speed: f64,
+    dialer: Arc<Dialer>,
     began: Instant,
     state: Mutex<State>,
     /// Counts changes of the queue and of the work in flight.
@@ -93,7 +95,7 @@ pub(crate) struct Slot {
 }
 
 impl Scaler {
-    pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken, dialer: Arc<Dialer>) -> Self {
         let pool = Pool::new(rules(&plan.queue, speed));
         let began = Instant::now();
         Self {
@@ -101,6 +103,7 @@ impl Scaler {
             account: Account::default(),
             stopping,
             speed,
+            dialer,
             began,
             state: Mutex::new(State {
                 plan: PoolPlan { endpoints: Vec::new(), ..plan },
@@ -203,7 +206,10 @@ impl Scaler {
                     continue;
                 }
                 let link = Link {
-                    connections: Arc::new(Connections::new(endpoint.address.clone())),
+                    connections: Arc::new(Connections::new(
+                        endpoint.address.clone(),
+                        Arc::clone(&self.dialer),
+                    )),
                     gone: self.stopping.child_token(),
                     heard: Arc::default(),
                 };
@@ -222,10 +228,17 @@ impl Scaler {
     }
 
     /// Gives a request a place.
-    pub(crate) fn enqueue(self: &Arc<Self>, bytes: usize) -> Result<Place, QueueFull> {
+    pub(crate) fn enqueue(
+        self: &Arc<Self>,
+        bytes: usize,
+        prefers: Option<Prefers>,
+    ) -> Result<Place, QueueFull> {
         let (slot, granted) = oneshot::channel();
         let (ticket, position, clocks) = self.update(|state, now| {
             let ticket = state.pool.enqueue(bytes as u64, now, slot)?;
+            if let Some(prefers) = prefers {
+                state.pool.prefer(ticket, prefers);
+            }
             let position = state.pool.queued();
             state.health.retries.arrived();
             Ok((ticket, position, state.pool.clocks(now)))

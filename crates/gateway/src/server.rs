@@ -1,42 +1,35 @@
 //! Listens, reads requests, and hands them on.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroUsize,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper::body::Incoming;
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     alias,
     answer::{self, Body, error, refusal},
     ask::Ask,
     config::{GatewayConfig, GatewayError},
-    control_api,
+    connection,
+    control_api::{self, ControlPort},
+    dial::Dialer,
     forward::Forward,
-    receive::{Receiving, Unread},
+    forwarded::{Origin, stamp},
+    keys::{Keys, Pass},
+    receive::{self, Receiving, Unread},
     registry::GatewayHandle,
+    reload::{Files, Reloader},
+    tls::{Speaks, Tls},
     worker::{self, Worker},
 };
 
-/// Headers a request may have.
-const MAX_HEADERS: usize = 100;
-/// Bytes of headers a connection may buffer.
-const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Longest time on the wall to send clients their last answer when the gateway has to stop.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Wait after the system could not accept a connection, such as when it is out of file descriptors.
@@ -45,12 +38,24 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// A gateway that listens and does not serve yet.
 #[derive(Debug)]
 pub struct Gateway {
-    config: Arc<GatewayConfig>,
+    front: Arc<Front>,
+    control_tls: Option<Arc<Tls>>,
+    reloader: Reloader,
     listeners: Vec<std::net::TcpListener>,
     /// One for each listener, or none: then the caller's runtime serves.
     workers: Vec<Worker>,
     control: Option<TcpListener>,
+}
+
+/// What answers clients, on whichever connection.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) config: GatewayConfig,
+    pub(crate) tls: Option<Arc<Tls>>,
+    keys: Option<Arc<Keys>>,
+    receiving: Receiving,
     handle: GatewayHandle,
+    permits: Arc<Semaphore>,
     /// Cancelled when what is in flight or waits has to end.
     stopping: CancellationToken,
 }
@@ -59,11 +64,15 @@ impl Gateway {
     /// Takes the ports.
     ///
     /// # Errors
-    /// When a port or a thread cannot be had, or the speed is not above 0; the error names it.
+    /// When a port cannot be had, a file cannot be used, or a value makes no sense; the error names it.
     pub async fn bind(config: GatewayConfig) -> Result<Self, GatewayError> {
-        if !(config.speed.is_finite() && config.speed > 0.0) {
-            return Err(GatewayError::Speed(config.speed));
-        }
+        config.check()?;
+        let keys = config.keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
+        let open = |files: &Option<_>, speaks| {
+            files.clone().map(|files| Tls::open(files, speaks)).transpose().map(|tls| tls.map(Arc::new))
+        };
+        let (tls, control_tls) =
+            (open(&config.tls, Speaks::Http1And2)?, open(&config.control_tls, Speaks::Http1)?);
         let listeners = worker::bind(config.listen, config.threads.unwrap_or(NonZeroUsize::MIN))?;
         let mut workers = Vec::new();
         for number in 0..config.threads.map_or(0, NonZeroUsize::get) {
@@ -78,13 +87,22 @@ impl Gateway {
             None => None,
         };
         let stopping = CancellationToken::new();
-        let handle = GatewayHandle::new(config.speed, stopping.clone());
-        Ok(Self { config: Arc::new(config), listeners, workers, control, handle, stopping })
+        let handle = GatewayHandle::new(config.speed, stopping.clone(), Dialer::open(&config.upstream_tls)?);
+        let receiving = Receiving::new(config.max_receiving_bytes);
+        let permits = Arc::new(Semaphore::new(config.max_connections));
+        let front = Arc::new(Front { config, tls, keys, receiving, handle, permits, stopping });
+        let reloader = Reloader::default();
+        Ok(Self { front, control_tls, reloader, listeners, workers, control })
+    }
+
+    /// Makes the gateway read its keys and certificates again.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Where a controller in this process gives its plans.
     pub fn handle(&self) -> GatewayHandle {
-        self.handle.clone()
+        self.front.handle.clone()
     }
 
     /// Where clients connect.
@@ -109,21 +127,27 @@ impl Gateway {
         // The controller's port stays until the end: what drains has to be seen, and needs its replicas.
         let ended = CancellationToken::new();
         let _ended = ended.clone().drop_guard();
-        if let Some(control) = self.control {
-            let token = self.config.control_token.clone();
-            let closing = shutdown.clone();
-            tokio::spawn(control_api::serve(control, self.handle.clone(), token, ended.clone(), closing));
+        let front = &self.front;
+        if let Some(listener) = self.control {
+            let port = ControlPort {
+                listener,
+                tls: self.control_tls.clone(),
+                token: front.config.control_token.clone(),
+                handle: front.handle.clone(),
+                keys: front.keys.clone(),
+            };
+            tokio::spawn(control_api::serve(port, ended.clone(), shutdown.clone()));
         }
-        let door = Door {
-            receiving: Arc::new(Receiving::new(self.config.max_receiving_bytes)),
-            connections: Arc::new(Semaphore::new(self.config.max_connections)),
-            config: self.config,
-            handle: self.handle,
-            stopping: self.stopping,
+        let files = Files {
+            keys: front.keys.clone(),
+            tls: front.tls.iter().chain(&self.control_tls).cloned().collect(),
         };
+        if !files.is_empty() {
+            tokio::spawn(files.follow(self.reloader, ended.clone()));
+        }
         let mut workers = self.workers.into_iter();
         let serving = self.listeners.into_iter().map(|listener| {
-            let serve = door.clone().serve(listener, shutdown.clone());
+            let serve = Arc::clone(front).serve(listener, shutdown.clone());
             let (worker, ended) = (workers.next(), ended.clone());
             async move {
                 match worker {
@@ -133,99 +157,6 @@ impl Gateway {
             }
         });
         futures_util::future::join_all(serving).await;
-    }
-}
-
-/// Where clients come in: what one listener serves them with.
-#[derive(Clone, Debug)]
-struct Door {
-    config: Arc<GatewayConfig>,
-    receiving: Arc<Receiving>,
-    connections: Arc<Semaphore>,
-    handle: GatewayHandle,
-    stopping: CancellationToken,
-}
-
-impl Door {
-    /// Serves until cancelled, and then what is there.
-    async fn serve(self, listener: std::net::TcpListener, shutdown: CancellationToken) {
-        let listener = match TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "a listener cannot be served"),
-        };
-        let graceful = GracefulShutdown::new();
-        loop {
-            let (stream, peer, permit) = tokio::select! {
-                () = shutdown.cancelled() => break,
-                accepted = accept(&listener, &self.connections) => accepted,
-            };
-            let door = self.clone();
-            let service = service_fn(move |request| {
-                let door = door.clone();
-                async move { Ok::<_, std::convert::Infallible>(door.answer(request, peer.ip()).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(self.config.read_timeout)
-                .max_headers(MAX_HEADERS)
-                .max_buf_size(MAX_HEADER_BYTES)
-                .serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
-            tokio::spawn(async move {
-                let _permit = permit;
-                if let Err(error) = connection.await {
-                    tracing::trace!(%error, "a client's connection ended");
-                }
-            });
-        }
-        drop(listener);
-        let drained = graceful.shutdown();
-        tokio::pin!(drained);
-        if tokio::time::timeout(self.config.shutdown_timeout, &mut drained).await.is_err() {
-            tracing::warn!("requests were still in flight when the gateway had to stop");
-            self.stopping.cancel();
-            if tokio::time::timeout(LAST_WORDS, drained).await.is_err() {
-                tracing::warn!("some clients did not take their last answer");
-            }
-        }
-    }
-
-    async fn answer(&self, request: Request<Incoming>, client: IpAddr) -> Response<Body> {
-        match (request.method(), request.uri().path()) {
-            (&Method::GET, "/health" | "/healthz" | "/ping") => {
-                return Response::new(answer::full(Bytes::new()));
-            }
-            (&Method::GET, "/v1/models") => return models(&self.handle),
-            (&Method::GET, path) if let Some(model) = path.strip_prefix("/v1/models/") => {
-                return one_model(&self.handle, model);
-            }
-            (_, path) if !path.starts_with("/v1/") => {
-                let message = format!("there is no {path} here; the OpenAI API is under /v1/");
-                return error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", &message);
-            }
-            _ => {}
-        }
-        let (parts, body) = request.into_parts();
-        let body = match read(&self.config, &self.receiving, body).await {
-            Ok(body) => body,
-            Err(response) => return *response,
-        };
-        let ask = Ask::of(&body);
-        let Some(scaler) = self.handle.by_model(ask.model.as_deref()) else {
-            return unknown_model(&self.handle, ask.model.as_deref());
-        };
-        let wants_stream = ask.stream;
-        let terms = scaler.terms(ask.model.as_deref());
-        let body = match &terms.model {
-            Some(model) => alias::renamed(body, model),
-            None => body,
-        };
-        match Forward::new(&scaler, terms, parts, body, wants_stream, client) {
-            Ok(forward) => forward.run(&scaler).await,
-            Err(bad) => {
-                error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
-            }
-        }
     }
 }
 
@@ -255,14 +186,116 @@ async fn accept(
     }
 }
 
+impl Front {
+    /// Serves a listener until cancelled, and then what is there.
+    async fn serve(self: Arc<Self>, listener: std::net::TcpListener, shutdown: CancellationToken) {
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "a listener cannot be served"),
+        };
+        let connections = TaskTracker::new();
+        loop {
+            let (stream, peer, permit) = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = accept(&listener, &self.permits) => accepted,
+            };
+            let served = connection::serve(Arc::clone(&self), stream, peer, shutdown.clone());
+            connections.spawn(async move {
+                let _permit = permit;
+                served.await;
+            });
+        }
+        drop(listener);
+        connections.close();
+        if tokio::time::timeout(self.config.shutdown_timeout, connections.wait()).await.is_err() {
+            tracing::warn!("requests were still in flight when the gateway had to stop");
+            self.stopping.cancel();
+            if tokio::time::timeout(LAST_WORDS, connections.wait()).await.is_err() {
+                tracing::warn!("some clients did not take their last answer");
+            }
+        }
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/health" | "/healthz" | "/ping") => {
+                return Response::new(answer::full(Bytes::new()));
+            }
+            (_, path) if !path.starts_with("/v1/") => {
+                let message = format!("there is no {path} here; the OpenAI API is under /v1/");
+                return error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", &message);
+            }
+            _ => {}
+        }
+        let member = match self.keys.as_ref().map(|keys| keys.authenticate(request.headers())).transpose() {
+            Ok(member) => member,
+            Err(response) => return *response,
+        };
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/v1/models") => return models(&self.handle),
+            (&Method::GET, path) if let Some(model) = path.strip_prefix("/v1/models/") => {
+                return one_model(&self.handle, model);
+            }
+            _ => {}
+        }
+        let Some(member) = member else { return self.forward(request, origin, None).await };
+        let mut pass = match member.begin() {
+            Ok(pass) => pass,
+            Err(response) => return *response,
+        };
+        let response = self.forward(request, origin, Some(&mut pass)).await;
+        pass.follow(response)
+    }
+
+    /// Reads a request and passes it on.
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        origin: Origin,
+        mut pass: Option<&mut Pass>,
+    ) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        let body = match read(&self.config, &self.receiving, body).await {
+            Ok(body) => body,
+            Err(response) => return *response,
+        };
+        if let Some(Err(response)) = pass.as_mut().map(|pass| pass.take_prompt(body.len())) {
+            return *response;
+        }
+        let ask = Ask::of(&body);
+        let Some(scaler) = self.handle.by_model(ask.model.as_deref()) else {
+            return unknown_model(&self.handle, ask.model.as_deref());
+        };
+        let wants_stream = ask.stream;
+        let terms = scaler.terms(ask.model.as_deref());
+        let body = match &terms.model {
+            Some(model) => alias::renamed(body, model),
+            None => body,
+        };
+        if let Some(pass) = pass {
+            pass.prepare(&mut parts);
+        }
+        if let Some(keys) = &self.keys {
+            keys.exchange(&mut parts.headers, &scaler.id);
+        }
+        stamp(&mut parts.headers, &parts.uri, origin, &self.config.trusted_proxies);
+        match Forward::new(&scaler, terms, parts, body, wants_stream) {
+            Ok(forward) => forward.run(&scaler).await,
+            Err(bad) => {
+                error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
+            }
+        }
+    }
+}
+
 async fn read(
     config: &GatewayConfig,
     receiving: &Receiving,
     body: Incoming,
 ) -> Result<Bytes, Box<Response<Body>>> {
     let invalid = |status, code, message: String| error(status, "invalid_request_error", code, &message);
-    let reading = tokio::time::timeout(config.read_timeout, receiving.read(body, config.max_body_bytes));
-    let unread = reading.await.unwrap_or(Err(Unread::TooSlow));
+    let unread = receiving.read(body, config.max_body_bytes, config.read_timeout).await;
     unread.map_err(|unread| {
         Box::new(match unread {
             Unread::TooLong => {
@@ -270,7 +303,11 @@ async fn read(
                 invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
             }
             Unread::TooSlow => {
-                let message = format!("the body did not arrive within {:.0?}", config.read_timeout);
+                let message = format!(
+                    "the body comes too slowly; it has {:.0?}, and longer at {} bytes a second or more",
+                    config.read_timeout,
+                    receive::MIN_BYTES_PER_SECOND
+                );
                 invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
             }
             Unread::Broken(failed) => invalid(StatusCode::BAD_REQUEST, "body_unreadable", failed.to_string()),

@@ -1,35 +1,32 @@
 //! Connections to one replica.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use tokio::net::TcpStream;
+
+pub(crate) use crate::dial::Sender;
+use crate::dial::{Dialer, Multiplexed, Target};
 
 /// Longest time on the wall to connect: a replica on this network answers in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Idle connections kept for a replica; it never has more requests than its concurrency.
 const MAX_IDLE: usize = 256;
-/// Headers an answer may have.
-const MAX_HEADERS: usize = 100;
 
-/// What a request's sender looks like.
-pub(crate) type Sender = SendRequest<Full<Bytes>>;
-
-/// Idle connections to one replica.
+/// Idle connections to one replica, and the one that requests share where it speaks HTTP/2.
 #[derive(Debug)]
 pub(crate) struct Connections {
     address: String,
+    target: Target,
+    dialer: Arc<Dialer>,
     idle: Mutex<Vec<Sender>>,
+    shared: Mutex<Option<Multiplexed>>,
 }
 
 /// Why no answer began.
@@ -44,12 +41,19 @@ pub(crate) enum SendError {
 }
 
 impl Connections {
-    pub(crate) fn new(address: String) -> Self {
-        Self { address, idle: Mutex::new(Vec::new()) }
+    pub(crate) fn new(address: String, dialer: Arc<Dialer>) -> Self {
+        let target = Target::parse(&address);
+        Self { address, target, dialer, idle: Mutex::default(), shared: Mutex::default() }
     }
 
+    /// The address as the plan has it.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// What stands in a request's `Host`.
+    pub(crate) fn authority(&self) -> &str {
+        self.target.authority()
     }
 
     /// Sends a request and waits for the head of the answer. An idle connection that turns out to be
@@ -60,12 +64,16 @@ impl Connections {
     ) -> Result<(Response<Incoming>, Sender), SendError> {
         while let Some(mut sender) = self.take_idle() {
             if sender.ready().await.is_err() {
+                self.forget(&sender);
                 continue;
             }
             match sender.send_request(request.clone()).await {
                 Ok(response) => return Ok((response, sender)),
                 // The replica closed it while it was idle, or died: a new connection tells.
-                Err(error) => tracing::trace!(%error, "an idle connection was closed"),
+                Err(error) => {
+                    tracing::trace!(%error, "an idle connection was closed");
+                    self.forget(&sender);
+                }
             }
         }
         let mut sender = self.connect().await.map_err(SendError::Connect)?;
@@ -75,7 +83,10 @@ impl Connections {
 
     /// Whether somebody listens.
     pub(crate) async fn probe(&self) -> bool {
-        matches!(tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await, Ok(Ok(_)))
+        matches!(
+            tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(self.target.authority())).await,
+            Ok(Ok(_))
+        )
     }
 
     /// Whether somebody answers, whatever it is.
@@ -91,6 +102,9 @@ impl Connections {
 
     /// Keeps a connection whose answer was read to the end.
     pub(crate) fn put_back(&self, sender: Sender) {
+        if matches!(sender, Sender::Http2(_)) {
+            return;
+        }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE && !sender.is_closed() {
             idle.push(sender);
@@ -98,25 +112,24 @@ impl Connections {
     }
 
     fn take_idle(&self) -> Option<Sender> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        shared.map(Sender::Http2).or_else(|| self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop())
+    }
+
+    /// Shares a connection no longer on which a request failed.
+    fn forget(&self, sender: &Sender) {
+        if matches!(sender, Sender::Http2(_)) {
+            *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     async fn connect(&self) -> std::io::Result<Sender> {
-        let connecting = TcpStream::connect(&self.address);
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        let sender = tokio::time::timeout(CONNECT_TIMEOUT, self.dialer.dial(&self.target))
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(std::io::Error::other)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "a connection to a replica ended");
-            }
-        });
+        if let Sender::Http2(shared) = &sender {
+            *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared.clone());
+        }
         Ok(sender)
     }
 }

@@ -1,7 +1,7 @@
 //! The gateway as its controller sees it, in this process and in another.
 
 use forewarm_core::{ScalerId, pool::PoolReport};
-use forewarm_gateway::{ControlToken, GatewayConfig, RemoteGateway};
+use forewarm_gateway::{ControlAccess, ControlToken, GatewayConfig, RemoteGateway, UpstreamTls};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 
@@ -17,7 +17,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn a_controller_elsewhere_plans_and_sees_changes_at_once() {
     let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
-    let remote = RemoteGateway::new(scaler(), &rig.control.to_string());
+    let remote = RemoteGateway::new(scaler(), &rig.control.to_string(), &ControlAccess::default());
     let error = remote.report().await.unwrap_err();
     assert!(error.to_string().contains("no plan for scaler `s`"), "{error}");
     remote.apply(&plan(Vec::new())).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_controller_elsewhere_plans_and_sees_changes_at_once() {
 #[tokio::test]
 async fn a_gateway_that_does_not_answer_is_an_error_and_is_found_again() {
     let rig = Rig::start().await;
-    let remote = RemoteGateway::new(scaler(), &rig.control.to_string());
+    let remote = RemoteGateway::new(scaler(), &rig.control.to_string(), &ControlAccess::default());
     remote.apply(&plan(Vec::new())).await.unwrap();
     remote.report().await.unwrap();
     let (control, address) = (rig.control, rig.address);
@@ -107,8 +107,12 @@ async fn pools_are_for_those_who_show_the_token() {
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{shown}");
     }
     let address = rig.control.to_string();
-    RemoteGateway::new(scaler(), &address).report().await.expect_err("without a token");
-    RemoteGateway::with_token(scaler(), &address, token).report().await.unwrap();
+    RemoteGateway::new(scaler(), &address, &ControlAccess::default())
+        .report()
+        .await
+        .expect_err("without a token");
+    let access = ControlAccess::new(Some(token), &UpstreamTls::default()).unwrap();
+    RemoteGateway::new(scaler(), &address, &access).report().await.unwrap();
     assert_eq!(get(rig.control, "/metrics").await.status, StatusCode::OK);
 }
 
