@@ -81,14 +81,14 @@ async fn an_error_after_the_head_is_an_event_and_counts_as_what_it_is() {
 async fn who_does_not_ask_or_wants_no_stream_hears_nothing_before_the_answer() {
     let (rig, mut replica) = (Rig::with(fast()).await, Upstream::start().await);
     let routing = Routing { keepalive: Some(Duration::from_secs(10)), ..Routing::default() };
-    let quiet: [(&str, &str, &[(&str, &str)]); 3] = [
-        (CHAT, r#"{"model":"m"}"#, &ASKS),
-        ("/v1/responses", BODY, &ASKS),
-        (CHAT, BODY, &[("x-forewarm-keepalive", "0")]),
+    let quiet = [
+        (CHAT, r#"{"model":"m"}"#, ASKS),
+        ("/v1/responses", BODY, ASKS),
+        (CHAT, BODY, [("x-forewarm-keepalive", "0")]),
     ];
     for (path, body, headers) in quiet {
         assert!(rig.handle.apply(&PoolPlan { routing: routing.clone(), ..cold() }));
-        let reply = rig.post(path, body, headers);
+        let reply = rig.post(path, body, &headers);
         // By then it would have heard something, as one does that lets the plan decide.
         let mut other = rig.post(CHAT, BODY, &[]).await.unwrap();
         assert!(comment(&mut other).await.starts_with(": forewarm queued"));
