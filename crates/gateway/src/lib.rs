@@ -49,6 +49,16 @@ pub mod fuzzing {
         crate::ask::Ask::of(body).model.map(std::borrow::Cow::into_owned)
     }
 
+    /// How a request's prompt begins, as a number.
+    pub fn prefix(body: &[u8], bytes: u32) -> Option<u64> {
+        crate::prefix::of(body, bytes)
+    }
+
+    /// The body with another model.
+    pub fn renamed(body: &[u8], model: &str) -> bytes::Bytes {
+        crate::alias::renamed(bytes::Bytes::copy_from_slice(body), model)
+    }
+
     /// Events ended, done, and between events, after a stream that comes in these pieces.
     pub fn watch<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (u64, bool, bool) {
         let mut watch = crate::sse::Watch::default();

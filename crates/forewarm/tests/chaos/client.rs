@@ -15,6 +15,8 @@ use crate::{
 
 /// Longest that a connection may lie idle and be used again: well below the gateway's own limit.
 const MAX_IDLE: Duration = Duration::from_secs(3);
+/// One client in so many asks for comments while it waits.
+const KEEPALIVE: u64 = 4;
 /// Without an honest end by then, a request is lost.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -125,9 +127,10 @@ fn request(ask: Ask) -> String {
         r#"{{"model":"m","stream":{stream},"max_tokens":{tokens},"ignore_eos":true,"messages":[{{"role":"user","content":"{number}"}}]}}"#
     );
     let length = body.len();
+    let comments = if number % KEEPALIVE == 0 { "x-forewarm-keepalive: 1\r\n" } else { "" };
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: chaos\r\ncontent-type: application/json\r\n\
-         {NUMBER}: {number}\r\ncontent-length: {length}\r\n\r\n{body}"
+         {NUMBER}: {number}\r\n{comments}content-length: {length}\r\n\r\n{body}"
     )
 }
 
