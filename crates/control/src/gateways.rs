@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forewarm_core::pool::{Endpoint, PoolPlan, PoolReport};
+use forewarm_core::pool::{ClassReport, Endpoint, PoolPlan, PoolReport};
 use futures_util::future::{BoxFuture, FutureExt, join_all, select_all};
 use tokio::{sync::Mutex, time::Instant};
 
@@ -196,7 +196,7 @@ impl State {
         let mut plans = vec![plan.clone(); self.seen.len()];
         // One that is gone and comes again begins with one slot, until it is counted in.
         for (_, plan) in plans.iter_mut().enumerate().filter(|(index, _)| self.seen[*index].is_gone) {
-            plan.endpoints.iter_mut().for_each(|endpoint| endpoint.max_concurrency = 1);
+            plan.endpoints.iter_mut().for_each(|endpoint| give(endpoint, 1));
         }
         let there: Vec<usize> = (0..self.seen.len()).filter(|&index| !self.seen[index].is_gone).collect();
         let report = |index: usize| self.seen[index].last.as_ref();
@@ -214,7 +214,7 @@ impl State {
             }
             let shares = divide(endpoint.max_concurrency, &claims, turn);
             for (position, (&index, share)) in there.iter().zip(shares).enumerate() {
-                plans[index].endpoints[turn].max_concurrency = share;
+                give(&mut plans[index].endpoints[turn], share);
                 // What it gets here need not be given to it once more.
                 let free = u64::from(share.saturating_sub(claims[position].in_flight));
                 waiting[position] = waiting[position].saturating_sub(free);
@@ -246,6 +246,16 @@ impl State {
     }
 }
 
+/// Leaves so many of a replica's slots, and the tokens that go with them.
+fn give(endpoint: &mut Endpoint, share: u32) {
+    let of = u128::from(endpoint.max_concurrency.max(1));
+    endpoint.kv_tokens = endpoint.kv_tokens.map(|tokens| {
+        let part = u128::from(tokens) * u128::from(share) / of;
+        u64::try_from(part).unwrap_or(tokens).max(1)
+    });
+    endpoint.max_concurrency = share;
+}
+
 /// Whether a plan takes something from a gateway that has another: a replica, or slots.
 fn loses(has: Option<&PoolPlan>, new: &PoolPlan) -> bool {
     has.is_some_and(|has| {
@@ -267,7 +277,11 @@ fn same_but_for_slots(one: &PoolPlan, other: &PoolPlan) -> bool {
         let endpoints = plan
             .endpoints
             .iter()
-            .map(|endpoint| Endpoint { max_concurrency: 0, ..endpoint.clone() })
+            .map(|endpoint| {
+                // Tokens go with the slots.
+                let kv_tokens = endpoint.kv_tokens.and(Some(0));
+                Endpoint { max_concurrency: 0, kv_tokens, ..endpoint.clone() }
+            })
             .collect();
         PoolPlan { endpoints, ..plan.clone() }
     };
@@ -282,6 +296,15 @@ fn totals(report: &PoolReport) -> PoolReport {
         oldest_wait_seconds: 0.0,
         in_flight: Default::default(),
         put_aside: Default::default(),
+        concurrency: Default::default(),
+        tokens_in_flight: Default::default(),
+        classes: report
+            .classes
+            .iter()
+            .map(|(&priority, class)| {
+                (priority, ClassReport { queued: 0, oldest_wait_seconds: 0.0, ..class.clone() })
+            })
+            .collect(),
         ..report.clone()
     }
 }
@@ -304,6 +327,9 @@ fn added(mut sum: PoolReport, more: &PoolReport) -> PoolReport {
         completed_total,
         attained_total,
         missed_total,
+        classes,
+        concurrency,
+        tokens_in_flight,
     } = more;
     sum.queued += queued;
     sum.queued_bytes += queued_bytes;
@@ -326,5 +352,28 @@ fn added(mut sum: PoolReport, more: &PoolReport) -> PoolReport {
     sum.completed_total += completed_total;
     sum.attained_total += attained_total;
     sum.missed_total += missed_total;
+    for (&priority, more) in classes {
+        let ClassReport {
+            queued,
+            oldest_wait_seconds,
+            arrived_total,
+            admitted_total,
+            refused_total,
+            shed_total,
+        } = more;
+        let class = sum.classes.entry(priority).or_default();
+        class.queued += queued;
+        class.oldest_wait_seconds = class.oldest_wait_seconds.max(*oldest_wait_seconds);
+        class.arrived_total += arrived_total;
+        class.admitted_total += admitted_total;
+        class.refused_total += refused_total;
+        class.shed_total += shed_total;
+    }
+    for (replica, limit) in concurrency {
+        *sum.concurrency.entry(replica.clone()).or_default() += limit;
+    }
+    for (replica, tokens) in tokens_in_flight {
+        *sum.tokens_in_flight.entry(replica.clone()).or_default() += tokens;
+    }
     sum
 }

@@ -15,7 +15,7 @@ mod store;
 mod what_if;
 
 pub use clock::Clock;
-pub use controller::{Command, CommandError, Controller, Snapshot};
+pub use controller::{Command, CommandError, Controller, KV_TOKENS, Snapshot};
 pub use gateways::Several;
 pub use replay::{Mismatch, Replayed, replay};
 pub use store::{Store, StoreError};

@@ -1,7 +1,7 @@
 //! The loop against fakes, in virtual time, and against what a crash leaves behind.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use forewarm_control::{
     Clock, Command, Controller, Snapshot, Store, StoreError,
@@ -11,7 +11,8 @@ use forewarm_control::{
 };
 use forewarm_core::{
     Bounds, Decision, Environment, Missing, Observation, Pause, Phase, Policy, QueueDepth, Reading, Replica,
-    Replicas, Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan, pool::QueueLimits,
+    Replicas, Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan,
+    pool::{Concurrency, QueueLimits, Tenants},
 };
 use forewarm_testkit::{FakeFleet, FakeGateway};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -23,6 +24,7 @@ const QUEUE: QueueLimits = QueueLimits {
     timeout: Duration::from_secs(60),
     cold_start_timeout: Duration::from_secs(900),
     ttft_objective: Some(Duration::from_secs(5)),
+    tenants: Tenants { header: None, user: false, weights: BTreeMap::new() },
 };
 
 fn spec() -> ScalerSpec {
@@ -53,6 +55,8 @@ impl Running {
             models: vec!["llama3".to_owned()],
             queue: QUEUE,
             routing: Default::default(),
+            concurrency: Concurrency::default(),
+            kv_tokens: None,
             fleet: Arc::clone(fleet) as Arc<dyn Fleet>,
             gateway: Some(Arc::clone(gateway) as Arc<dyn Gateway>),
             signals: Vec::new(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use forewarm_control::{Several, ports::Gateway};
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{Endpoint, PoolPlan, PoolReport, QueueLimits},
+    pool::{ClassReport, Concurrency, Endpoint, PoolPlan, PoolReport, Priority, QueueLimits, Tenants},
 };
 use forewarm_testkit::FakeGateway;
 
@@ -18,6 +18,7 @@ fn plan(endpoints: &[(&str, u32, bool)]) -> PoolPlan {
         replica: ReplicaId::from(name),
         address: format!("{name}:80"),
         max_concurrency,
+        kv_tokens: Some(u64::from(max_concurrency) * 100),
         draining,
     });
     PoolPlan {
@@ -32,7 +33,9 @@ fn plan(endpoints: &[(&str, u32, bool)]) -> PoolPlan {
             timeout: Duration::from_secs(60),
             cold_start_timeout: Duration::from_secs(60),
             ttft_objective: None,
+            tenants: Tenants::default(),
         },
+        concurrency: Concurrency::default(),
     }
 }
 
@@ -46,6 +49,15 @@ fn several<const N: usize>() -> (Several, [Arc<FakeGateway>; N]) {
 fn shares(fake: &FakeGateway) -> Vec<u32> {
     let plans = fake.plans();
     let last = plans.last().expect("a plan");
+    for endpoint in
+        last.endpoints.iter().filter(|endpoint| !endpoint.draining && endpoint.max_concurrency > 0)
+    {
+        assert_eq!(
+            endpoint.kv_tokens,
+            Some(u64::from(endpoint.max_concurrency) * 100),
+            "tokens go with slots"
+        );
+    }
     last.endpoints.iter().map(|endpoint| endpoint.max_concurrency).collect()
 }
 
@@ -64,9 +76,18 @@ async fn reports_are_added_up_and_a_dead_gateways_are_held_and_then_age() {
     two.set_report(|report| (report.queued, report.arrived_total, report.oldest_wait_seconds) = (4, 20, 2.0));
     busy(&one, 3, &[("a", 1)]);
     busy(&two, 4, &[("a", 2), ("b", 1)]);
+    for (fake, limit) in [(&one, 5), (&two, 7)] {
+        fake.set_report(|report| {
+            let class =
+                ClassReport { queued: 1, shed_total: 2, oldest_wait_seconds: 1.0, ..Default::default() };
+            report.classes.insert(Priority::Low, class);
+            report.concurrency.insert(ReplicaId::from("a"), limit);
+        });
+    }
     let both = several.report().await.unwrap();
     assert_eq!((both.queued, both.arrived_total, both.oldest_wait_seconds), (7, 30, 2.0));
-    assert_eq!(both.in_flight[&ReplicaId::from("a")], 3);
+    assert_eq!((both.in_flight[&ReplicaId::from("a")], both.concurrency[&ReplicaId::from("a")]), (3, 12));
+    assert_eq!((both.classes[&Priority::Low].queued, both.classes[&Priority::Low].shed_total), (2, 4));
     two.set_unreachable(true);
     assert_eq!(several.report().await.unwrap(), both, "held: its requests may go on");
     tokio::time::advance(HOLD).await;

@@ -8,7 +8,7 @@ use forewarm_control::{
 };
 use forewarm_core::{
     Decision, ScalerId, ScalerSpec,
-    pool::{PoolPlan, PoolReport, QueueLimits, Routing},
+    pool::{Concurrency, PoolPlan, PoolReport, QueueLimits, Routing},
 };
 use forewarm_gateway::{GatewayHandle, RemoteGateway};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -69,6 +69,8 @@ pub(crate) struct Parts {
     pub(crate) models: Vec<String>,
     pub(crate) queue: QueueLimits,
     pub(crate) routing: Routing,
+    pub(crate) concurrency: Concurrency,
+    pub(crate) kv_tokens: Option<u64>,
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) gateway: Arc<dyn Gateway>,
     pub(crate) signals: Vec<Arc<dyn SignalSet>>,
@@ -89,14 +91,16 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
     let (snapshots, snapshots_rx) = watch::channel(None);
     let (decisions, decisions_rx) = broadcast::channel(DECISIONS);
     let (commands, commands_rx) = mpsc::channel(COMMANDS);
-    let Parts { spec, models, queue, routing, fleet, gateway, signals, store, clock } = parts;
+    let Parts { spec, models, queue, routing, concurrency, kv_tokens, fleet, gateway, signals, store, clock } =
+        parts;
     // An empty plan first: a gateway that has one holds requests while the controller looks around.
     let plan = PoolPlan {
         scaler: spec.scaler.clone(),
         models: models.clone(),
         endpoints: Vec::new(),
         ready_in_seconds: None,
-        queue,
+        queue: queue.clone(),
+        concurrency,
         routing: routing.clone(),
     };
     if gateway.report().await.is_err()
@@ -110,6 +114,8 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
         models,
         queue,
         routing,
+        concurrency,
+        kv_tokens,
         fleet,
         gateway,
         signals,

@@ -59,7 +59,7 @@ pub(crate) fn set_retry_after(response: &mut Response<Body>, retry_after: Durati
 pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
     let status = match cause {
         Cause::Deadline => StatusCode::GATEWAY_TIMEOUT,
-        Cause::GatewayStopping => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::GatewayStopping | Cause::Shed => StatusCode::SERVICE_UNAVAILABLE,
         Cause::ReplicaDiedMidStream | Cause::UpstreamError | Cause::ClientLeft | Cause::ClientTooSlow => {
             StatusCode::BAD_GATEWAY
         }
@@ -76,6 +76,7 @@ pub(crate) fn error_event(cause: Cause, between_events: bool) -> Bytes {
         Cause::GatewayStopping => "the gateway stops; what came before this event is incomplete",
         Cause::ReplicaDiedMidStream
         | Cause::Deadline
+        | Cause::Shed
         | Cause::UpstreamError
         | Cause::ClientLeft
         | Cause::ClientTooSlow => {

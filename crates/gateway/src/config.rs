@@ -28,6 +28,9 @@ pub struct GatewayConfig {
     pub keys: Option<PathBuf>,
     /// Proxies in front, whose word is taken about where a request came from; nobody else's is.
     pub trusted_proxies: Vec<Network>,
+    /// A Unix socket where a new gateway takes the place of this one, and where this one asks for the place of the one
+    /// before. Gateways of the same path have the same `listen`, and controls of their own.
+    pub handover: Option<PathBuf>,
     /// Threads that serve clients, each with a runtime, a listener and connections to replicas of its own, so
     /// that a request stays on one core. `None`: the runtime that calls serves them.
     pub threads: Option<NonZeroUsize>,
@@ -62,6 +65,7 @@ impl GatewayConfig {
             upstream_tls: UpstreamTls::default(),
             keys: None,
             trusted_proxies: Vec::new(),
+            handover: None,
             threads: None,
             speed: 1.0,
             max_body_bytes: 64 << 20,
@@ -137,6 +141,15 @@ pub enum GatewayError {
          CA for client certificates, or an address such as 127.0.0.1:8081"
     )]
     OpenControl(SocketAddr),
+    /// The gateway before does not hand over, or the path cannot be used.
+    #[error("no place can be taken over or handed over at {}", path.display())]
+    Handover {
+        /// Where it was asked.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: std::io::Error,
+    },
     /// The keys file cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
+    demand::{Demand, PRIORITY},
     keepalive::{self, Standing},
     pace::Pace,
     pool::{Fault, Prefers},
@@ -21,7 +22,7 @@ use crate::{
     scaler::{Place, Scaler, Slot},
     terms::Terms,
     upstream::{SendError, Sender},
-    wait::{OutOfPatience, Patience},
+    wait::{Patience, Unserved},
 };
 
 /// Replicas that may end a request's connection without an answer before it is called an upstream error: it may
@@ -82,7 +83,7 @@ impl Failed {
 /// A request with its body at hand, so that it can be sent again.
 pub(crate) struct Forward {
     request: Request<Full<Bytes>>,
-    bytes: usize,
+    demand: Demand,
     /// Whether its answer, if it is a stream, ends with `[DONE]`.
     says_done: bool,
     /// Whether a stream is asked for.
@@ -92,7 +93,6 @@ pub(crate) struct Forward {
     /// Time on the wall between two comments while it waits, if there are to be any.
     keepalive: Option<Duration>,
     standing: Arc<Standing>,
-    prefers: Option<Prefers>,
     /// Its number in the line when it came; 0 where it did not have to wait.
     position: usize,
     patience: Patience,
@@ -136,19 +136,19 @@ impl Forward {
         terms: Terms,
         parts: http::request::Parts,
         body: Bytes,
+        mut demand: Demand,
         wants_stream: bool,
     ) -> Result<Self, BadTimeout> {
         let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(terms.warm);
         let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(terms.cold);
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
-        let bytes = body.len();
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
         // Only where an answer is a stream for certain may its head be sent before it is there.
         let keepalive =
             keepalive::wished(&parts.headers, terms.keepalive).filter(|_| wants_stream && says_done);
         let keepalive = keepalive.map(|interval| scaler.on_the_wall(interval));
-        let prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
+        demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
             Some(Prefers { prefix: prefix::of(&body, prefix_bytes)?, load_factor })
         });
         let mut request = Request::new(Full::new(body));
@@ -164,13 +164,12 @@ impl Forward {
         let accepted = Instant::now();
         Ok(Self {
             request,
-            bytes,
+            demand,
             says_done,
             wants_stream,
             was_moved: false,
             keepalive,
             standing: Arc::default(),
-            prefers,
             position: 0,
             patience,
             accepted,
@@ -181,11 +180,11 @@ impl Forward {
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
     pub(crate) async fn run(self, scaler: &Arc<Scaler>) -> Response<Body> {
-        scaler.account.arrive();
-        let place = match scaler.enqueue(self.bytes, self.prefers) {
+        scaler.account.arrive(self.demand.priority);
+        let place = match scaler.enqueue(&self.demand, self.patience.warm_left()) {
             Ok(place) => place,
             Err(full) => {
-                scaler.refuse();
+                scaler.refuse(&self.demand);
                 let outlook = scaler.outlook();
                 let message =
                     format!("{full}: {outlook}; come again after the seconds that Retry-After says");
@@ -221,12 +220,9 @@ impl Forward {
     async fn serve(&mut self, scaler: &Arc<Scaler>, mut place: Place) -> Response<Body> {
         let mut unanswered = 0;
         loop {
-            let mut slot = match place.slot().now_or_never() {
-                Some(slot) => slot,
-                None => match self.wait(scaler, place).await {
-                    Ok(slot) => slot,
-                    Err(out) => return self.out_of_patience(scaler, out),
-                },
+            let mut slot = match self.slot(scaler, place).await {
+                Ok(slot) => slot,
+                Err(unserved) => return self.unserved(scaler, unserved),
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
             if let Ok(value) = HeaderValue::try_from(slot.connections.authority()) {
@@ -243,7 +239,7 @@ impl Forward {
             };
             let failed = match answer {
                 Ok(answer) => {
-                    scaler.account.waited(queue_wait);
+                    scaler.account.admit(&self.demand, queue_wait);
                     return self.relay(scaler, slot, answer, queue_wait);
                 }
                 Err(failed) => failed,
@@ -263,16 +259,23 @@ impl Forward {
                 return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            place = scaler.enqueue_again(self.bytes, self.accepted, slot, failed.fault());
+            place = scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left());
         }
     }
 
-    async fn wait(&mut self, scaler: &Scaler, place: Place) -> Result<Slot, OutOfPatience> {
-        if self.position == 0 {
-            self.position = place.position;
+    /// The slot of a place; it may be there at once.
+    async fn slot(&mut self, scaler: &Scaler, place: Place) -> Result<Slot, Unserved> {
+        let (ticket, position) = (place.ticket, place.position);
+        let slot = self.patience.wait(scaler, place);
+        tokio::pin!(slot);
+        if let Some(slot) = slot.as_mut().now_or_never() {
+            return slot;
         }
-        self.standing.set(Some(place.ticket));
-        let slot = self.patience.wait(scaler, place).await;
+        if self.position == 0 {
+            self.position = position;
+        }
+        self.standing.set(Some(ticket));
+        let slot = slot.await;
         self.standing.set(None);
         slot
     }
@@ -336,16 +339,27 @@ impl Forward {
         response
     }
 
-    fn out_of_patience(&self, scaler: &Scaler, out: OutOfPatience) -> Response<Body> {
-        scaler.fail_unanswered(Cause::Deadline, self.accepted);
+    fn unserved(&self, scaler: &Scaler, why: Unserved) -> Response<Body> {
         let waited = scaler.modelled(self.accepted.elapsed());
-        let message = match out {
-            OutOfPatience::Warm => format!("no replica had a slot free in time, after {waited:.1} s"),
-            OutOfPatience::Cold => {
-                format!("no replica became ready in time, after {waited:.1} s; {}", scaler.outlook())
+        let (cause, message) = match why {
+            Unserved::Warm => {
+                (Cause::Deadline, format!("no replica had a slot free in time, after {waited:.1} s"))
+            }
+            Unserved::Cold => {
+                let outlook = scaler.outlook();
+                (Cause::Deadline, format!("no replica became ready in time, after {waited:.1} s; {outlook}"))
+            }
+            Unserved::Shed => {
+                let message = "the queue is full, and others took this request's place; come again after the \
+                               seconds that Retry-After says";
+                (Cause::Shed, message.to_owned())
             }
         };
-        let mut response = failure(Cause::Deadline, &message);
+        scaler.fail_unanswered(cause, self.accepted);
+        if cause == Cause::Shed {
+            scaler.account.shed(&self.demand);
+        }
+        let mut response = failure(cause, &message);
         set_retry_after(&mut response, scaler.retry_after());
         response
     }
@@ -354,6 +368,7 @@ impl Forward {
     fn label(&self, mut response: Response<Body>, replica: &str, queue_wait: f64) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(ACCEPTED, HeaderValue::from_static("true"));
+        headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
         let cold = if self.patience.was_cold { "true" } else { "false" };
         headers.insert("x-forewarm-cold-start", HeaderValue::from_static(cold));
         let wait = format!("{queue_wait:.6}");

@@ -72,10 +72,11 @@ impl Scaler {
     pub(crate) fn answered(self: &Arc<Self>, slot: &mut Slot, is_stream: bool, is_error: bool) {
         slot.heard();
         let first_byte = is_stream.then(|| self.of_wall(slot.granted.elapsed()));
+        let ttft = first_byte.filter(|_| !is_error);
         let now = self.modelled_now();
         let off = {
             let mut state = self.lock();
-            state.pool.answered(&slot.replica);
+            state.pool.answered(&slot.replica, ttft);
             let health = &mut state.health;
             health.retries.answered(&slot.replica);
             if std::mem::take(&mut slot.is_owed) {

@@ -236,6 +236,7 @@ mod tests {
             replica: id(name),
             address: (*name).to_owned(),
             max_concurrency: 8,
+            kv_tokens: None,
             draining: false,
         };
         let mut outliers = Outliers::default();

@@ -32,6 +32,8 @@ struct Shared {
     stopping: CancellationToken,
     speed: f64,
     dialer: Arc<Dialer>,
+    /// Cancelled when there is a plan.
+    planned: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +81,13 @@ impl Clone for GatewayHandle {
 
 impl GatewayHandle {
     pub(crate) fn new(speed: f64, stopping: CancellationToken, dialer: Dialer) -> Self {
-        let shared = Shared { routes: RwLock::default(), stopping, speed, dialer: Arc::new(dialer) };
+        let shared = Shared {
+            routes: RwLock::default(),
+            stopping,
+            speed,
+            dialer: Arc::new(dialer),
+            planned: CancellationToken::new(),
+        };
         Self { shared: Arc::new(shared), seen: Mutex::default() }
     }
 
@@ -89,8 +97,14 @@ impl GatewayHandle {
     pub fn apply(&self, plan: &PoolPlan) -> bool {
         self.scaler_or_new(plan).is_some_and(|scaler| {
             scaler.apply(plan);
+            self.shared.planned.cancel();
             true
         })
+    }
+
+    /// Returns once there is a plan.
+    pub(crate) async fn planned(&self) {
+        self.shared.planned.cancelled().await;
     }
 
     fn scaler_or_new(&self, plan: &PoolPlan) -> Option<Arc<Scaler>> {

@@ -73,7 +73,11 @@ impl Relay {
             slot.heard();
         }
         if self.ending != Ending::Http {
-            self.scaler.account.events(self.watch.see(data));
+            let events = self.watch.see(data);
+            self.scaler.account.events(events);
+            if let Some((slot, _)) = &mut self.held {
+                slot.passed_on(events);
+            }
         }
         if self.upstream.is_end_stream() && self.is_whole() {
             self.finished();

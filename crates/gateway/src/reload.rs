@@ -28,12 +28,12 @@ impl Reloader {
 
 /// What a gateway reads from files.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Files {
+pub(crate) struct Followed {
     pub(crate) keys: Option<Arc<Keys>>,
     pub(crate) tls: Vec<Arc<Tls>>,
 }
 
-impl Files {
+impl Followed {
     /// Reads again what has changed, until cancelled.
     pub(crate) async fn follow(self, reloader: Reloader, ended: CancellationToken) {
         let mut seen = self.marks();

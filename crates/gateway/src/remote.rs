@@ -37,7 +37,7 @@ const RECONNECT: Duration = Duration::from_millis(200);
 
 /// The control API of a gateway, for one scaler. A gateway that does not answer is an error, never an empty queue.
 ///
-/// A gateway that was started anew knows nothing: it is told the last plan again.
+/// A gateway that was started anew knows nothing: it is told the last plan.
 #[derive(Debug)]
 pub struct RemoteGateway {
     wire: Arc<Wire>,
@@ -52,7 +52,7 @@ struct Wire {
     path: String,
     connections: Connections,
     token: Option<ControlToken>,
-    /// The last plan that the gateway took. Held while one is sent, so that an old one never follows a new one.
+    /// The last plan that it should have. Held while one is sent, so that an old one never follows a new one.
     plan: tokio::sync::Mutex<Option<PoolPlan>>,
 }
 
@@ -99,10 +99,10 @@ impl RemoteGateway {
     /// # Errors
     /// When it does not answer or refuses the plan.
     pub async fn apply(&self, plan: &PoolPlan) -> Result<(), RemoteError> {
-        let mut taken = self.wire.plan.lock().await;
-        self.wire.put(plan).await?;
-        *taken = Some(plan.clone());
-        Ok(())
+        let mut wanted = self.wire.plan.lock().await;
+        // Also when it cannot be told now: once it is there, it is.
+        *wanted = Some(plan.clone());
+        self.wire.put(plan).await
     }
 
     /// What the gateway sees now.
@@ -173,8 +173,8 @@ impl Wire {
 
     /// Tells a gateway that knows nothing of the scaler what one knew before it.
     async fn tell_again(&self) {
-        let taken = self.plan.lock().await;
-        let Some(plan) = &*taken else { return };
+        let wanted = self.plan.lock().await;
+        let Some(plan) = &*wanted else { return };
         match self.put(plan).await {
             Ok(()) => {
                 tracing::info!(path = self.path, "the gateway was started anew, and has its plan again")

@@ -97,6 +97,7 @@ mod tests {
             replica: ReplicaId::from(name),
             address: name.to_owned(),
             max_concurrency,
+            kv_tokens: None,
             draining: false,
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{PoolPlan, PoolReport, QueueLimits},
+    pool::{ClassReport, PoolPlan, PoolReport, Priority, QueueLimits, Tenants},
 };
 use tokio::{
     sync::{oneshot, watch},
@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::{Account, Cause},
+    demand::Demand,
     dial::Dialer,
     health::{Health, Heard},
-    pool::{Aside, Clocks, Fault, Pool, Prefers, QueueFull, QueueRules, Ticket, Yielding},
+    pool::{Aside, Clocks, Fault, Grant, Pool, QueueFull, QueueRules, Ticket, Turn, Yielding},
     served::Served,
     upstream::Connections,
 };
@@ -52,9 +53,21 @@ pub(crate) struct State {
     pub(crate) plan: PoolPlan,
     pub(crate) planned_at: Instant,
     pub(crate) served: Served,
-    pub(crate) pool: Pool<oneshot::Sender<Slot>>,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) pool: Pool<Waiter>,
     pub(crate) links: HashMap<ReplicaId, Link>,
     pub(crate) health: Health,
+}
+
+pub(crate) type Waiter = oneshot::Sender<Result<Slot, Lost>>;
+
+/// Why a place is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// To others that count more.
+    Shed,
+    /// Its deadline had passed when it was its turn.
+    TooLate,
 }
 
 /// What belongs to one replica of the plan.
@@ -73,7 +86,7 @@ pub(crate) struct Place {
     pub(crate) ticket: Ticket,
     /// Its number in the line when it came.
     pub(crate) position: usize,
-    granted: oneshot::Receiver<Slot>,
+    granted: oneshot::Receiver<Result<Slot, Lost>>,
     /// The pool's clocks when the place was taken.
     pub(crate) clocks: Clocks,
     left: bool,
@@ -84,6 +97,9 @@ pub(crate) struct Place {
 pub(crate) struct Slot {
     scaler: Option<Arc<Scaler>>,
     pub(crate) replica: ReplicaId,
+    grant: Grant,
+    /// Tokens that were passed on.
+    tokens: u64,
     pub(crate) connections: Arc<Connections>,
     pub(crate) gone: CancellationToken,
     /// The pool's clocks when the slot was granted.
@@ -97,7 +113,7 @@ pub(crate) struct Slot {
 impl Scaler {
     pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken, dialer: Arc<Dialer>) -> Self {
         let pool = Pool::new(rules(&plan.queue, speed));
-        let began = Instant::now();
+        let (began, tenants) = (Instant::now(), Arc::new(plan.queue.tenants.clone()));
         Self {
             id: plan.scaler.clone(),
             account: Account::default(),
@@ -108,6 +124,7 @@ impl Scaler {
             state: Mutex::new(State {
                 plan: PoolPlan { endpoints: Vec::new(), ..plan },
                 planned_at: began,
+                tenants,
                 pool,
                 links: HashMap::new(),
                 served: Served::default(),
@@ -151,8 +168,10 @@ impl Scaler {
         let any = !granted.is_empty();
         // A client that has left in this very moment leaves its slot to the next one.
         loop {
-            let returned: Vec<Slot> =
-                granted.drain(..).filter_map(|(waiter, slot)| waiter.send(slot).err()).collect();
+            let returned: Vec<Slot> = granted
+                .drain(..)
+                .filter_map(|(waiter, slot): (Waiter, Slot)| waiter.send(Ok(slot)).err()?.ok())
+                .collect();
             if returned.is_empty() {
                 break;
             }
@@ -160,27 +179,32 @@ impl Scaler {
             let now = self.now();
             for mut slot in returned {
                 slot.scaler = None;
-                state.pool.release(&slot.replica, now);
+                state.pool.release(&slot.grant, now);
             }
             self.grant(&mut state, now, &mut granted);
         }
         (result, any)
     }
 
-    fn grant(
-        self: &Arc<Self>,
-        state: &mut State,
-        now: Duration,
-        granted: &mut Vec<(oneshot::Sender<Slot>, Slot)>,
-    ) {
-        while let Some((waiter, grant)) = state.pool.grant(now) {
+    fn grant(self: &Arc<Self>, state: &mut State, now: Duration, granted: &mut Vec<(Waiter, Slot)>) {
+        while let Some(turn) = state.pool.grant(now) {
+            let (waiter, grant) = match turn {
+                Turn::Slot(waiter, grant) => (waiter, grant),
+                Turn::TooLate(waiter) => {
+                    // Whoever waited may have gone.
+                    drop(waiter.send(Err(Lost::TooLate)));
+                    continue;
+                }
+            };
             // The pool grants planned replicas only, and each of them has a link.
             let Some(Link { connections, gone, heard }) = state.links.get(&grant.replica).cloned() else {
                 continue;
             };
             let slot = Slot {
                 scaler: Some(Arc::clone(self)),
-                replica: grant.replica,
+                replica: grant.replica.clone(),
+                grant,
+                tokens: 0,
                 connections,
                 gone,
                 clocks: state.pool.clocks(now),
@@ -195,7 +219,8 @@ impl Scaler {
     /// Serves this plan from now on. On return no request goes to a draining or missing replica.
     pub(crate) fn apply(self: &Arc<Self>, plan: &PoolPlan) {
         let ((), granted) = self.settle(|state, now| {
-            for replica in state.pool.apply(&plan.endpoints, rules(&plan.queue, self.speed), now) {
+            let rules = rules(&plan.queue, self.speed);
+            for replica in state.pool.apply(&plan.endpoints, plan.concurrency, rules, now) {
                 if let Some(link) = state.links.remove(&replica) {
                     link.gone.cancel();
                 }
@@ -219,6 +244,7 @@ impl Scaler {
             }
             state.health.apply(&plan.endpoints);
             state.plan = plan.clone();
+            state.tenants = Arc::new(plan.queue.tenants.clone());
             state.planned_at = Instant::now();
         });
         // The plan itself is no news to the controller that made it.
@@ -227,35 +253,31 @@ impl Scaler {
         }
     }
 
-    /// Gives a request a place.
-    pub(crate) fn enqueue(
-        self: &Arc<Self>,
-        bytes: usize,
-        prefers: Option<Prefers>,
-    ) -> Result<Place, QueueFull> {
+    /// Gives a request a place, for as long as it waits while a replica serves; others may lose theirs.
+    pub(crate) fn enqueue(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Result<Place, QueueFull> {
         let (slot, granted) = oneshot::channel();
-        let (ticket, position, clocks) = self.update(|state, now| {
-            let ticket = state.pool.enqueue(bytes as u64, now, slot)?;
-            if let Some(prefers) = prefers {
-                state.pool.prefer(ticket, prefers);
-            }
-            let position = state.pool.queued();
+        let (ticket, position, shed, clocks) = self.update(|state, now| {
+            let arrival = demand.arrival(state.pool.expected_answer(demand.max_answer), patience);
+            let (ticket, shed) = state.pool.enqueue(&arrival, now, slot)?;
             state.health.retries.arrived();
-            Ok((ticket, position, state.pool.clocks(now)))
+            let position = state.pool.in_line(demand.priority);
+            Ok((ticket, position, shed, state.pool.clocks(now)))
         })?;
+        for waiter in shed {
+            // Whoever waited may have gone.
+            drop(waiter.send(Err(Lost::Shed)));
+        }
         Ok(Place { scaler: Arc::clone(self), ticket, position, granted, clocks, left: false })
     }
 
     /// Gives a request that a replica failed its place in front, and the replica's slot to another.
     pub(crate) fn enqueue_again(
         self: &Arc<Self>,
-        bytes: usize,
-        accepted: Instant,
         mut failed: Slot,
         fault: Option<Fault>,
+        patience: Duration,
     ) -> Place {
         let (slot, granted) = oneshot::channel();
-        let since = accepted.saturating_duration_since(self.began);
         failed.scaler = None;
         let (ticket, clocks, put_aside) = self.update(|state, now| {
             let put_aside = fault.and_then(|fault| {
@@ -269,8 +291,8 @@ impl Scaler {
             if std::mem::take(&mut failed.is_owed) {
                 state.health.outliers.owes_no_more(&failed.replica);
             }
-            state.pool.release(&failed.replica, now);
-            let ticket = state.pool.enqueue_again(bytes as u64, since, failed.replica.clone(), slot);
+            state.pool.release(&failed.grant, now);
+            let ticket = state.pool.enqueue_again(&failed.grant, patience, now, slot);
             (ticket, state.pool.clocks(now), put_aside)
         });
         if let Some((fault, times)) = put_aside {
@@ -349,6 +371,15 @@ impl Scaler {
                 state.pool.oldest().map_or(0.0, |since| self.modelled(now.saturating_sub(since)));
             report.in_flight = state.pool.in_flight();
             report.busy_seconds_total = self.modelled(state.pool.busy(now));
+            report.concurrency = state.pool.limits();
+            report.tokens_in_flight = state.pool.tokens_in_flight();
+            for priority in Priority::ALL {
+                let (queued, Some(oldest)) = state.pool.queued_of(priority) else { continue };
+                let oldest_wait_seconds = self.modelled(now.saturating_sub(oldest));
+                let class =
+                    ClassReport { queued: queued as u64, oldest_wait_seconds, ..ClassReport::default() };
+                report.classes.insert(priority, class);
+            }
             let aside = state.pool.aside().map(|(id, why)| (id.clone(), why.code().to_owned()));
             report.put_aside = aside.collect();
         }
@@ -362,8 +393,8 @@ impl Scaler {
     }
 
     /// A request was turned away. It wanted to be served: the controller has to know.
-    pub(crate) fn refuse(&self) {
-        self.account.refuse();
+    pub(crate) fn refuse(&self, demand: &Demand) {
+        self.account.refuse(demand);
         if self.objective().is_some() {
             self.account.judge(false);
         }
@@ -414,11 +445,11 @@ fn on_the_wall(modelled: Duration, speed: f64) -> Duration {
 
 impl Place {
     /// Waits for the slot; safe to be called again after it was dropped.
-    pub(crate) async fn slot(&mut self) -> Slot {
+    pub(crate) async fn slot(&mut self) -> Result<Slot, Lost> {
         match (&mut self.granted).await {
-            Ok(slot) => {
+            Ok(outcome) => {
                 self.left = true;
-                slot
+                outcome
             }
             // The other end is dropped only by `Drop` below.
             Err(_) => std::future::pending().await,
@@ -444,13 +475,21 @@ impl Slot {
             self.heard.at(scaler.now());
         }
     }
+
+    /// So many tokens of the answer were passed on.
+    pub(crate) fn passed_on(&mut self, tokens: u64) {
+        self.tokens += tokens;
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(scaler) = self.scaler.take() {
             scaler.update(|state, now| {
-                state.pool.release(&self.replica, now);
+                if self.tokens > 0 {
+                    state.pool.answer_was(&self.grant, self.tokens);
+                }
+                state.pool.release(&self.grant, now);
                 if self.is_owed {
                     state.health.outliers.owes_no_more(&self.replica);
                 }

@@ -19,14 +19,16 @@ use crate::{
     config::{GatewayConfig, GatewayError},
     connection,
     control_api::{self, ControlPort},
+    demand::Demand,
     dial::Dialer,
     forward::Forward,
     forwarded::{Origin, stamp},
+    handover::{Handover, Predecessor},
     keys::{Keys, Pass},
     receive::{self, Receiving, Unread},
     registry::GatewayHandle,
-    reload::{Files, Reloader},
-    tls::{Speaks, Tls},
+    reload::{Followed, Reloader},
+    tls::{Speaks, Tls, TlsFiles},
     worker::{self, Worker},
 };
 
@@ -45,6 +47,9 @@ pub struct Gateway {
     /// One for each listener, or none: then the caller's runtime serves.
     workers: Vec<Worker>,
     control: Option<TcpListener>,
+    predecessor: Option<Predecessor>,
+    /// Open already where there is no gateway before.
+    handover: Option<Handover>,
 }
 
 /// What answers clients, on whichever connection.
@@ -66,16 +71,55 @@ impl Gateway {
     /// # Errors
     /// When a port cannot be had, a file cannot be used, or a value makes no sense; the error names it.
     pub async fn bind(config: GatewayConfig) -> Result<Self, GatewayError> {
-        config.check()?;
-        let keys = config.keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
-        let open = |files: &Option<_>, speaks| {
-            files.clone().map(|files| Tls::open(files, speaks)).transpose().map(|tls| tls.map(Arc::new))
+        let files = Files::read(&config)?;
+        let (mut predecessor, mut listeners) = (None, Vec::new());
+        if let Some(path) = config.handover.clone() {
+            let (asked, listen) = (path.clone(), config.listen);
+            let answer = tokio::task::spawn_blocking(move || Predecessor::ask(&asked, listen)).await;
+            let answer = answer.unwrap_or_else(|_| Err(std::io::Error::other("asking for it panicked")));
+            let answer = answer.map_err(|source| GatewayError::Handover { path, source })?;
+            if let Some((before, sockets)) = answer {
+                (predecessor, listeners) = (Some(before), sockets);
+            }
+        }
+        if listeners.is_empty() {
+            listeners = worker::bind(config.listen, config.threads.unwrap_or(NonZeroUsize::MIN))?;
+        }
+        Self::serving(config, files, listeners, predecessor).await
+    }
+
+    /// Takes sockets that listen already, such as those of a service manager, in the place of `listen`.
+    ///
+    /// # Errors
+    /// When a file cannot be used, or a value makes no sense; the error names it.
+    pub async fn bind_to(
+        config: GatewayConfig,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> Result<Self, GatewayError> {
+        let files = Files::read(&config)?;
+        for listener in &listeners {
+            let address = config.listen;
+            listener.set_nonblocking(true).map_err(|source| GatewayError::Listen { address, source })?;
+        }
+        Self::serving(config, files, listeners, None).await
+    }
+
+    async fn serving(
+        config: GatewayConfig,
+        files: Files,
+        listeners: Vec<std::net::TcpListener>,
+        predecessor: Option<Predecessor>,
+    ) -> Result<Self, GatewayError> {
+        let handover = match &config.handover {
+            Some(path) if predecessor.is_none() => Some(
+                Handover::open(path, &listeners)
+                    .map_err(|source| GatewayError::Handover { path: path.clone(), source })?,
+            ),
+            _ => None,
         };
-        let (tls, control_tls) =
-            (open(&config.tls, Speaks::Http1And2)?, open(&config.control_tls, Speaks::Http1)?);
-        let listeners = worker::bind(config.listen, config.threads.unwrap_or(NonZeroUsize::MIN))?;
         let mut workers = Vec::new();
-        for number in 0..config.threads.map_or(0, NonZeroUsize::get) {
+        // As many as there are sockets: a connection that comes to one must not wait for ever.
+        for number in 0..config.threads.map_or(0, |_| listeners.len()) {
             workers.push(Worker::start(number).await.map_err(GatewayError::Thread)?);
         }
         let control = match config.control {
@@ -87,12 +131,13 @@ impl Gateway {
             None => None,
         };
         let stopping = CancellationToken::new();
-        let handle = GatewayHandle::new(config.speed, stopping.clone(), Dialer::open(&config.upstream_tls)?);
+        let handle = GatewayHandle::new(config.speed, stopping.clone(), files.dialer);
         let receiving = Receiving::new(config.max_receiving_bytes);
         let permits = Arc::new(Semaphore::new(config.max_connections));
+        let Files { keys, tls, control_tls, .. } = files;
         let front = Arc::new(Front { config, tls, keys, receiving, handle, permits, stopping });
         let reloader = Reloader::default();
-        Ok(Self { front, control_tls, reloader, listeners, workers, control })
+        Ok(Self { front, control_tls, reloader, listeners, workers, control, predecessor, handover })
     }
 
     /// Makes the gateway read its keys and certificates again.
@@ -138,12 +183,34 @@ impl Gateway {
             };
             tokio::spawn(control_api::serve(port, ended.clone(), shutdown.clone()));
         }
-        let files = Files {
+        let followed = Followed {
             keys: front.keys.clone(),
             tls: front.tls.iter().chain(&self.control_tls).cloned().collect(),
         };
-        if !files.is_empty() {
-            tokio::spawn(files.follow(self.reloader, ended.clone()));
+        if !followed.is_empty() {
+            tokio::spawn(followed.follow(self.reloader, ended.clone()));
+        }
+        if let Some(predecessor) = self.predecessor {
+            // Until there is a plan, the one before serves.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = front.handle.planned() => {}
+            }
+            if let Err(error) = predecessor.relieve() {
+                tracing::warn!(%error, "the gateway before this one is gone already");
+            }
+        }
+        let handover = match (self.handover, &front.config.handover) {
+            (Some(open), _) => Some(open),
+            (None, Some(path)) => Handover::open(path, &self.listeners)
+                .inspect_err(
+                    |error| tracing::error!(%error, path = %path.display(), "no gateway can take over"),
+                )
+                .ok(),
+            (None, None) => None,
+        };
+        if let Some(handover) = handover {
+            tokio::spawn(handover.wait(shutdown.clone()));
         }
         let mut workers = self.workers.into_iter();
         let serving = self.listeners.into_iter().map(|listener| {
@@ -157,6 +224,29 @@ impl Gateway {
             }
         });
         futures_util::future::join_all(serving).await;
+    }
+}
+
+/// What a gateway reads before it takes any port.
+struct Files {
+    keys: Option<Arc<Keys>>,
+    tls: Option<Arc<Tls>>,
+    control_tls: Option<Arc<Tls>>,
+    dialer: Dialer,
+}
+
+impl Files {
+    fn read(config: &GatewayConfig) -> Result<Self, GatewayError> {
+        config.check()?;
+        let tls = |files: &Option<TlsFiles>, speaks| {
+            files.clone().map(|files| Tls::open(files, speaks)).transpose().map(|tls| tls.map(Arc::new))
+        };
+        Ok(Self {
+            keys: config.keys.as_deref().map(Keys::open).transpose()?.map(Arc::new),
+            tls: tls(&config.tls, Speaks::Http1And2)?,
+            control_tls: tls(&config.control_tls, Speaks::Http1)?,
+            dialer: Dialer::open(&config.upstream_tls)?,
+        })
     }
 }
 
@@ -186,6 +276,20 @@ async fn accept(
     }
 }
 
+/// The connections that wait in a listener's backlog; then it is closed.
+fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let mut waiting = Vec::new();
+    let Ok(listener) = listener.into_std() else { return waiting };
+    while let Ok((stream, peer)) = listener.accept() {
+        if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            waiting.push((stream, peer));
+        }
+    }
+    waiting
+}
+
 impl Front {
     /// Serves a listener until cancelled, and then what is there.
     async fn serve(self: Arc<Self>, listener: std::net::TcpListener, shutdown: CancellationToken) {
@@ -205,7 +309,10 @@ impl Front {
                 served.await;
             });
         }
-        drop(listener);
+        // What the system has accepted already would be reset.
+        for (stream, peer) in waiting(listener) {
+            connections.spawn(connection::serve(Arc::clone(&self), stream, peer, shutdown.clone()));
+        }
         connections.close();
         if tokio::time::timeout(self.config.shutdown_timeout, connections.wait()).await.is_err() {
             tracing::warn!("requests were still in flight when the gateway had to stop");
@@ -269,10 +376,6 @@ impl Front {
         };
         let wants_stream = ask.stream;
         let terms = scaler.terms(ask.model.as_deref());
-        let body = match &terms.model {
-            Some(model) => alias::renamed(body, model),
-            None => body,
-        };
         if let Some(pass) = pass {
             pass.prepare(&mut parts);
         }
@@ -280,11 +383,19 @@ impl Front {
             keys.exchange(&mut parts.headers, &scaler.id);
         }
         stamp(&mut parts.headers, &parts.uri, origin, &self.config.trusted_proxies);
-        match Forward::new(&scaler, terms, parts, body, wants_stream) {
+        let invalid =
+            |code, message: String| error(StatusCode::BAD_REQUEST, "invalid_request_error", code, &message);
+        let demand = match Demand::of(&ask, &parts, body.len(), &terms.tenants) {
+            Ok(demand) => demand,
+            Err(bad) => return invalid("invalid_priority", bad.to_string()),
+        };
+        let body = match &terms.model {
+            Some(model) => alias::renamed(body, model),
+            None => body,
+        };
+        match Forward::new(&scaler, terms, parts, body, demand, wants_stream) {
             Ok(forward) => forward.run(&scaler).await,
-            Err(bad) => {
-                error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_timeout", &bad.to_string())
-            }
+            Err(bad) => invalid("invalid_timeout", bad.to_string()),
         }
     }
 }

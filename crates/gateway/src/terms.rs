@@ -1,8 +1,8 @@
 //! What the plan says about one request when it comes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use forewarm_core::pool::Affinity;
+use forewarm_core::pool::{Affinity, Tenants};
 
 use crate::scaler::Scaler;
 
@@ -16,6 +16,8 @@ pub(crate) struct Terms {
     /// How often a stream that waits is sent a comment.
     pub(crate) keepalive: Option<Duration>,
     pub(crate) affinity: Option<Affinity>,
+    /// Who shares the queue.
+    pub(crate) tenants: Arc<Tenants>,
     /// The model that replicas know, where the request's is another name of it.
     pub(crate) model: Option<String>,
 }
@@ -33,6 +35,7 @@ impl Scaler {
             cold: plan.queue.cold_start_timeout,
             keepalive: plan.routing.keepalive,
             affinity: plan.routing.affinity,
+            tenants: Arc::clone(&state.tenants),
             model: real,
         };
         state.served.count(model, is_planned);

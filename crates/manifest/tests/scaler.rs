@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use forewarm_core::{Forewarm, Policy, PreWarm, QueueDepth, Replicas, Requests, ScalingRules, Timestamp};
-use forewarm_manifest::{CheckedScaler, EngineKind, SignalSource, Target, read_scalers};
+use forewarm_manifest::{CheckedScaler, EngineKind, KvTokens, SignalSource, Target, read_scalers};
 
 /// A valid manifest; each case changes one line of it.
 const VALID: &str = "\
@@ -152,6 +152,30 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
         case("processes: {", "webhook: {", "spec.target.webhook", 6, "not available in this version"),
         case("kind: vllm", "kind: vlm", "spec.engine.kind", 7, "did you mean `vllm`"),
         case("maxConcurrency: auto", "maxConcurrency: 0", "spec.engine.maxConcurrency", 7, "auto, or"),
+        case("auto}", "auto, slowStart: 3s}", "spec.engine.slowStart", 7, "true or false"),
+        case("auto}", "auto, kvTokens: 0}", "spec.engine.kvTokens", 7, "auto, or a whole number of tokens"),
+        case(
+            "timeout: 15m",
+            "tenants: {header: X Tenant}",
+            "spec.queue.tenants.header",
+            20,
+            "name of a header",
+        ),
+        case("timeout: 15m", "tenants: {usr: true}", "spec.queue.tenants.usr", 20, "did you mean `user`"),
+        case(
+            "timeout: 15m",
+            "tenants: {user: true, weights: {search: 0}}",
+            "spec.queue.tenants.weights.search",
+            20,
+            "from 1 to 1000",
+        ),
+        case(
+            "timeout: 15m",
+            "tenants: {weights: {search: 2}}",
+            "spec.queue.tenants",
+            20,
+            "`header` or `user: true` as well",
+        ),
         case("healthPath: /health", "healthPath: health", "spec.engine.healthPath", 7, "begins with `/`"),
         case(
             "environment: production",
@@ -250,7 +274,7 @@ fn all_problems_are_told_at_once_and_in_order() {
     fleet.yaml has 3 problems:
       fleet.yaml:10:27: spec.replicas.max: found 0, wanted a whole number from 1 to 10000
       fleet.yaml:15:54: spec.policy.queueDepth.preWarm.threshold: found 2, wanted a number above 0, at most 1
-      fleet.yaml:20:47: spec.queue.timout: found an unknown field, wanted one of maxRequests, maxBytes, timeout, coldStartTimeout (did you mean `timeout`?)
+      fleet.yaml:20:47: spec.queue.timout: found an unknown field, wanted one of maxRequests, maxBytes, timeout, coldStartTimeout, tenants (did you mean `timeout`?)
     ");
 }
 
@@ -264,6 +288,26 @@ fn scale_to_zero_takes_a_word_in_production_and_none_elsewhere() {
     for environment in ["dev", "staging", "batch"] {
         assert!(read_one(&zero.replace("production", environment)).spec.may_reach_zero(), "{environment}");
     }
+}
+
+#[test]
+fn who_shares_the_queue_and_what_a_replica_bears_arrive_and_are_written_again() {
+    let text = VALID
+        .replace("maxConcurrency: auto", "maxConcurrency: 32, slowStart: true, kvTokens: auto")
+        .replace("timeout: 15m", "tenants: {header: X-Tenant, user: true, weights: {search: 4}}");
+    let scaler = read_one(&text);
+    assert_eq!((scaler.spec.max_concurrency, scaler.engine.learns_concurrency), (32, false));
+    assert!(scaler.engine.slow_start);
+    assert_eq!(scaler.engine.kv_tokens, Some(KvTokens::Auto));
+    let tenants = &scaler.queue.tenants;
+    assert_eq!((tenants.header.as_deref(), tenants.user), (Some("x-tenant"), true));
+    assert_eq!(tenants.weights["search"].get(), 4);
+    assert_eq!(read_one(&scaler.to_yaml().expect("yaml")), scaler);
+
+    let known = read_one(&text.replace("kvTokens: auto", "kvTokens: 100000"));
+    assert_eq!(known.engine.kv_tokens, Some(KvTokens::Tokens(100_000)));
+    assert_eq!(read_one(&known.to_yaml().expect("yaml")), known);
+    assert!(read_one(VALID).engine.learns_concurrency, "nobody has measured it");
 }
 
 #[test]
@@ -309,7 +353,7 @@ spec:
         kind: vllm
         metricsPath: /metrics
         healthPath: /health
-        maxConcurrency: 256
+        maxConcurrency: auto
       environment: production
       replicas:
         min: 1

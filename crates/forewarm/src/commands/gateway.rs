@@ -48,6 +48,10 @@ pub(crate) struct GatewayArgs {
     /// Who signs the certificates that controllers have to show.
     #[arg(long, value_name = "FILE", requires = "control_tls_cert")]
     control_client_ca: Option<PathBuf>,
+    /// A Unix socket by which a new gateway takes the place of an old one, and no connection is lost. Both have the
+    /// same --listen, and a --control of their own, which the controller knows (`--gateway` twice).
+    #[arg(long, value_name = "PATH")]
+    handover: Option<PathBuf>,
     #[command(flatten)]
     edge: EdgeArgs,
     /// Divides every timeout, for compressed tests.
@@ -82,6 +86,16 @@ fn create_key(tenant: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The sockets that systemd listens on for this process (`LISTEN_FDS`), in the place of --listen.
+fn activated() -> std::io::Result<Vec<std::net::TcpListener>> {
+    let mut given = listenfd::ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..given.len() {
+        sockets.extend(given.take_tcp_listener(index)?);
+    }
+    Ok(sockets)
+}
+
 pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
     if let Some(GatewayCommand::Key(KeyCommand::Create { tenant })) = args.command {
         return create_key(&tenant);
@@ -94,11 +108,17 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
             control,
             control_token,
             control_tls: files(args.control_tls_cert, args.control_tls_key, args.control_client_ca),
+            handover: args.handover,
             threads: cores(),
             speed: args.speed,
             ..GatewayConfig::new(args.listen)
         });
-        let gateway = Gateway::bind(config).await.map_err(Failure::usage)?;
+        let sockets = activated()?;
+        let gateway = match sockets.is_empty() {
+            true => Gateway::bind(config).await,
+            false => Gateway::bind_to(config, sockets).await,
+        };
+        let gateway = gateway.map_err(Failure::usage)?;
         reload_on_hangup(gateway.reloader())?;
         tracing::info!(listen = %gateway.local_addr()?, control = ?gateway.control_addr()?, "the gateway listens");
         gateway.run(shutdown).await;

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use forewarm_control::{Clock, Several, Store, ports};
+use forewarm_core::pool::Concurrency;
 use forewarm_gateway::{
     ControlAccess, ControlToken, Gateway, GatewayConfig, GatewayHandle, RemoteGateway, UpstreamTls,
 };
-use forewarm_manifest::{CheckedScaler, Target, read_scalers};
+use forewarm_manifest::{CheckedScaler, KvTokens, Target, read_scalers};
 use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown};
 use tokio_util::sync::CancellationToken;
 
@@ -287,6 +288,14 @@ async fn start(
         models: scaler.models,
         routing: scaler.routing,
         queue: scaler.queue,
+        concurrency: Concurrency {
+            learned: scaler.engine.learns_concurrency,
+            slow_start: scaler.engine.slow_start,
+        },
+        kv_tokens: match scaler.engine.kv_tokens {
+            Some(KvTokens::Tokens(tokens)) => Some(tokens),
+            Some(KvTokens::Auto) | None => None,
+        },
         fleet,
         gateway,
         signals,

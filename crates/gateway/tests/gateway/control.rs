@@ -1,6 +1,9 @@
 //! The gateway as its controller sees it, in this process and in another.
 
-use forewarm_core::{ScalerId, pool::PoolReport};
+use forewarm_core::{
+    ScalerId,
+    pool::{PoolReport, Priority},
+};
 use forewarm_gateway::{ControlAccess, ControlToken, GatewayConfig, RemoteGateway, UpstreamTls};
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -32,8 +35,10 @@ async fn a_controller_elsewhere_plans_and_sees_changes_at_once() {
         }
     })
     .await;
-    let oldest_wait_seconds = report.oldest_wait_seconds;
-    assert_eq!(report, PoolReport { oldest_wait_seconds, ..rig.report() });
+    // All but the wait, which goes on.
+    let (oldest_wait_seconds, classes) = (report.oldest_wait_seconds, report.classes.clone());
+    assert_eq!(report, PoolReport { oldest_wait_seconds, classes, ..rig.report() });
+    assert_eq!(report.classes[&Priority::Normal].queued, 1);
     remote.apply(&plan(vec![replica.endpoint("a", 1)])).await.unwrap();
     replica.call().await.stream().await;
     assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
@@ -138,8 +143,8 @@ async fn metrics_are_those_of_the_account() {
         "forewarm_gateway_requests_completed_total{scaler=\"s\"} 1",
         "forewarm_gateway_requests_attained_total{scaler=\"s\"} 0",
         "forewarm_gateway_requests_missed_total{scaler=\"s\"} 0",
-        "forewarm_gateway_queue_wait_seconds_bucket{scaler=\"s\",le=\"+Inf\"} 1",
-        "forewarm_gateway_queue_wait_seconds_count{scaler=\"s\"} 1",
+        "forewarm_gateway_queue_wait_seconds_bucket{scaler=\"s\",priority=\"normal\",le=\"+Inf\"} 1",
+        "forewarm_gateway_queue_wait_seconds_count{scaler=\"s\",priority=\"normal\"} 1",
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }

@@ -8,6 +8,7 @@ mod account;
 mod affinity;
 mod control;
 mod endings;
+mod handover;
 mod health;
 mod http2;
 mod keepalive;

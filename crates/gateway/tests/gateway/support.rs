@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{Endpoint, PoolPlan, PoolReport, QueueLimits},
+    pool::{Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Tenants},
 };
 use forewarm_gateway::{Gateway, GatewayConfig, GatewayHandle, Reloader};
 use http::{HeaderMap, Request, StatusCode};
@@ -63,7 +63,9 @@ pub(crate) fn plan(endpoints: Vec<Endpoint>) -> PoolPlan {
             timeout: Duration::from_secs(600),
             cold_start_timeout: Duration::from_secs(600),
             ttft_objective: None,
+            tenants: Tenants::default(),
         },
+        concurrency: Concurrency::default(),
     }
 }
 
@@ -248,6 +250,7 @@ impl Upstream {
             replica: ReplicaId::from(name),
             address: self.address.to_string(),
             max_concurrency,
+            kv_tokens: None,
             draining: false,
         }
     }

@@ -79,7 +79,7 @@ async fn respond(
 }
 
 fn endpoint(address: String) -> Endpoint {
-    Endpoint { replica: ReplicaId::from("a"), address, max_concurrency: 4, draining: false }
+    Endpoint { replica: ReplicaId::from("a"), address, max_concurrency: 4, kv_tokens: None, draining: false }
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use forewarm_core::{Behavior, Environment, Mode, RateUnit, ScalingRules, SelectPolicy, pool::Routing};
+use forewarm_core::{
+    Behavior, Environment, Mode, RateUnit, ScalingRules, SelectPolicy,
+    pool::{Routing, Tenants},
+};
 use serde::Serialize;
 
-use super::{API_VERSION, CheckedScaler, KIND, SignalSource, Target, effective_policy::PolicyLine};
+use super::{API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target, effective_policy::PolicyLine};
 use crate::quantity::{write_bytes, write_duration};
 
 #[derive(Serialize)]
@@ -43,7 +46,7 @@ struct Spec<'a> {
     behavior: BehaviorLine,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     signals: Vec<SignalLine<'a>>,
-    queue: Queue,
+    queue: Queue<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<RoutingLine>,
     max_signal_age: String,
@@ -77,8 +80,22 @@ struct Engine<'a> {
     kind: &'static str,
     metrics_path: &'a str,
     health_path: &'a str,
-    max_concurrency: u32,
+    max_concurrency: Amount,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    slow_start: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_tokens: Option<Amount>,
 }
+
+/// A number, or `auto`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Amount {
+    Number(u64),
+    Auto(&'static str),
+}
+
+const AUTO: Amount = Amount::Auto("auto");
 
 #[derive(Serialize)]
 struct Bounds {
@@ -144,11 +161,13 @@ enum SourceLine<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Queue {
+struct Queue<'a> {
     max_requests: u32,
     max_bytes: String,
     timeout: String,
     cold_start_timeout: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenants: Option<&'a Tenants>,
 }
 
 #[derive(Serialize)]
@@ -195,7 +214,15 @@ impl<'a> Manifest<'a> {
                 kind: engine.kind.label(),
                 metrics_path: &engine.metrics_path,
                 health_path: &engine.health_path,
-                max_concurrency: engine.max_concurrency,
+                max_concurrency: match engine.learns_concurrency {
+                    true => AUTO,
+                    false => Amount::Number(engine.max_concurrency.into()),
+                },
+                slow_start: engine.slow_start,
+                kv_tokens: engine.kv_tokens.map(|kv_tokens| match kv_tokens {
+                    KvTokens::Auto => AUTO,
+                    KvTokens::Tokens(tokens) => Amount::Number(tokens),
+                }),
             },
             models,
             aliases: &routing.aliases,
@@ -226,6 +253,7 @@ impl<'a> Manifest<'a> {
                 max_bytes: write_bytes(queue.max_bytes),
                 timeout: write_duration(queue.timeout),
                 cold_start_timeout: write_duration(queue.cold_start_timeout),
+                tenants: (queue.tenants != Tenants::default()).then_some(&queue.tenants),
             },
             routing: RoutingLine::of(routing),
             max_signal_age: write_duration(spec.max_signal_age),

@@ -18,7 +18,7 @@ use forewarm_core::{
     pool::{QueueLimits, Routing},
 };
 
-pub use engine::{EngineKind, EngineSpec};
+pub use engine::{EngineKind, EngineSpec, KvTokens};
 pub use read::read_scalers;
 pub(crate) use read::{MAX_REPLICAS, read_one};
 

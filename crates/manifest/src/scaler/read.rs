@@ -1,11 +1,11 @@
 //! From a file to its checked scalers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use forewarm_core::{
     Behavior, Bounds, Cadence, ColdStartSpec, Environment, Mode, Pause, Policy, Replicas, ScalerId,
     ScalerSpec, Timestamp,
-    pool::{QueueLimits, Routing},
+    pool::{QueueLimits, Routing, Tenants},
 };
 
 use super::{
@@ -15,12 +15,14 @@ use super::{
 use crate::{
     cursor::{Cursor, Fields, join},
     problem::{Collector, Problems},
-    yaml::{self, Node},
+    yaml::{self, Entry, Node},
 };
 
 /// The most replicas of one scaler: above any single target, and small enough that a slip of the hand
 /// (`max: 80000`) is caught.
 pub(crate) const MAX_REPLICAS: u32 = 10_000;
+/// A thousand times another's share: what is above it is a slip of the hand.
+const MAX_WEIGHT: u32 = 1_000;
 
 /// Every `InferenceScaler` of a file, which may hold several documents.
 ///
@@ -331,6 +333,7 @@ fn default_queue(cold_start_deadline: Duration) -> QueueLimits {
         timeout: CheckedScaler::DEFAULT_QUEUE_TIMEOUT,
         cold_start_timeout: cold_start_deadline,
         ttft_objective: None,
+        tenants: Tenants::default(),
     }
 }
 
@@ -342,6 +345,7 @@ fn queue(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> 
     let timeout = optional(&fields, "timeout", default.timeout, Cursor::positive_duration);
     let cold_start_timeout =
         optional(&fields, "coldStartTimeout", default.cold_start_timeout, Cursor::positive_duration);
+    let tenants = optional(&fields, "tenants", Tenants::default(), tenants);
     fields.finish();
     Some(QueueLimits {
         max_requests: max_requests?,
@@ -349,7 +353,41 @@ fn queue(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> 
         timeout: timeout?,
         cold_start_timeout: cold_start_timeout?,
         ttft_objective: None,
+        tenants: tenants?,
     })
+}
+
+fn tenants(at: &Cursor<'_>) -> Option<Tenants> {
+    let fields = at.fields()?;
+    let header = optional(&fields, "header", None, |at| header_name(at).map(Some));
+    let user = optional(&fields, "user", false, Cursor::bool);
+    let weights = optional(&fields, "weights", BTreeMap::new(), |at| {
+        at.fields()?;
+        let entries = at.node.entries().iter();
+        let weight = |entry: &Entry| {
+            let cursor = Cursor::new(&entry.value, format!("{}.{}", at.path, entry.key), at.out);
+            let weight = cursor.whole(1, MAX_WEIGHT).and_then(NonZeroU32::new)?;
+            Some((entry.key.clone(), weight))
+        };
+        Some(entries.filter_map(weight).collect())
+    });
+    fields.finish();
+    let tenants = Tenants { header: header?, user: user?, weights: weights? };
+    if !tenants.weights.is_empty() && tenants.header.is_none() && !tenants.user {
+        at.problem("`weights` of tenants that nothing names", "`header` or `user: true` as well");
+        return None;
+    }
+    Some(tenants)
+}
+
+/// A header's name, in small letters as HTTP compares it.
+fn header_name(at: &Cursor<'_>) -> Option<String> {
+    let name = at.text()?;
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
+        return Some(name.to_ascii_lowercase());
+    }
+    at.wanted("the name of a header, such as X-Tenant");
+    None
 }
 
 fn signals(at: &Cursor<'_>) -> Vec<NamedSignal> {

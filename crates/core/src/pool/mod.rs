@@ -2,11 +2,15 @@
 //!
 //! Both sides may be one process or two; neither crate depends on the other, only on these types.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{ReplicaId, ScalerId, time::seconds};
+
+mod report;
+
+pub use report::{ClassReport, PoolReport};
 
 /// What a gateway needs to know about one scaler. The controller replaces it as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +27,9 @@ pub struct PoolPlan {
     pub ready_in_seconds: Option<f64>,
     /// Limits of the waiting queue.
     pub queue: QueueLimits,
+    /// What makes a replica's concurrency less than [`Endpoint::max_concurrency`].
+    #[serde(default, skip_serializing_if = "Concurrency::is_default")]
+    pub concurrency: Concurrency,
     /// How requests are told apart, and what those that wait are told.
     #[serde(default, skip_serializing_if = "Routing::is_default")]
     pub routing: Routing,
@@ -73,12 +80,78 @@ pub struct Endpoint {
     pub address: String,
     /// Requests it is given at a time; the rest waits at the gateway.
     pub max_concurrency: u32,
+    /// Tokens that its KV cache holds, as far as it is known; requests beyond it wait at the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_tokens: Option<u64>,
     /// Whether it gets no new requests (it drains); those it has are finished.
     pub draining: bool,
 }
 
+/// What makes the concurrency of a scaler's replicas less than [`Endpoint::max_concurrency`]; by default nothing does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Concurrency {
+    /// Learned from the time that replicas take to the first token: nobody has measured how many they bear.
+    pub learned: bool,
+    /// A replica that is new starts with a part of it, and gets more with every answer that it begins.
+    pub slow_start: bool,
+}
+
+impl Concurrency {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How urgent a request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before all others: somebody sits and waits.
+    High,
+    /// What a request has that says nothing.
+    #[default]
+    Normal,
+    /// What can wait: batches, evaluations.
+    Low,
+}
+
+impl Priority {
+    /// The most urgent first.
+    pub const ALL: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
+
+    /// Its name in headers, reports and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Priority::High => "high",
+            Priority::Normal => "normal",
+            Priority::Low => "low",
+        }
+    }
+}
+
+/// Whose request it is, where no API key says so: each tenant gets its share of what there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tenants {
+    /// The request header that names the tenant, written by something that clients cannot get past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// Whether the body's `user` names it. Clients write it as they like: for those that are trusted.
+    pub user: bool,
+    /// Shares by name where they are not 1.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, NonZeroU32>,
+}
+
+impl Tenants {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Limits of one scaler's waiting queue, and its order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueLimits {
     /// Requests that may wait; one more is refused.
@@ -101,51 +174,7 @@ pub struct QueueLimits {
         with = "seconds::optional"
     )]
     pub ttft_objective: Option<Duration>,
-}
-
-/// What a gateway has seen of one scaler. Totals only grow while the gateway lives.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct PoolReport {
-    /// Requests that wait for a slot now.
-    pub queued: u64,
-    /// Bytes of their bodies.
-    pub queued_bytes: u64,
-    /// Seconds that the oldest of them has waited.
-    pub oldest_wait_seconds: f64,
-    /// Requests at replicas now, by replica.
-    pub in_flight: BTreeMap<ReplicaId, u32>,
-    /// Replicas of the plan that get no requests, and why: `not_serving`, `ended`, `silent`, `slow` or `failing`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub put_aside: BTreeMap<ReplicaId, String>,
-    /// Requests that arrived, refused ones included.
-    pub arrived_total: u64,
-    /// Requests refused with an honest 429 or 503.
-    pub refused_total: u64,
-    /// Requests answered in full.
-    pub succeeded_total: u64,
-    /// Accepted requests that ended in an honest error, by cause.
-    pub failed_total: BTreeMap<String, u64>,
-    /// Requests sent again to another replica before their first byte.
-    pub retried_total: u64,
-    /// Output tokens (stream events) passed on.
-    pub streamed_events_total: u64,
-    /// Seconds of requests at replicas: two requests there for 3 s are 6 s.
-    pub busy_seconds_total: f64,
-    /// Requests that ended after they were sent to a replica, in whichever way. A try at a replica that failed,
-    /// after which the request was sent to another, is no end; its time is in `busy_seconds_total`.
-    pub completed_total: u64,
-    /// Requests whose first byte came within [`QueueLimits::ttft_objective`]; stays as it is where there is none.
-    /// An answer that is no stream does not show its first token: it counts by when it was sent to its replica.
-    pub attained_total: u64,
-    /// Requests that missed it: the first byte came later, or never, for they were refused or failed. A client that
-    /// left before the first byte was due is in neither: nobody knows how its request would have gone.
-    pub missed_total: u64,
-}
-
-impl PoolReport {
-    /// Requests at replicas now.
-    pub fn in_flight_sum(&self) -> u64 {
-        self.in_flight.values().map(|&count| u64::from(count)).sum()
-    }
+    /// Who shares the queue.
+    #[serde(default, skip_serializing_if = "Tenants::is_default")]
+    pub tenants: Tenants,
 }
