@@ -33,7 +33,8 @@ const HOLDS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Everything that runs.
 pub(crate) struct Stage {
     directory: TempDir,
-    gateway: Child,
+    /// The last one accepts.
+    gateways: Vec<Child>,
     controller: Option<Child>,
     pub(crate) listen: String,
     /// Control ports of the gateway and of the one that takes its place, which one being told by `active`.
@@ -64,10 +65,11 @@ impl Stage {
         let [listen, control, other, admin] =
             [free_address()?, free_address()?, free_address()?, free_address()?];
         let gateway = start_gateway(directory.path(), &listen, &control)?;
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        // Who has been idle for long may be hung up on in the very moment of asking again.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         let mut stage = Self {
             directory,
-            gateway,
+            gateways: vec![gateway],
             controller: None,
             listen,
             controls: [control, other],
@@ -165,8 +167,7 @@ impl Stage {
         let (old, new) = (self.active, 1 - self.active);
         let held = self.hold(old).await?;
         let path = self.directory.path();
-        let child = start_gateway(path, &self.listen, &self.controls[new])?;
-        let mut child = std::mem::replace(&mut self.gateway, child);
+        self.gateways.push(start_gateway(path, &self.listen, &self.controls[new])?);
         self.active = new;
         let deadline = Instant::now() + PATIENCE;
         let url = format!("http://{}/readyz", self.controls[old]);
@@ -184,6 +185,7 @@ impl Stage {
         };
         add(&mut self.retired, &report);
         drop(held);
+        let mut child = self.gateways.remove(0);
         tokio::task::spawn_blocking(move || child.wait()).await??;
         Ok(())
     }
@@ -248,7 +250,9 @@ impl Stage {
         if let Some(controller) = &self.controller {
             terminate(controller)?;
         }
-        terminate(&self.gateway)?;
+        for gateway in &self.gateways {
+            terminate(gateway)?;
+        }
         if let Some(mut controller) = self.controller.take() {
             tokio::task::spawn_blocking(move || controller.wait()).await??;
         }
@@ -258,7 +262,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for child in self.controller.iter_mut().chain([&mut self.gateway]) {
+        for child in self.controller.iter_mut().chain(&mut self.gateways) {
             drop(child.kill());
             drop(child.wait());
         }
