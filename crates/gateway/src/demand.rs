@@ -128,13 +128,13 @@ mod tests {
         use Priority::{High, Low, Normal};
         let all = Tenants { header: Some("x-tenant".into()), user: true, weights: [].into() };
         let cases = [
-            (0, None, Normal),
-            (0, Some("high"), Normal),
-            (0, Some("low"), Low),
-            (7, None, High),
-            (7, Some("normal"), Normal),
-            (-1, None, Low),
-            (-1, Some("high"), Low),
+            (Normal, None, Normal),
+            (Normal, Some("high"), Normal),
+            (Normal, Some("low"), Low),
+            (High, None, High),
+            (High, Some("normal"), Normal),
+            (Low, None, Low),
+            (Low, Some("high"), Low),
         ];
         for (priority, asked, expected) in cases {
             let mut request = request(&[("x-tenant", "another")]);
@@ -142,9 +142,9 @@ mod tests {
                 request.headers_mut().insert(PRIORITY, asked.parse().unwrap());
             }
             let weight = NonZeroU32::new(3).unwrap();
-            request.extensions_mut().insert(Tenant { priority, weight, ..Tenant::new("t") });
+            request.extensions_mut().insert(Tenant { id: TenantId::from("t"), priority, weight });
             let demand = demand(request, r#"{"user":"yet another"}"#, &all).unwrap();
-            assert_eq!(demand.priority, expected, "{priority} asks for {asked:?}");
+            assert_eq!(demand.priority, expected, "{priority:?} asks for {asked:?}");
             assert_eq!((demand.tenant, demand.weight), (Some(TenantId::from("t")), weight));
         }
     }

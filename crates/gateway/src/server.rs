@@ -249,12 +249,8 @@ impl Files {
     }
 }
 
-/// The next connection, once there is room for it. One more than there is room for is accepted and waits: with
-/// several listeners, who has to wait for a client must not keep the room from those who have one.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+/// The next connection.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -263,9 +259,7 @@ async fn accept(
                     tracing::trace!(%error, "a connection was gone before it was served");
                     continue;
                 }
-                // The semaphore is never closed.
-                let permit = Arc::clone(connections).acquire_owned().await.ok();
-                return (stream, peer, permit);
+                return (stream, peer);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -298,9 +292,15 @@ impl Front {
         };
         let connections = TaskTracker::new();
         loop {
-            let (stream, peer, permit) = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = accept(&listener, &self.permits) => accepted,
+                accepted = accept(&listener) => accepted,
+            };
+            // One more than there is room for is accepted and waits: with several listeners, who has to wait for a
+            // client must not keep the room from those who have one. On the way out it is served all the same.
+            let permit: Option<OwnedSemaphorePermit> = tokio::select! {
+                permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
+                () = shutdown.cancelled() => None,
             };
             let served = connection::serve(Arc::clone(&self), stream, peer, shutdown.clone());
             connections.spawn(async move {
