@@ -109,13 +109,6 @@ impl Gateway {
         listeners: Vec<std::net::TcpListener>,
         predecessor: Option<Predecessor>,
     ) -> Result<Self, GatewayError> {
-        let handover = match &config.handover {
-            Some(path) if predecessor.is_none() => Some(
-                Handover::open(path, &listeners)
-                    .map_err(|source| GatewayError::Handover { path: path.clone(), source })?,
-            ),
-            _ => None,
-        };
         let mut workers = Vec::new();
         // As many as there are sockets: a connection that comes to one must not wait for ever.
         for number in 0..config.threads.map_or(0, |_| listeners.len()) {
@@ -131,6 +124,13 @@ impl Gateway {
         };
         let stopping = CancellationToken::new();
         let handle = GatewayHandle::new(config.speed, stopping.clone(), files.dialer);
+        let handover = match &config.handover {
+            Some(path) if predecessor.is_none() => Some(
+                Handover::open(path, &listeners, handle.clone())
+                    .map_err(|source| GatewayError::Handover { path: path.clone(), source })?,
+            ),
+            _ => None,
+        };
         let receiving = Receiving::new(config.max_receiving_bytes);
         let permits = Arc::new(Semaphore::new(config.max_connections));
         let Files { keys, tls, control_tls, .. } = files;
@@ -193,7 +193,7 @@ impl Gateway {
             // Until there is a plan, the one before serves.
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = front.handle.planned() => {}
+                () = front.handle.planned(&predecessor.scalers) => {}
             }
             if let Err(error) = predecessor.relieve() {
                 tracing::warn!(%error, "the gateway before this one is gone already");
@@ -201,7 +201,7 @@ impl Gateway {
         }
         let handover = match (self.handover, &front.config.handover) {
             (Some(open), _) => Some(open),
-            (None, Some(path)) => Handover::open(path, &self.listeners)
+            (None, Some(path)) => Handover::open(path, &self.listeners, front.handle.clone())
                 .inspect_err(
                     |error| tracing::error!(%error, path = %path.display(), "no gateway can take over"),
                 )
