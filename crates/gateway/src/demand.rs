@@ -142,7 +142,7 @@ mod tests {
                 request.headers_mut().insert(PRIORITY, asked.parse().unwrap());
             }
             let weight = NonZeroU32::new(3).unwrap();
-            request.extensions_mut().insert(Tenant { id: TenantId::from("t"), priority, weight });
+            request.extensions_mut().insert(Tenant { id: TenantId::from("t"), weight, priority });
             let demand = demand(request, r#"{"user":"yet another"}"#, &all).unwrap();
             assert_eq!(demand.priority, expected, "{priority:?} asks for {asked:?}");
             assert_eq!((demand.tenant, demand.weight), (Some(TenantId::from("t")), weight));

@@ -134,6 +134,7 @@ impl Forward {
         body: Bytes,
         demand: Demand,
         wants_stream: bool,
+        pace: Pace,
     ) -> Result<Self, BadTimeout> {
         let (warm, cold) = scaler.timeouts();
         let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
@@ -142,7 +143,6 @@ impl Forward {
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
         let mut request = Request::new(Full::new(body));
-        let pace = parts.extensions.get::<Pace>().cloned().unwrap_or_default();
         *request.method_mut() = parts.method;
         *request.uri_mut() =
             parts.uri.path_and_query().map_or_else(http::Uri::default, |path| path.clone().into());
