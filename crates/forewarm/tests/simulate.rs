@@ -150,7 +150,7 @@ fn what_shapes_the_load_changes_the_load() {
     assert_eq!(sent(&["--burst=at=60s,requests=40,over=5s", "--burst=at=2m,requests=2"]).0, 2_142.0);
     assert_eq!(sent(&["--duration=300s"]).0, 300.0);
     assert_eq!(sent(&["--warm-up=25m"]).0, 300.0);
-    let (count, length) = sent(&["--speed=2"]);
+    let (count, length) = sent(&["--arrival-speed=2"]);
     // Half of 1799 s, and one request's own time, which is what it was.
     assert!(count == 2_100.0 && (length - (899.5 + 3.1)).abs() < 1e-6, "{count} {length}");
     let batching = rows(place.path(), &["--policy", "static:1", "--profile=llama3.1-8b-a100-tp2"]);
@@ -259,6 +259,7 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
         (&["static:2", "--warm-up=9h"], "has no request left to judge"),
         (&["clairvoyant", "--profile=llama3.1-8b-a100-tp2"], "plans for `--slots`, not for `--profile`"),
         (&["static:2", "--burst=at=1h"], "it needs `at` and `requests`"),
+        (&["static:2", "--speed=2"], "unexpected argument '--speed'"),
     ] {
         let output = forewarm(place.path(), &[&simulate[..], args].concat());
         let error = String::from_utf8_lossy(&output.stderr);

@@ -55,9 +55,10 @@ pub(crate) struct ScenarioArgs {
     /// N requests for each one of the trace, all but the first shifted by up to 30 s.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     scale: u32,
-    /// Lets the requests of the trace come S times as fast one after the other; what one takes stays as it is.
+    /// Lets the requests of the trace come S times as fast one after the other. Only arrivals: what a request, a start
+    /// or a window takes stays as it is. (`--speed` of `forewarm load` and `demo` is about all of modelled time.)
     #[arg(long, default_value = "1", value_name = "S", value_parser = values::speed)]
-    speed: f64,
+    arrival_speed: f64,
     /// Requests on top of the trace: `at=1h,requests=500,over=30s`. May be given several times.
     #[arg(long, value_parser = values::burst, value_name = "BURST")]
     burst: Vec<Burst>,
@@ -163,9 +164,9 @@ impl ScenarioArgs {
         let judged = self.duration.or(self.days.map(days));
         let end = judged.map(|judged| self.warm_up.saturating_add(judged).min(LONGEST));
         // The built-in workload is made as long as it is wanted; sped up, it has to be longer.
-        let workload = source.load(end.map(|end| end.mul_f64(self.speed))).map_err(Failure::usage)?;
+        let workload = source.load(end.map(|end| end.mul_f64(self.arrival_speed))).map_err(Failure::usage)?;
         workload.notes.iter().for_each(|note| tracing::warn!("{name}: {note}"));
-        let workload = workload.sped_up(self.speed).scaled(self.scale, self.seed);
+        let workload = workload.sped_up(self.arrival_speed).scaled(self.scale, self.seed);
         let workload =
             self.burst.iter().fold(workload, |workload, &burst| workload.with_burst(burst, self.seed));
         let Workload { mut requests, .. } = workload;

@@ -12,7 +12,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| format!("`{text}` is no duration: write it like `90s`, `5m` or `1h30m`"))
 }
 
-/// Reads a speed: how many modelled seconds pass in one on the wall.
+/// Reads a speed: how many times as fast.
 pub(crate) fn speed(text: &str) -> Result<f64, String> {
     let wrong = || format!("`{text}` is no speed: it must be a number from 0.1 to 1000");
     let speed: f64 = text.parse().map_err(|_| wrong())?;
