@@ -28,6 +28,9 @@ const MAX_ERROR_BYTES: usize = 16 << 10;
 /// Highest value a client may ask for in `X-Request-Timeout` or `X-Scale-Up-Timeout`.
 const MAX_ASKED_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a client waits while replicas serve, and while none does.
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+const SCALE_UP_TIMEOUT: HeaderName = HeaderName::from_static("x-scale-up-timeout");
 /// Whether the request waited for a cold start.
 const COLD_START: HeaderName = HeaderName::from_static("x-forewarm-cold-start");
 /// How long it waited for a slot, in modelled seconds.
@@ -36,7 +39,7 @@ const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-forewarm-queue-wait-se
 const REPLICA: HeaderName = HeaderName::from_static("x-forewarm-replica");
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -44,6 +47,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
 ];
 
 /// Why a try gave no answer; every one of these is worth another.
@@ -109,13 +113,13 @@ struct Answer {
 #[derive(Debug, thiserror::Error)]
 #[error("`{name}` is `{value}`; it takes seconds, such as 30 or 0.5")]
 pub(crate) struct BadTimeout {
-    name: &'static str,
+    name: HeaderName,
     value: String,
 }
 
 /// The modelled time that a client asks for in a header, up to a maximum.
-fn asked(headers: &HeaderMap, name: &'static str) -> Result<Option<Duration>, BadTimeout> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+fn asked(headers: &HeaderMap, name: HeaderName) -> Result<Option<Duration>, BadTimeout> {
+    let Some(value) = headers.get(&name) else { return Ok(None) };
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
     match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(asked) => Ok(Some(asked.min(MAX_ASKED_TIMEOUT))),
@@ -134,15 +138,15 @@ impl Forward {
         body: Bytes,
         demand: Demand,
         wants_stream: bool,
+        pace: Pace,
     ) -> Result<Self, BadTimeout> {
         let (warm, cold) = scaler.timeouts();
-        let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
-        let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(cold);
+        let warm = asked(&parts.headers, REQUEST_TIMEOUT)?.unwrap_or(warm);
+        let cold = asked(&parts.headers, SCALE_UP_TIMEOUT)?.unwrap_or(cold);
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
         let mut request = Request::new(Full::new(body));
-        let pace = parts.extensions.get::<Pace>().cloned().unwrap_or_default();
         *request.method_mut() = parts.method;
         *request.uri_mut() =
             parts.uri.path_and_query().map_or_else(http::Uri::default, |path| path.clone().into());
@@ -319,7 +323,7 @@ impl Forward {
         let cold = if self.patience.was_cold { "true" } else { "false" };
         headers.insert(COLD_START, HeaderValue::from_static(cold));
         for (name, value) in [
-            (QUEUE_WAIT, HeaderValue::try_from(format!("{queue_wait:.6}"))),
+            (QUEUE_WAIT, HeaderValue::try_from(seconds(queue_wait))),
             (REPLICA, HeaderValue::try_from(replica)),
         ] {
             if let Ok(value) = value {
@@ -328,6 +332,12 @@ impl Forward {
         }
         response
     }
+}
+
+/// Seconds with six digits after the point, as text; floating-point formatting takes ten times as long.
+fn seconds(span: f64) -> String {
+    let micros = (span * 1e6).round() as u64;
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
@@ -369,6 +379,10 @@ fn is_passing(words: &[u8]) -> bool {
 }
 
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    // One look at all names costs less than a search for each.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return headers;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -379,7 +393,6 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
     }
-    headers.remove("keep-alive");
     headers
 }
 

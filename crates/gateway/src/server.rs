@@ -16,12 +16,12 @@ use crate::{
     answer::{self, Body, error, refusal},
     ask::Ask,
     config::{GatewayConfig, GatewayError},
-    connection,
+    connection::{self, Client},
     control_api::{self, ControlPort},
     demand::Demand,
     dial::Dialer,
     forward::Forward,
-    forwarded::{Origin, stamp},
+    forwarded::stamp,
     handover::{Handover, Predecessor},
     keys::{Keys, Pass},
     receive::{self, Receiving, Unread},
@@ -323,7 +323,7 @@ impl Front {
     }
 
     /// Answers a request.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Response<Body> {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/health" | "/healthz" | "/ping") => {
                 return Response::new(answer::full(Bytes::new()));
@@ -345,12 +345,12 @@ impl Front {
             }
             _ => {}
         }
-        let Some(member) = member else { return self.forward(request, origin, None).await };
+        let Some(member) = member else { return self.forward(request, client, None).await };
         let mut pass = match member.begin() {
             Ok(pass) => pass,
             Err(response) => return *response,
         };
-        let response = self.forward(request, origin, Some(&mut pass)).await;
+        let response = self.forward(request, client, Some(&mut pass)).await;
         pass.follow(response)
     }
 
@@ -358,7 +358,7 @@ impl Front {
     async fn forward(
         &self,
         request: Request<Incoming>,
-        origin: Origin,
+        client: Client,
         mut pass: Option<&mut Pass>,
     ) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
@@ -380,14 +380,14 @@ impl Front {
         if let Some(keys) = &self.keys {
             keys.exchange(&mut parts.headers, &scaler.id);
         }
-        stamp(&mut parts.headers, &parts.uri, origin, &self.config.trusted_proxies);
+        stamp(&mut parts.headers, &parts.uri, &client.origin, &self.config.trusted_proxies);
         let invalid =
             |code, message: String| error(StatusCode::BAD_REQUEST, "invalid_request_error", code, &message);
         let demand = match Demand::of(&ask, &parts, body.len(), &scaler.tenants()) {
             Ok(demand) => demand,
             Err(bad) => return invalid("invalid_priority", bad.to_string()),
         };
-        match Forward::new(&scaler, parts, body, demand, wants_stream) {
+        match Forward::new(&scaler, parts, body, demand, wants_stream, client.pace) {
             Ok(forward) => forward.run(&scaler).await,
             Err(bad) => invalid("invalid_timeout", bad.to_string()),
         }
