@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{Endpoint, PoolPlan, PoolReport, QueueLimits},
+    pool::{Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Tenants},
 };
 
 use crate::client::Connection;
@@ -21,6 +21,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 /// More than there are requests in any case: nobody waits.
 const NO_QUEUE: u32 = 20_000;
+/// The same, in tokens.
+const KV_TOKENS: u64 = 1 << 40;
 /// The core that proxies have to themselves.
 const CORE: &str = "0";
 
@@ -165,15 +167,17 @@ impl Proxy {
     /// Tells ours where the replica is, and how many requests it takes at a time; none: it has yet to start.
     pub(crate) async fn plan(&self, replica: Option<(SocketAddr, u32)>) -> Result<()> {
         let Some(control) = self.control else { return Ok(()) };
+        let features = self.kind == Kind::Features;
         let plan = PoolPlan {
             scaler: ScalerId::from("bench"),
-            models: if self.kind == Kind::Features { vec!["m".to_owned()] } else { Vec::new() },
+            models: if features { vec!["m".to_owned()] } else { Vec::new() },
             endpoints: replica
                 .into_iter()
                 .map(|(address, max_concurrency)| Endpoint {
                     replica: ReplicaId::from("replica-0"),
                     address: address.to_string(),
                     max_concurrency,
+                    kv_tokens: features.then_some(KV_TOKENS),
                     draining: false,
                 })
                 .collect(),
@@ -183,8 +187,10 @@ impl Proxy {
                 max_bytes: 1 << 30,
                 timeout: Duration::from_secs(600),
                 cold_start_timeout: Duration::from_secs(600),
-                ttft_objective: (self.kind == Kind::Features).then_some(Duration::from_secs(2)),
+                ttft_objective: features.then_some(Duration::from_secs(2)),
+                tenants: Tenants { user: features, ..Tenants::default() },
             },
+            concurrency: Concurrency { slow_start: features, ..Concurrency::default() },
         };
         let body = serde_json::to_string(&plan)?;
         let length = body.len();
