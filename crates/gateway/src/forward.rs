@@ -101,6 +101,13 @@ pub(crate) struct Forward {
     pace: Pace,
 }
 
+/// What a request has before it is sent.
+enum Turn {
+    /// Nobody waited.
+    Slot(Slot),
+    Place(Place),
+}
+
 /// An answer whose first bytes are there; `None`: it has none.
 struct Answer {
     parts: http::response::Parts,
@@ -162,8 +169,13 @@ impl Forward {
     /// Everything that happens is counted here or by the [`Relay`] it returns.
     pub(crate) async fn run(mut self, scaler: &Arc<Scaler>) -> Response<Body> {
         scaler.account.arrive(self.demand.priority);
-        let place = match scaler.enqueue(&self.demand, self.patience.warm_left()) {
-            Ok(place) => place,
+        let patience = self.patience.warm_left();
+        let entered = match scaler.enter(&self.demand, patience) {
+            Some(slot) => Ok(Turn::Slot(slot)),
+            None => scaler.enqueue(&self.demand, patience).map(Turn::Place),
+        };
+        let turn = match entered {
+            Ok(turn) => turn,
             Err(full) => {
                 scaler.refuse(&self.demand);
                 let message = format!("{full}; come again after the seconds that Retry-After says");
@@ -172,25 +184,27 @@ impl Forward {
             }
         };
         let mut left = ClientLeft::new(scaler, self.accepted);
-        let (stopping, accepted) = (scaler.stopping.clone(), self.accepted);
-        let response = tokio::select! {
-            biased;
-            () = stopping.cancelled() => {
-                scaler.fail_unanswered(Cause::GatewayStopping, accepted);
-                failure(Cause::GatewayStopping, "the gateway stops")
-            }
-            response = self.serve(scaler, place) => response,
-        };
+        let response = self.serve(scaler, turn).await;
         left.counted();
         response
     }
 
-    async fn serve(&mut self, scaler: &Arc<Scaler>, mut place: Place) -> Response<Body> {
+    async fn serve(&mut self, scaler: &Arc<Scaler>, mut turn: Turn) -> Response<Body> {
         let mut unanswered = 0;
         loop {
-            let mut slot = match self.patience.wait(scaler, place).await {
-                Ok(slot) => slot,
-                Err(unserved) => return self.unserved(scaler, unserved),
+            let mut slot = match turn {
+                Turn::Slot(slot) => slot,
+                Turn::Place(place) => {
+                    let served = tokio::select! {
+                        biased;
+                        () = scaler.stopping.cancelled() => return self.stopped(scaler),
+                        served = self.patience.wait(scaler, place) => served,
+                    };
+                    match served {
+                        Ok(slot) => slot,
+                        Err(unserved) => return self.unserved(scaler, unserved),
+                    }
+                }
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
             if let Some(host) = slot.connections.host() {
@@ -206,6 +220,8 @@ impl Forward {
                 () = scaler.silence(&slot), if watched => Err(Failed::Silent),
             };
             let failed = match answer {
+                // Every replica is gone when the gateway stops.
+                Err(Failed::Gone) if scaler.stopping.is_cancelled() => return self.stopped(scaler),
                 Ok(answer) => {
                     scaler.account.admit(&self.demand, queue_wait);
                     return self.relay(scaler, slot, answer, queue_wait);
@@ -227,7 +243,7 @@ impl Forward {
                 return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            place = scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left());
+            turn = Turn::Place(scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left()));
         }
     }
 
@@ -278,6 +294,11 @@ impl Forward {
             return Err(Failed::Ended("the stream ended before its first event".to_owned()));
         }
         Ok(Answer { parts, first, rest, sender })
+    }
+
+    fn stopped(&self, scaler: &Scaler) -> Response<Body> {
+        scaler.fail_unanswered(Cause::GatewayStopping, self.accepted);
+        failure(Cause::GatewayStopping, "the gateway stops")
     }
 
     /// Replicas fail more than they answer: to send everything again would only make it worse.

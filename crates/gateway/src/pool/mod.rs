@@ -210,6 +210,20 @@ impl<W> Pool<W> {
         Ok((ticket, shed.into_iter().map(|waiting| waiting.waiter).collect()))
     }
 
+    /// A slot at once for a request, if there is one and nobody waits: what [`Pool::enqueue`] and [`Pool::grant`] would
+    /// come to, without a place in between.
+    pub fn enter(&mut self, arrival: &Arrival, now: Duration) -> Option<Grant> {
+        if self.queue.len() > 0 {
+            return None;
+        }
+        let replica = self.best(None, arrival.tokens())?.clone();
+        let slots = self.replicas.get_mut(&replica)?;
+        slots.take(arrival.tokens());
+        self.work.set(self.work.taken + 1, now);
+        let deadline = self.clocks.at(now).warm_total().saturating_add(arrival.patience);
+        Some(Grant { replica, admission: self.queue.pass(arrival, (now, deadline)) })
+    }
+
     /// Puts a request back that a replica failed, in front of all others, for as long as its patience lasts; it prefers
     /// any other replica. It had its place, so no bound applies. The slot is to be released as well.
     pub fn enqueue_again(&mut self, grant: &Grant, patience: Duration, now: Duration, waiter: W) -> Ticket {
