@@ -382,7 +382,7 @@ impl Front {
         if let Some(keys) = &self.keys {
             keys.exchange(&mut parts.headers, &scaler.id);
         }
-        stamp(&mut parts.headers, &parts.uri, client.origin, &self.config.trusted_proxies);
+        stamp(&mut parts.headers, &parts.uri, &client.origin, &self.config.trusted_proxies);
         let invalid =
             |code, message: String| error(StatusCode::BAD_REQUEST, "invalid_request_error", code, &message);
         let demand = match Demand::of(&ask, &parts, body.len(), &terms.tenants) {

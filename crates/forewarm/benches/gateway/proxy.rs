@@ -108,8 +108,13 @@ impl Proxy {
             }
             Kind::PassThrough | Kind::Features => {
                 let (address, control) = (address.to_string(), control.to_string());
-                let arguments = ["gateway", "--listen", &address, "--control", &control];
-                (env!("CARGO_BIN_EXE_forewarm").into(), arguments.map(str::to_owned).to_vec())
+                let mut arguments =
+                    ["gateway", "--listen", &address, "--control", &control].map(str::to_owned).to_vec();
+                if kind == Kind::Features {
+                    let keys = template(include_str!("keys.yaml"), "keys.yaml")?;
+                    arguments.extend(["--keys".to_owned(), keys.to_string_lossy().into_owned()]);
+                }
+                (env!("CARGO_BIN_EXE_forewarm").into(), arguments)
             }
             Kind::SglangRouter => {
                 let urls = format!("http://{upstream}");
