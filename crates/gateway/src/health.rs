@@ -74,20 +74,24 @@ impl Scaler {
         let first_byte = is_stream.then(|| self.of_wall(slot.granted.elapsed()));
         let ttft = first_byte.filter(|_| !is_error);
         let now = self.modelled_now();
-        let off = {
+        let (may_have_more, off) = {
             let mut state = self.lock();
-            state.pool.answered(&slot.replica, ttft);
+            let may_have_more = state.pool.answered(&slot.replica, ttft);
             let health = &mut state.health;
             health.retries.answered(&slot.replica);
             if std::mem::take(&mut slot.is_owed) {
                 health.outliers.owes_no_more(&slot.replica);
             }
             health.outliers.answered(&slot.replica, first_byte, is_error, now);
-            health.outliers.look(now).and_then(|(replica, why)| {
+            let off = health.outliers.look(now).and_then(|(replica, why)| {
                 let link = state.links.get(&replica)?;
                 Some((replica, why, Arc::clone(&link.connections), link.gone.clone()))
-            })
+            });
+            (may_have_more, off)
         };
+        if may_have_more {
+            self.update(|_, _| ());
+        }
         if let Some((replica, why, connections, gone)) = off {
             self.eject(&replica, why, connections, gone);
         }

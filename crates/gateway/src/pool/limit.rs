@@ -8,9 +8,10 @@
 //! long as it is what it was when little was to do, more are given, and when it has more than doubled, fewer. This is
 //! the gradient of Netflix' concurrency limits: in each window of answers the limit moves to
 //! `limit × gradient + √limit`, where the gradient is [`TOLERANCE`] × best time / time now, from ½ to 1. Of a window
-//! the first quartile counts, so that a few long prompts say nothing. The best time creeps up, so that a change of the
-//! workload is learned. The limit begins at the plan's concurrency, which it never exceeds, and never falls below a
-//! sixteenth of it; it does not grow while it is not used.
+//! the first quartile counts, so that a few long prompts say nothing. The best time follows what is seen while no more
+//! than half of the limit is in use, so that a change of the workload is learned; beyond that it only creeps up. The limit
+//! begins at the plan's concurrency, which it never exceeds, and never falls below a sixteenth of it; it does not grow
+//! while it is not used.
 //!
 //! No clock: times come with the answers.
 
@@ -25,14 +26,14 @@ const FLOOR_PART: u32 = 16;
 /// How much longer than the best time a first token may take: batches of a growing number of requests take
 /// somewhat longer each, without being too many.
 const TOLERANCE: f64 = 2.0;
-/// Weight of one window against those before it.
+/// Weight of a window against those before it.
 const SMOOTHING: f64 = 0.2;
 /// Fewest answers in a window.
 const MIN_WINDOW: usize = 16;
 /// Most answers in a window.
 const MAX_WINDOW: usize = 256;
-/// How much the best time grows with each window.
-const FORGETTING: f64 = 1.01;
+/// How much the best time grows with each window in which much is to do: twice as long after some 700 of them.
+const CREEP: f64 = 1.001;
 
 /// The limit of one replica.
 #[derive(Clone, Debug)]
@@ -129,10 +130,13 @@ impl Learned {
         let middle = self.window.len() / 4;
         let (_, &mut now, _) = self.window.select_nth_unstable_by(middle, f64::total_cmp);
         self.window.clear();
-        let best = self.best.map_or(now, |best| now.min(best * FORGETTING));
+        let unused = f64::from(self.used) <= self.limit / 2.0;
+        let best = self.best.map_or(now, |best| match unused {
+            true => now.min(best + (now - best) * SMOOTHING),
+            false => now.min(best * CREEP),
+        });
         self.best = Some(best);
         let gradient = if now > 0.0 { (TOLERANCE * best / now).clamp(0.5, 1.0) } else { 1.0 };
-        let unused = f64::from(self.used) < self.limit / 2.0;
         self.used = 0;
         if gradient >= 1.0 && unused {
             return;

@@ -316,10 +316,9 @@ impl<W> Pool<W> {
     }
 
     /// A replica began an answer: it is well. `ttft` is how long it took to its first token, where that can be seen.
-    pub fn answered(&mut self, replica: &ReplicaId, ttft: Option<Duration>) {
-        if let Some(slots) = self.replicas.get_mut(replica) {
-            slots.answered(ttft);
-        }
+    /// Whether it may have more requests at a time now.
+    pub fn answered(&mut self, replica: &ReplicaId, ttft: Option<Duration>) -> bool {
+        self.replicas.get_mut(replica).is_some_and(|slots| slots.answered(ttft))
     }
 
     /// A replica failed a request. Returns how often it was put aside since its last answer when it is put

@@ -85,8 +85,7 @@ impl Slots {
     /// Whether it takes a request of so many tokens now. What is too large for it goes there alone.
     pub(super) fn is_open_for(&self, tokens: u64) -> bool {
         let fits = |kv_tokens| self.in_flight == 0 || self.tokens.saturating_add(tokens) <= kv_tokens;
-        let most = self.trial.map_or(self.limit.get(), |trial| trial.min(self.limit.get()));
-        self.is_serving() && self.in_flight < most && self.kv_tokens.is_none_or(fits)
+        self.is_serving() && self.in_flight < self.at_a_time() && self.kv_tokens.is_none_or(fits)
     }
 
     /// Work at it and what it takes at most, in tokens.
@@ -114,12 +113,20 @@ impl Slots {
         self.tokens = self.tokens.saturating_sub(tokens);
     }
 
-    /// It began an answer: it is well. One that has to prove itself may have twice as many requests.
-    pub(super) fn answered(&mut self, ttft: Option<Duration>) {
+    /// It began an answer: it is well. One that has to prove itself may have twice as many requests. Whether it may
+    /// have more of them now.
+    pub(super) fn answered(&mut self, ttft: Option<Duration>) -> bool {
+        let before = self.at_a_time();
         (self.strikes, self.suspensions) = (0, 0);
         let doubled = self.trial.map(|trial| trial.saturating_mul(2));
         self.trial = doubled.filter(|trial| *trial < self.most);
         self.limit.answered(ttft, self.in_flight);
+        self.at_a_time() > before
+    }
+
+    /// Requests that it is given at a time.
+    fn at_a_time(&self) -> u32 {
+        self.trial.map_or(self.limit.get(), |trial| trial.min(self.limit.get()))
     }
 
     /// Returns how often it was put aside since its last answer when it is put aside now.

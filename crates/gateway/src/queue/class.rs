@@ -237,8 +237,8 @@ impl<W> Class<W> {
         let own = self.by_tenant.get(&arrival.tenant).and_then(|id| self.lines.get(id));
         let (requests, bytes) = own.map_or((0, 0), |own| (own.line.len(), own.line.bytes()));
         let wanted = self.room(arrival.weight, requests + 1, bytes.saturating_add(arrival.bytes));
-        let largest = self.rooms.last().and_then(|&(_, id)| Some((id, self.lines.get(&id)?)));
-        let largest = largest.filter(|(_, largest)| largest.tenant != arrival.tenant);
+        let mut others = self.rooms.iter().rev().filter_map(|&(_, id)| Some((id, self.lines.get(&id)?)));
+        let largest = others.find(|(_, other)| other.tenant != arrival.tenant);
         largest.into_iter().flat_map(move |(id, largest)| {
             let (mut requests, mut left) = (largest.line.len(), largest.line.bytes());
             largest.line.newest().map_while(move |(number, bytes)| {

@@ -23,6 +23,7 @@ mod smuggling;
 mod stop;
 mod streams;
 mod support;
+mod tenants;
 mod threads;
 mod tls;
 mod upstream;
