@@ -22,6 +22,8 @@ pub(crate) struct BenchArgs {
 enum Area {
     /// Deciding: how soon after a burst, and what it costs.
     Core,
+    /// The gateway's queue: a place and a slot.
+    Gateway,
     /// Simulating: requests in a second, on one core.
     Sim,
     /// The simulator beside the live system, on the same workload. Takes minutes, and a quiet machine.
@@ -55,6 +57,7 @@ struct Beside {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let benches: &[(&str, &str)] = match args.area {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
+        Area::Gateway => &[("forewarm-gateway", "queueing")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
         Area::Validation => &[("forewarm", "validation")],
     };
