@@ -7,6 +7,7 @@ mod chaos;
 mod differential;
 mod fuzz;
 mod literals;
+mod peers;
 mod tiers;
 
 use std::{io::Write, process::ExitCode};

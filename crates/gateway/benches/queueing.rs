@@ -1,6 +1,6 @@
 //! What a place in the queue and a slot cost on one core, while many others wait.
 //!
-//! Prints one JSON row a line, for `cargo xtask bench gateway`.
+//! Prints one JSON row a line, for `cargo xtask bench queue`.
 
 use std::{hint::black_box, io::Write, time::Duration};
 

@@ -51,7 +51,7 @@ impl Demand {
         let known = parts.extensions.get::<Tenant>();
         let asked = asked(parts)?;
         let (tenant, weight, allowed) = match known {
-            Some(Tenant { id, weight, priority }) => (Some(id.clone()), *weight, Some(allowed(*priority))),
+            Some(Tenant { id, weight, priority }) => (Some(id.clone()), *weight, Some(*priority)),
             None => {
                 let name = named(ask, parts, tenants);
                 let weight = name.and_then(|name| tenants.weights.get(name).copied());
@@ -99,15 +99,6 @@ fn asked(parts: &Parts) -> Result<Option<Priority>, BadPriority> {
     found.map(Some).ok_or_else(|| BadPriority(text.into_owned()))
 }
 
-/// The highest class of a key: its priority is a number, of which 0 is usual.
-fn allowed(priority: i32) -> Priority {
-    match priority {
-        ..0 => Priority::Low,
-        0 => Priority::Normal,
-        1.. => Priority::High,
-    }
-}
-
 /// The tenant's name where no key says it.
 fn named<'a>(ask: &'a Ask<'_>, parts: &'a Parts, tenants: &Tenants) -> Option<&'a str> {
     let header = tenants.header.as_deref().and_then(|name| parts.headers.get(name)?.to_str().ok());
@@ -137,13 +128,13 @@ mod tests {
         use Priority::{High, Low, Normal};
         let all = Tenants { header: Some("x-tenant".into()), user: true, weights: [].into() };
         let cases = [
-            (0, None, Normal),
-            (0, Some("high"), Normal),
-            (0, Some("low"), Low),
-            (7, None, High),
-            (7, Some("normal"), Normal),
-            (-1, None, Low),
-            (-1, Some("high"), Low),
+            (Normal, None, Normal),
+            (Normal, Some("high"), Normal),
+            (Normal, Some("low"), Low),
+            (High, None, High),
+            (High, Some("normal"), Normal),
+            (Low, None, Low),
+            (Low, Some("high"), Low),
         ];
         for (priority, asked, expected) in cases {
             let mut request = request(&[("x-tenant", "another")]);
@@ -151,9 +142,9 @@ mod tests {
                 request.headers_mut().insert(PRIORITY, asked.parse().unwrap());
             }
             let weight = NonZeroU32::new(3).unwrap();
-            request.extensions_mut().insert(Tenant { priority, weight, ..Tenant::new("t") });
+            request.extensions_mut().insert(Tenant { id: TenantId::from("t"), weight, priority });
             let demand = demand(request, r#"{"user":"yet another"}"#, &all).unwrap();
-            assert_eq!(demand.priority, expected, "{priority} asks for {asked:?}");
+            assert_eq!(demand.priority, expected, "{priority:?} asks for {asked:?}");
             assert_eq!((demand.tenant, demand.weight), (Some(TenantId::from("t")), weight));
         }
     }

@@ -3,16 +3,18 @@
 use std::{
     io,
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, OnceLock},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
+    body::{Body, Frame, Incoming},
+    client::conn::http2,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -23,10 +25,12 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::tls::{self, TlsError};
+use crate::{
+    driven::Driven,
+    tls::{self, TlsError},
+};
 
-/// Headers an answer may have, and their bytes over HTTP/2.
-const MAX_HEADERS: usize = 100;
+/// Bytes of headers that an answer may have over HTTP/2.
 const MAX_HEADER_BYTES: u32 = 64 << 10;
 /// Bytes that one answer, and all of a connection, may be ahead of their clients.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -85,7 +89,7 @@ impl Dialer {
         let stream = TcpStream::connect(&target.authority).await?;
         stream.set_nodelay(true)?;
         match target.scheme {
-            Scheme::Http => http1(stream).await,
+            Scheme::Http => Driven::handshake(stream).await.map(Sender::Http1),
             Scheme::Http2 => http2(stream, target).await,
             Scheme::Https => {
                 let name = match &self.server_name {
@@ -95,7 +99,7 @@ impl Dialer {
                 let stream = self.tls()?.connect(name, stream).await?;
                 match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => http2(stream, target).await,
-                    _ => http1(stream).await,
+                    _ => Driven::handshake(stream).await.map(Sender::Http1),
                 }
             }
         }
@@ -139,6 +143,8 @@ pub(crate) struct Target {
     scheme: Scheme,
     /// `host:port`.
     authority: String,
+    /// The same as a header, which every request carries; `None`: it cannot be one.
+    host: Option<HeaderValue>,
 }
 
 impl Target {
@@ -153,12 +159,17 @@ impl Target {
         let authority = rest.trim_end_matches('/');
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let default = if scheme == Scheme::Https { ":443" } else { ":80" };
-        Self { scheme, authority: format!("{authority}{}", if has_port { "" } else { default }) }
+        let authority = format!("{authority}{}", if has_port { "" } else { default });
+        Self { scheme, host: HeaderValue::try_from(&authority).ok(), authority }
+    }
+
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// What stands in a request's `Host`.
-    pub(crate) fn authority(&self) -> &str {
-        &self.authority
+    pub(crate) fn host_header(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
     }
 
     fn host(&self) -> &str {
@@ -177,7 +188,7 @@ impl Target {
 #[derive(Debug)]
 pub(crate) enum Sender {
     /// One at a time.
-    Http1(http1::SendRequest<Full<Bytes>>),
+    Http1(Driven),
     /// Many at a time.
     Http2(Multiplexed),
 }
@@ -187,12 +198,6 @@ pub(crate) enum Sender {
 pub(crate) struct Multiplexed {
     sender: http2::SendRequest<Full<Bytes>>,
     target: Target,
-}
-
-impl Multiplexed {
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
 }
 
 impl Sender {
@@ -220,22 +225,17 @@ impl Sender {
         }
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    /// The next of the body of an answer that came this way.
+    pub(crate) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         match self {
-            Sender::Http1(sender) => sender.is_closed(),
-            Sender::Http2(shared) => shared.is_closed(),
+            Sender::Http1(sender) => sender.poll_frame(body, context),
+            Sender::Http2(_) => Pin::new(body).poll_frame(context),
         }
     }
-}
-
-async fn http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<Sender> {
-    let (sender, connection) = http1::Builder::new()
-        .max_headers(MAX_HEADERS)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    tokio::spawn(async move { ended(connection.await) });
-    Ok(Sender::Http1(sender))
 }
 
 async fn http2(

@@ -1,6 +1,6 @@
 //! One request, from its arrival to the first byte of its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
@@ -27,6 +27,13 @@ const MAX_ATTEMPTS: u32 = 6;
 const MAX_ERROR_BYTES: usize = 16 << 10;
 /// Highest value a client may ask for in `X-Request-Timeout` or `X-Scale-Up-Timeout`.
 const MAX_ASKED_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whether the request waited for a cold start.
+const COLD_START: HeaderName = HeaderName::from_static("x-forewarm-cold-start");
+/// How long it waited for a slot, in modelled seconds.
+const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-forewarm-queue-wait-seconds");
+/// Which replica answered.
+const REPLICA: HeaderName = HeaderName::from_static("x-forewarm-replica");
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -182,8 +189,8 @@ impl Forward {
                 Err(unserved) => return self.unserved(scaler, unserved),
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
-            if let Ok(value) = HeaderValue::try_from(slot.connections.authority()) {
-                self.request.headers_mut().insert(header::HOST, value);
+            if let Some(host) = slot.connections.host() {
+                self.request.headers_mut().insert(header::HOST, host.clone());
             }
             if self.wants_stream {
                 scaler.owed(&mut slot);
@@ -245,22 +252,23 @@ impl Forward {
 
     /// Sends the request and waits for the first bytes of the answer: until then it can be sent again.
     async fn answer(&self, slot: &Slot) -> Result<Answer, Failed> {
-        let (response, sender) = slot.connections.send(&self.request).await.map_err(|error| match error {
-            SendError::Connect(error) => Failed::Refused(error.to_string()),
-            SendError::Closed(error) => Failed::Ended(error.to_string()),
-        })?;
+        let (response, mut sender) =
+            slot.connections.send(&self.request).await.map_err(|error| match error {
+                SendError::Connect(error) => Failed::Refused(error.to_string()),
+                SendError::Closed(error) => Failed::Ended(error.to_string()),
+            })?;
         let (mut parts, mut rest) = response.into_parts();
         parts.headers = end_to_end(parts.headers);
         let may_pass =
             matches!(parts.status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE);
         let first = if may_pass {
-            let words = read_up_to(&mut rest, MAX_ERROR_BYTES).await?;
+            let words = read_up_to(&mut rest, &mut sender, MAX_ERROR_BYTES).await?;
             if is_passing(&words) {
                 return Err(Failed::NotServing(parts.status));
             }
             (!words.is_empty()).then_some(words)
         } else {
-            next_data(&mut rest).await?
+            next_data(&mut rest, &mut sender).await?
         };
         if first.is_none() && parts.status.is_success() && is_stream(&parts.headers) {
             return Err(Failed::Ended("the stream ended before its first event".to_owned()));
@@ -309,12 +317,12 @@ impl Forward {
         headers.insert(ACCEPTED, HeaderValue::from_static("true"));
         headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
         let cold = if self.patience.was_cold { "true" } else { "false" };
-        headers.insert("x-forewarm-cold-start", HeaderValue::from_static(cold));
-        let wait = format!("{queue_wait:.6}");
-        for (name, value) in
-            [("x-forewarm-queue-wait-seconds", wait.as_str()), ("x-forewarm-replica", replica)]
-        {
-            if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(COLD_START, HeaderValue::from_static(cold));
+        for (name, value) in [
+            (QUEUE_WAIT, HeaderValue::try_from(format!("{queue_wait:.6}"))),
+            (REPLICA, HeaderValue::try_from(replica)),
+        ] {
+            if let Ok(value) = value {
                 headers.insert(name, value);
             }
         }
@@ -328,8 +336,8 @@ fn is_stream(headers: &HeaderMap) -> bool {
 }
 
 /// The next bytes of an answer; `None` at its end.
-async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Failed> {
-    while let Some(frame) = body.frame().await {
+async fn next_data(body: &mut Incoming, sender: &mut Sender) -> Result<Option<Bytes>, Failed> {
+    while let Some(frame) = poll_fn(|context| sender.poll_frame(body, context)).await {
         let frame = frame.map_err(|error| Failed::Ended(error.to_string()))?;
         // Trailers are not passed on; none of these engines sends any.
         if let Ok(data) = frame.into_data()
@@ -342,10 +350,10 @@ async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Failed> {
 }
 
 /// The first bytes of an answer, `most` or somewhat more of them.
-async fn read_up_to(body: &mut Incoming, most: usize) -> Result<Bytes, Failed> {
+async fn read_up_to(body: &mut Incoming, sender: &mut Sender, most: usize) -> Result<Bytes, Failed> {
     let mut read = BytesMut::new();
     while read.len() < most
-        && let Some(data) = next_data(body).await?
+        && let Some(data) = next_data(body, sender).await?
     {
         read.extend_from_slice(&data);
     }

@@ -132,10 +132,10 @@ impl HttpBody for Relay {
             self.see(&first);
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        if self.held.is_none() {
+        let Self { held: Some((_, sender)), upstream, .. } = &mut *self else {
             return Poll::Ready(None);
-        }
-        let why = match Pin::new(&mut self.upstream).poll_frame(context) {
+        };
+        let why = match sender.poll_frame(upstream, context) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.see(data);
@@ -180,6 +180,6 @@ impl Drop for Relay {
         } else {
             self.scaler.fail(Cause::ClientLeft);
         }
-        // Dropping the upstream's body closes its connection, which stops the generation.
+        // Dropping the sender closes its connection, or resets its stream, which stops the generation.
     }
 }

@@ -161,7 +161,7 @@ impl Wire {
         if let Ok(uri) = path.parse() {
             *request.uri_mut() = uri;
         }
-        if let Ok(host) = self.connections.authority().parse() {
+        if let Some(host) = self.connections.host().cloned() {
             request.headers_mut().insert(header::HOST, host);
         }
         if let Some(Ok(mut value)) = self.token.as_ref().map(|token| HeaderValue::try_from(token.bearer())) {

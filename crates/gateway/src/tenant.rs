@@ -5,6 +5,8 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
+use forewarm_core::pool::Priority;
+
 /// The name of a tenant, as it stands in the keys file. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(Arc<str>);
@@ -35,13 +37,6 @@ pub struct Tenant {
     pub id: TenantId,
     /// The tenant's share of the slots where several tenants wait, by this weight against theirs.
     pub weight: NonZeroU32,
-    /// Higher goes first; 0 is usual, and below it what can wait.
-    pub priority: i32,
-}
-
-impl Tenant {
-    /// A tenant like any other: weight 1, priority 0.
-    pub fn new(id: impl Into<TenantId>) -> Self {
-        Self { id: id.into(), weight: NonZeroU32::MIN, priority: 0 }
-    }
+    /// The most urgent class that they may have, and the one of those that ask for none.
+    pub priority: Priority,
 }

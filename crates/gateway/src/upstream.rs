@@ -1,22 +1,29 @@
 //! Connections to one replica.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
 pub(crate) use crate::dial::Sender;
-use crate::dial::{Dialer, Multiplexed, Target};
+use crate::{
+    dial::{Dialer, Multiplexed, Target},
+    driven::Driven,
+    worker,
+};
 
 /// Longest time on the wall to connect: a replica on this network answers in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Idle connections kept for a replica; it never has more requests than its concurrency.
+/// Lists of idle connections: one for each thread that serves, because a connection belongs to the runtime that
+/// opened it. With more threads than that some share a list, and wake each other.
+const IDLE_LISTS: usize = 64;
+/// Idle connections kept in a list; a replica never has more requests than its concurrency.
 const MAX_IDLE: usize = 256;
 
 /// Idle connections to one replica, and the one that requests share where it speaks HTTP/2.
@@ -25,7 +32,7 @@ pub(crate) struct Connections {
     address: String,
     target: Target,
     dialer: Arc<Dialer>,
-    idle: Mutex<Vec<Sender>>,
+    idle: [Mutex<Vec<Driven>>; IDLE_LISTS],
     shared: Mutex<Option<Multiplexed>>,
 }
 
@@ -43,7 +50,13 @@ pub(crate) enum SendError {
 impl Connections {
     pub(crate) fn new(address: String, dialer: Arc<Dialer>) -> Self {
         let target = Target::parse(&address);
-        Self { address, target, dialer, idle: Mutex::default(), shared: Mutex::default() }
+        Self {
+            address,
+            target,
+            dialer,
+            idle: std::array::from_fn(|_| Mutex::default()),
+            shared: Mutex::default(),
+        }
     }
 
     /// The address as the plan has it.
@@ -52,8 +65,8 @@ impl Connections {
     }
 
     /// What stands in a request's `Host`.
-    pub(crate) fn authority(&self) -> &str {
-        self.target.authority()
+    pub(crate) fn host(&self) -> Option<&HeaderValue> {
+        self.target.host_header()
     }
 
     /// Sends a request and waits for the head of the answer. An idle connection that turns out to be
@@ -102,18 +115,25 @@ impl Connections {
 
     /// Keeps a connection whose answer was read to the end.
     pub(crate) fn put_back(&self, sender: Sender) {
-        if matches!(sender, Sender::Http2(_)) {
-            return;
+        let Sender::Http1(mut sender) = sender else { return };
+        sender.rest();
+        let mut idle = self.idle();
+        // The one that rests for longest, in its turn: nobody else notices that the replica closed it.
+        if idle.first_mut().is_some_and(Driven::is_closed) {
+            idle.remove(0);
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE && !sender.is_closed() {
+        if idle.len() < MAX_IDLE {
             idle.push(sender);
         }
     }
 
+    fn idle(&self) -> MutexGuard<'_, Vec<Driven>> {
+        self.idle[worker::number() % IDLE_LISTS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take_idle(&self) -> Option<Sender> {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        shared.map(Sender::Http2).or_else(|| self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop())
+        shared.map(Sender::Http2).or_else(|| self.idle().pop().map(Sender::Http1))
     }
 
     /// Shares a connection no longer on which a request failed.

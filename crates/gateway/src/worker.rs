@@ -1,6 +1,6 @@
 //! A thread that serves: one runtime and one listener, so that nothing of a request crosses to another core.
 
-use std::{fmt, io, net::SocketAddr, num::NonZeroUsize, pin::Pin};
+use std::{cell::Cell, fmt, io, net::SocketAddr, num::NonZeroUsize, pin::Pin};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::oneshot;
@@ -10,6 +10,15 @@ use crate::config::GatewayError;
 
 /// Connections that may wait to be accepted: a burst that comes while its thread is busy.
 const BACKLOG: i32 = 1_024;
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Which of the threads that serve this is; 0 where there is only the caller's runtime.
+pub(crate) fn number() -> usize {
+    NUMBER.get()
+}
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -31,6 +40,7 @@ impl Worker {
         let work = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             // Whoever asked for it may have gone in the meantime, and then there is no work either.
             Ok(runtime) => {
+                NUMBER.set(number);
                 drop(built.send(Ok(())));
                 if let Ok(job) = given.blocking_recv() {
                     runtime.block_on(job);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use forewarm_core::ScalerId;
+use forewarm_core::{ScalerId, pool::Priority};
 use http::HeaderValue;
 use serde::Deserialize;
 
@@ -104,7 +104,7 @@ struct TenantText {
     #[serde(default)]
     weight: Option<u32>,
     #[serde(default)]
-    priority: i32,
+    priority: Priority,
     #[serde(default)]
     requests_per_minute: Option<u32>,
     #[serde(default)]
@@ -131,9 +131,18 @@ pub(super) fn read(path: &Path) -> Result<Book, String> {
         return Err(format!("has {} bytes; it may have {MAX_BYTES}", text.len()));
     }
     // Without the lines around an error: a key may stand there by mistake.
+    let mut place = String::new();
     let options = serde_saphyr::options! { with_snippet: false };
-    let file: FileText =
-        serde_saphyr::from_str_with_options(&text, options).map_err(|error| error.to_string())?;
+    let read = serde_saphyr::with_deserializer_from_str_with_options(&text, options, |deserializer| {
+        let mut track = serde_path_to_error::Track::new();
+        let deserializer = serde_path_to_error::Deserializer::new(deserializer, &mut track);
+        FileText::deserialize(deserializer).inspect_err(|_| place = track.path().to_string())
+    });
+    let file = read.map_err(|error| match place.as_str() {
+        // What is no YAML has no fields.
+        "" | "." | "?" => format!("is wrong: {error}"),
+        place => format!("is wrong at `{place}`: {error}"),
+    })?;
     let (mut entries, mut names, mut hashes) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
     for (index, tenant) in file.tenants.into_iter().enumerate() {
         let entry = entry(index, tenant)?;

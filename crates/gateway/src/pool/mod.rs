@@ -256,7 +256,7 @@ impl<W> Pool<W> {
             let is_better = best.is_none_or(|(other_avoided, (other, other_most), _)| {
                 let lighter =
                     u128::from(work) * u128::from(other_most) < u128::from(other) * u128::from(most);
-                avoided < other_avoided || (avoided == other_avoided && lighter)
+                if avoided == other_avoided { lighter } else { other_avoided }
             });
             if is_better {
                 best = Some((avoided, (work, most), id));

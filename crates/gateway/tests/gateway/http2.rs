@@ -1,6 +1,6 @@
 //! Clients that speak HTTP/2, over TLS and without.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use forewarm_gateway::GatewayConfig;
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    support::{BODY, CHAT, EVENTS, PATIENCE, Rig, Upstream, config},
+    support::{BODY, CHAT, Call, EVENTS, PATIENCE, Rig, Upstream, config},
     tls::{Authority, connect},
 };
 
@@ -121,6 +121,38 @@ async fn many_requests_share_a_connection_and_each_has_its_own_end() {
     call.done().await;
     assert_eq!(next(&mut response).await.unwrap(), "data: [DONE]\n\n");
     rig.until("it succeeded", |report| report.succeeded_total == 1 && report.in_flight_sum() == 0).await;
+}
+
+#[tokio::test]
+async fn who_stops_taking_one_stream_gives_its_slot_back_and_keeps_the_others() {
+    let config = GatewayConfig { send_timeout: Duration::from_millis(100), ..config() };
+    let (rig, mut replica) = (Rig::with(config).await, Upstream::start().await);
+    rig.apply(vec![replica.endpoint("a", 2)]);
+    let sender = plain(rig.address).await;
+    let begin = async |call: &mut Call| {
+        call.write(EVENTS).await;
+        call.chunk("data: {}\n\n").await;
+    };
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let sender = sender.clone();
+        let asked = tokio::spawn(async move { ask(&sender, chat()).await });
+        let mut call = replica.call().await;
+        begin(&mut call).await;
+        open.push((call, asked.await.unwrap()));
+    }
+    // Nobody takes this one: its window fills up, and then the gateway's own buffers.
+    let (call, stuck) = open.pop().unwrap();
+    tokio::time::timeout(PATIENCE, crate::slow::flood(call)).await.expect("let go");
+    let report = rig.until("it was counted", |report| report.in_flight_sum() == 1).await;
+    assert_eq!(report.failed_total.get("client_too_slow"), Some(&1), "{report:?}");
+    let (call, mut response) = open.pop().unwrap();
+    assert_eq!(next(&mut response).await.unwrap(), "data: {}\n\n");
+    call.done().await;
+    assert_eq!(next(&mut response).await.unwrap(), "data: [DONE]\n\n");
+    // When it is taken up after all, it is no whole answer.
+    let rest = tokio::time::timeout(PATIENCE, stuck.into_body().collect()).await.expect("an end in time");
+    rest.expect_err("it was cut");
 }
 
 #[tokio::test]

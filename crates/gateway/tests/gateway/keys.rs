@@ -204,6 +204,36 @@ async fn more_requests_at_a_time_than_a_tenant_may_have_are_refused_until_one_en
 }
 
 #[tokio::test]
+async fn a_key_says_whose_turn_it_is_and_a_client_cannot_say_more() {
+    let [(batch, batch_hash), (chat, chat_hash)] = [(); 2].map(|()| new_key().unwrap());
+    let file = KeysFile::new(&format!(
+        "tenants:\n- {{name: batch, priority: low, keys: [\"{batch_hash}\"]}}\n- {{name: chat, keys: [\"{chat_hash}\"]}}"
+    ));
+    let (rig, mut replica) = (Rig::with(file.config()).await, Upstream::start().await);
+    rig.apply(vec![replica.endpoint("a", 1)]);
+    let ask = |key: &str, name: &str| {
+        let bearer = format!("Bearer {key}");
+        rig.post(CHAT, BODY, &[("authorization", &bearer), ("x-forewarm-priority", "high"), ("x-name", name)])
+    };
+    let first = ask(&batch, "first");
+    let busy = replica.call().await;
+    let mut waiting = Vec::new();
+    for (queued, key, name) in [(1, &batch, "batch"), (2, &chat, "chat")] {
+        waiting.push(ask(key, name));
+        rig.until("it waits", |report| report.queued == queued).await;
+    }
+    busy.answer("200 OK", "{}").await;
+    for name in ["chat", "batch"] {
+        let call = replica.call().await;
+        assert!(call.head.contains(&format!("\r\nx-name: {name}")), "{}", call.head);
+        call.answer("200 OK", "{}").await;
+    }
+    for reply in waiting.into_iter().chain([first]) {
+        assert_eq!(reply.await.unwrap().status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
 async fn another_file_is_taken_and_a_bad_one_changes_nothing() {
     let (bearer, file) = tenant("");
     let rig = Rig::with(file.config()).await;
@@ -238,9 +268,14 @@ async fn what_is_wrong_with_a_keys_file_is_named_and_no_key_is_shown() {
         ("tenants: [{name: a, keys: [\"sha256:fw-secret\"]}]", "`tenants[0].keys[0]` is no hash"),
         ("tenants: [{name: a b, keys: []}]", "`tenants[0].name` is \"a b\""),
         ("tenants: [{name: a, keys: [], weight: 0}]", "`tenants[0].weight` is 0"),
+        (
+            "tenants: [{name: a, keys: [], priority: 7}]",
+            "`tenants[0].priority`: unknown variant `7`, expected one of high, normal, low",
+        ),
         ("tenants: [{name: a, keys: [], requestsPerMinute: 0}]", "`tenants[0].requestsPerMinute` is 0"),
         ("tenants: [{name: a, keys: [], requestPerMinute: 1}]", "requestPerMinute"),
-        ("tenants: [{name: a, keys: fw-secret}]", "line 1"),
+        ("tenants: [{name: a, keys: fw-secret}]", "`tenants[0].keys`"),
+        ("tenants: [", "line 1"),
         (twice.as_str(), "`tenants[1].keys[1]` is a key of `a` already"),
         (names.as_str(), "`tenants[1].name: a` is there twice"),
         ("tenants: []\nupstreamKeys: [{scaler: s, keyFile: none}]", "the `keyFile` of `s`"),

@@ -15,9 +15,8 @@ fn impatient() -> GatewayConfig {
     GatewayConfig { send_timeout: Duration::from_millis(100), ..config() }
 }
 
-/// Streams until the gateway hangs up.
-async fn flood(mut call: Call) {
-    call.write(EVENTS).await;
+/// Sends events until the gateway hangs up.
+pub(crate) async fn flood(mut call: Call) {
     let event = format!("data: {}\n\n", "x".repeat(60_000));
     let chunk = format!("{:x}\r\n{event}\r\n", event.len());
     while call.try_write(chunk.as_bytes()).await {}
@@ -36,7 +35,9 @@ async fn who_stops_reading_gives_the_slot_back() {
     let mut stuck = socket.connect(rig.address).await.unwrap();
     stuck.write_all(request().as_bytes()).await.unwrap();
     // Returns when the gateway has closed the connection to the replica: it generates no more.
-    tokio::time::timeout(PATIENCE, flood(replica.call().await)).await.expect("let go");
+    let mut call = replica.call().await;
+    call.write(EVENTS).await;
+    tokio::time::timeout(PATIENCE, flood(call)).await.expect("let go");
     let report = rig.until("it was counted", |report| report.in_flight_sum() == 0).await;
     assert_eq!(report.failed_total.get("client_too_slow"), Some(&1), "{report:?}");
     // The slot serves somebody else.

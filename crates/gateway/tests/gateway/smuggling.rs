@@ -104,6 +104,25 @@ async fn a_length_beside_chunks_is_not_passed_on_and_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn lines_that_end_in_a_bare_newline_are_passed_on_as_they_should_be() {
+    let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
+    rig.apply(vec![replica.endpoint("a", 1)]);
+    let length = BODY.len();
+    let bare = format!(
+        "POST /v1/chat/completions HTTP/1.1\nhost: g\nconnection: close\nx-more: 1\ncontent-length: {length}\n\n{BODY}"
+    );
+    let (answer, head) = tokio::join!(exchange(&rig, bare.as_bytes()), async {
+        let call = replica.call().await;
+        let head = call.head.clone();
+        call.answer("200 OK", "{}").await;
+        head
+    });
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(head.contains("\r\nx-more: 1\r\n"), "{head}");
+    assert_eq!(head.matches('\n').count(), head.matches("\r\n").count(), "{head:?}");
+}
+
+#[tokio::test]
 async fn the_gateway_is_no_proxy_to_elsewhere() {
     let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
     rig.apply(vec![replica.endpoint("a", 1)]);
