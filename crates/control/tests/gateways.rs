@@ -26,6 +26,7 @@ fn plan(endpoints: &[(&str, u32, bool)]) -> PoolPlan {
         models: Vec::new(),
         endpoints: endpoints.collect(),
         ready_in_seconds: None,
+        routing: Default::default(),
         queue: QueueLimits {
             max_requests: 10,
             max_bytes: 1_000,

@@ -3,6 +3,8 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use forewarm_core::pool::Affinity;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -12,10 +14,13 @@ use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
     demand::{Demand, PRIORITY},
+    keepalive::{self, Standing},
     pace::Pace,
-    pool::Fault,
+    pool::{Fault, Prefers},
+    prefix,
     relay::{Ending, Relay},
     scaler::{Place, Scaler, Slot},
+    terms::Terms,
     upstream::{SendError, Sender},
     wait::{Patience, Unserved},
 };
@@ -32,6 +37,8 @@ const MAX_ASKED_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 const COLD_START: HeaderName = HeaderName::from_static("x-forewarm-cold-start");
 /// How long it waited for a slot, in modelled seconds.
 const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-forewarm-queue-wait-seconds");
+/// Which place it had when it came; it has none where a slot was free.
+const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-forewarm-queue-position");
 /// Which replica answered.
 const REPLICA: HeaderName = HeaderName::from_static("x-forewarm-replica");
 
@@ -92,6 +99,11 @@ pub(crate) struct Forward {
     wants_stream: bool,
     /// Whether it was taken from a silent replica; that is done once.
     was_moved: bool,
+    /// Time on the wall between two comments while it waits, if there are to be any.
+    keepalive: Option<Duration>,
+    standing: Arc<Standing>,
+    /// Its number in the line when it came; 0 where it did not have to wait.
+    position: usize,
     patience: Patience,
     accepted: Instant,
     pace: Pace,
@@ -130,17 +142,24 @@ impl Forward {
     /// When a timeout that it asks for makes no sense.
     pub(crate) fn new(
         scaler: &Scaler,
+        terms: Terms,
         parts: http::request::Parts,
         body: Bytes,
-        demand: Demand,
+        mut demand: Demand,
         wants_stream: bool,
     ) -> Result<Self, BadTimeout> {
-        let (warm, cold) = scaler.timeouts();
-        let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
-        let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(cold);
+        let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(terms.warm);
+        let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(terms.cold);
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
+        // Only where an answer is a stream for certain may its head be sent before it is there.
+        let keepalive =
+            keepalive::wished(&parts.headers, terms.keepalive).filter(|_| wants_stream && says_done);
+        let keepalive = keepalive.map(|interval| scaler.on_the_wall(interval));
+        demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
+            Some(Prefers { prefix: prefix::of(&body, prefix_bytes)?, load_factor })
+        });
         let mut request = Request::new(Full::new(body));
         let pace = parts.extensions.get::<Pace>().cloned().unwrap_or_default();
         *request.method_mut() = parts.method;
@@ -150,23 +169,49 @@ impl Forward {
         // Set anew by the client connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
+        request.headers_mut().remove(keepalive::HEADER);
         let accepted = Instant::now();
-        Ok(Self { request, demand, says_done, wants_stream, was_moved: false, patience, accepted, pace })
+        Ok(Self {
+            request,
+            demand,
+            says_done,
+            wants_stream,
+            was_moved: false,
+            keepalive,
+            standing: Arc::default(),
+            position: 0,
+            patience,
+            accepted,
+            pace,
+        })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
-    pub(crate) async fn run(mut self, scaler: &Arc<Scaler>) -> Response<Body> {
+    pub(crate) async fn run(self, scaler: &Arc<Scaler>) -> Response<Body> {
         scaler.account.arrive(self.demand.priority);
         let place = match scaler.enqueue(&self.demand, self.patience.warm_left()) {
             Ok(place) => place,
             Err(full) => {
                 scaler.refuse(&self.demand);
-                let message = format!("{full}; come again after the seconds that Retry-After says");
+                let outlook = scaler.outlook();
+                let message =
+                    format!("{full}: {outlook}; come again after the seconds that Retry-After says");
                 let retry_after = scaler.retry_after();
                 return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", &message, retry_after);
             }
         };
+        let Some(interval) = self.keepalive else {
+            return self.answered(scaler, place).await;
+        };
+        let standing = Arc::clone(&self.standing);
+        let own = Arc::clone(scaler);
+        let answer = Box::pin(async move { self.answered(&own, place).await });
+        keepalive::hold(answer, Arc::clone(scaler), standing, interval).await
+    }
+
+    /// The answer of a request that has its place.
+    async fn answered(mut self, scaler: &Arc<Scaler>, place: Place) -> Response<Body> {
         let mut left = ClientLeft::new(scaler, self.accepted);
         let (stopping, accepted) = (scaler.stopping.clone(), self.accepted);
         let response = tokio::select! {
@@ -184,7 +229,7 @@ impl Forward {
     async fn serve(&mut self, scaler: &Arc<Scaler>, mut place: Place) -> Response<Body> {
         let mut unanswered = 0;
         loop {
-            let mut slot = match self.patience.wait(scaler, place).await {
+            let mut slot = match self.slot(scaler, place).await {
                 Ok(slot) => slot,
                 Err(unserved) => return self.unserved(scaler, unserved),
             };
@@ -225,6 +270,23 @@ impl Forward {
             scaler.account.retry();
             place = scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left());
         }
+    }
+
+    /// The slot of a place; it may be there at once.
+    async fn slot(&mut self, scaler: &Scaler, place: Place) -> Result<Slot, Unserved> {
+        let (ticket, position) = (place.ticket, place.position);
+        let slot = self.patience.wait(scaler, place);
+        tokio::pin!(slot);
+        if let Some(slot) = slot.as_mut().now_or_never() {
+            return slot;
+        }
+        if self.position == 0 {
+            self.position = position;
+        }
+        self.standing.set(Some(ticket));
+        let slot = slot.await;
+        self.standing.set(None);
+        slot
     }
 
     fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
@@ -294,7 +356,8 @@ impl Forward {
                 (Cause::Deadline, format!("no replica had a slot free in time, after {waited:.1} s"))
             }
             Unserved::Cold => {
-                (Cause::Deadline, format!("no replica became ready in time, after {waited:.1} s"))
+                let outlook = scaler.outlook();
+                (Cause::Deadline, format!("no replica became ready in time, after {waited:.1} s; {outlook}"))
             }
             Unserved::Shed => {
                 let message = "the queue is full, and others took this request's place; come again after the \
@@ -318,6 +381,9 @@ impl Forward {
         headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
         let cold = if self.patience.was_cold { "true" } else { "false" };
         headers.insert(COLD_START, HeaderValue::from_static(cold));
+        if self.position > 0 {
+            headers.insert(QUEUE_POSITION, HeaderValue::from(self.position));
+        }
         for (name, value) in [
             (QUEUE_WAIT, HeaderValue::try_from(format!("{queue_wait:.6}"))),
             (REPLICA, HeaderValue::try_from(replica)),

@@ -38,11 +38,34 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Routes {
-    scalers: BTreeMap<ScalerId, (Arc<Scaler>, Vec<String>)>,
+    scalers: BTreeMap<ScalerId, Entry>,
     /// Scalers by their models; where two name the same model, the first by name has it.
     by_model: HashMap<String, Arc<Scaler>>,
     /// The first scaler that takes every model.
     catch_all: Option<Arc<Scaler>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    scaler: Arc<Scaler>,
+    names: Names,
+}
+
+/// Values of a request's `model` that belong to a scaler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Names {
+    models: Vec<String>,
+    aliases: Vec<String>,
+}
+
+impl Names {
+    fn of(plan: &PoolPlan) -> Self {
+        Self { models: plan.models.clone(), aliases: plan.routing.aliases.keys().cloned().collect() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.models.iter().chain(&self.aliases)
+    }
 }
 
 /// No plan was ever given for this scaler.
@@ -85,22 +108,24 @@ impl GatewayHandle {
     }
 
     fn scaler_or_new(&self, plan: &PoolPlan) -> Option<Arc<Scaler>> {
-        if let Some((scaler, models)) = self.routes().scalers.get(&plan.scaler)
-            && *models == plan.models
+        let names = Names::of(plan);
+        if let Some(entry) = self.routes().scalers.get(&plan.scaler)
+            && entry.names == names
         {
-            return Some(Arc::clone(scaler));
+            return Some(Arc::clone(&entry.scaler));
         }
         let mut routes = self.shared.routes.write().unwrap_or_else(PoisonError::into_inner);
         let full = routes.scalers.len() >= MAX_SCALERS;
         let scaler = match routes.scalers.get(&plan.scaler) {
-            Some((scaler, _)) => Arc::clone(scaler),
+            Some(entry) => Arc::clone(&entry.scaler),
             None if full => return None,
             None => {
                 let Shared { stopping, speed, dialer, .. } = &*self.shared;
                 Arc::new(Scaler::new(plan.clone(), *speed, stopping.child_token(), Arc::clone(dialer)))
             }
         };
-        routes.scalers.insert(plan.scaler.clone(), (Arc::clone(&scaler), plan.models.clone()));
+        let entry = Entry { scaler: Arc::clone(&scaler), names };
+        routes.scalers.insert(plan.scaler.clone(), entry);
         routes.index();
         Some(scaler)
     }
@@ -133,15 +158,15 @@ impl GatewayHandle {
     }
 
     pub(crate) fn scaler(&self, id: &ScalerId) -> Option<Arc<Scaler>> {
-        self.routes().scalers.get(id).map(|(scaler, _)| Arc::clone(scaler))
+        self.routes().scalers.get(id).map(|entry| Arc::clone(&entry.scaler))
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Scaler>> {
-        self.routes().scalers.values().map(|(scaler, _)| Arc::clone(scaler)).collect()
+        self.routes().scalers.values().map(|entry| Arc::clone(&entry.scaler)).collect()
     }
 
     pub(crate) fn models(&self) -> Vec<String> {
-        self.routes().scalers.values().flat_map(|(_, models)| models.iter().cloned()).collect()
+        self.routes().scalers.values().flat_map(|entry| entry.names.all().cloned()).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -154,7 +179,7 @@ impl GatewayHandle {
         let routes = self.routes();
         let named = model.and_then(|model| routes.by_model.get(model));
         let only = || match routes.scalers.len() {
-            1 if model.is_none() => routes.scalers.values().next().map(|(scaler, _)| scaler),
+            1 if model.is_none() => routes.scalers.values().next().map(|entry| &entry.scaler),
             _ => None,
         };
         named.or(routes.catch_all.as_ref()).or_else(only).cloned()
@@ -165,11 +190,11 @@ impl Routes {
     fn index(&mut self) {
         self.by_model.clear();
         self.catch_all = None;
-        for (scaler, models) in self.scalers.values() {
-            if models.is_empty() {
+        for Entry { scaler, names } in self.scalers.values() {
+            if names.models.is_empty() {
                 self.catch_all.get_or_insert_with(|| Arc::clone(scaler));
             }
-            for model in models {
+            for model in names.all() {
                 self.by_model.entry(model.clone()).or_insert_with(|| Arc::clone(scaler));
             }
         }

@@ -13,6 +13,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    alias,
     answer::{self, Body, error, refusal},
     ask::Ask,
     config::{GatewayConfig, GatewayError},
@@ -374,6 +375,7 @@ impl Front {
             return unknown_model(&self.handle, ask.model.as_deref());
         };
         let wants_stream = ask.stream;
+        let terms = scaler.terms(ask.model.as_deref());
         if let Some(pass) = pass {
             pass.prepare(&mut parts);
         }
@@ -383,11 +385,15 @@ impl Front {
         stamp(&mut parts.headers, &parts.uri, origin, &self.config.trusted_proxies);
         let invalid =
             |code, message: String| error(StatusCode::BAD_REQUEST, "invalid_request_error", code, &message);
-        let demand = match Demand::of(&ask, &parts, body.len(), &scaler.tenants()) {
+        let demand = match Demand::of(&ask, &parts, body.len(), &terms.tenants) {
             Ok(demand) => demand,
             Err(bad) => return invalid("invalid_priority", bad.to_string()),
         };
-        match Forward::new(&scaler, parts, body, demand, wants_stream) {
+        let body = match &terms.model {
+            Some(model) => alias::renamed(body, model),
+            None => body,
+        };
+        match Forward::new(&scaler, terms, parts, body, demand, wants_stream) {
             Ok(forward) => forward.run(&scaler).await,
             Err(bad) => invalid("invalid_timeout", bad.to_string()),
         }

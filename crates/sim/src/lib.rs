@@ -17,6 +17,7 @@ mod knobs;
 mod line;
 mod objective;
 pub mod parallel;
+pub mod routing;
 mod run;
 mod time;
 mod timeline;
