@@ -114,7 +114,6 @@ async fn no_prompt_no_answer_and_no_key_is_logged_at_any_level() {
         models: vec!["m".to_owned()],
         endpoints: vec![endpoint],
         ready_in_seconds: None,
-        routing: Default::default(),
         queue,
         concurrency: Concurrency::default(),
         routing: Routing::default(),

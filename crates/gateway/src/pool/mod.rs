@@ -291,19 +291,23 @@ impl<W> Pool<W> {
     fn best(&self, avoid: Option<&ReplicaId>, tokens: u64) -> Option<&ReplicaId> {
         let open = || self.replicas.iter().filter(|(_, slots)| slots.is_open_for(tokens));
         let by_tokens = open().all(|(_, slots)| slots.tokens_of_kv().is_some());
-        let fullness = |slots: &Slots| match slots.tokens_of_kv() {
-            Some(fullness) if by_tokens => fullness,
-            Some(_) | None => slots.requests_of_limit(),
-        };
-        let lighter = |a: &Slots, b: &Slots| {
-            let ((a, a_most), (b, b_most)) = (fullness(a), fullness(b));
-            (u128::from(a) * u128::from(b_most)).cmp(&(u128::from(b) * u128::from(a_most)))
-        };
-        open()
-            .min_by(|(a_id, a), (b_id, b)| {
-                (avoid == Some(*a_id)).cmp(&(avoid == Some(*b_id))).then_with(|| lighter(a, b))
-            })
-            .map(|(id, _)| id)
+        let mut best: Option<(bool, (u64, u64), &ReplicaId)> = None;
+        for (id, slots) in open() {
+            let avoided = avoid == Some(id);
+            let (work, most) = match slots.tokens_of_kv() {
+                Some(tokens) if by_tokens => tokens,
+                Some(_) | None => slots.requests_of_limit(),
+            };
+            let is_better = best.is_none_or(|(other_avoided, (other, other_most), _)| {
+                let lighter =
+                    u128::from(work) * u128::from(other_most) < u128::from(other) * u128::from(most);
+                if avoided == other_avoided { lighter } else { other_avoided }
+            });
+            if is_better {
+                best = Some((avoided, (work, most), id));
+            }
+        }
+        best.map(|(_, _, id)| id)
     }
 
     /// Gives a slot back.
