@@ -138,6 +138,8 @@ impl Proxy {
         let mut command = Command::new("taskset");
         command.args(["--cpu-list", CORE]).arg(program).args(arguments);
         command.env("LD_LIBRARY_PATH", peers.join("debian/usr/lib/x86_64-linux-gnu"));
+        // LiteLLM asks the network for prices otherwise, for as long as a minute.
+        command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
         command.stdout(Stdio::null()).stderr(std::fs::File::create(directory.path().join("stderr"))?);
         let child = Some(command.spawn().context("cannot run taskset")?);
         let control = matches!(kind, Kind::PassThrough | Kind::Features).then_some(control);
@@ -165,8 +167,10 @@ impl Proxy {
         Ok(())
     }
 
+    /// The last line that it wrote.
     fn stderr(&self) -> String {
-        std::fs::read_to_string(self._directory.path().join("stderr")).unwrap_or_default()
+        let text = std::fs::read_to_string(self._directory.path().join("stderr")).unwrap_or_default();
+        text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
     }
 
     /// Tells ours where the replica is, and how many requests it takes at a time; none: it has yet to start.
