@@ -56,6 +56,13 @@ const HTTP2: &[u8; 2] = b"PR";
 /// its way already, and would fail. Until then each answer says that it is the last.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
 
+/// Who sends a request.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) origin: Origin,
+    pub(crate) pace: Pace,
+}
+
 /// Serves a connection.
 pub(crate) async fn serve(
     front: Arc<Front>,
@@ -115,11 +122,11 @@ impl Connection {
         let Self { front, origin, pace, closing } = self;
         let read_timeout = front.config.read_timeout;
         let last = closing.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let (front, last) = (Arc::clone(&front), last.clone());
-            request.extensions_mut().insert(pace.clone());
+            let client = Client { origin, pace: pace.clone() };
             async move {
-                let mut response = front.answer(request, origin).await;
+                let mut response = front.answer(request, client).await;
                 if last.is_cancelled() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -146,12 +153,12 @@ impl Connection {
         let (read_timeout, send_timeout) = (front.config.read_timeout, front.config.send_timeout);
         let begun = Arc::new(AtomicU64::new(0));
         let begins = Arc::clone(&begun);
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let (front, pace) = (Arc::clone(&front), Pace::default());
-            request.extensions_mut().insert(pace.clone());
+            let client = Client { origin, pace: pace.clone() };
             begins.fetch_add(1, Relaxed);
             async move {
-                let response = front.answer(request, origin).await;
+                let response = front.answer(request, client).await;
                 Ok::<_, Infallible>(response.map(|body| pumped(body, send_timeout, pace)))
             }
         });

@@ -147,6 +147,7 @@ impl Forward {
         body: Bytes,
         mut demand: Demand,
         wants_stream: bool,
+        pace: Pace,
     ) -> Result<Self, BadTimeout> {
         let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(terms.warm);
         let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(terms.cold);
@@ -161,7 +162,6 @@ impl Forward {
             Some(Prefers { prefix: prefix::of(&body, prefix_bytes)?, load_factor })
         });
         let mut request = Request::new(Full::new(body));
-        let pace = parts.extensions.get::<Pace>().cloned().unwrap_or_default();
         *request.method_mut() = parts.method;
         *request.uri_mut() =
             parts.uri.path_and_query().map_or_else(http::Uri::default, |path| path.clone().into());

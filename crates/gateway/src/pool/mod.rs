@@ -238,8 +238,8 @@ impl<W> Pool<W> {
         self.queue.remove(ticket).map(|entry| entry.waiter.waiter)
     }
 
-    /// Grants the request that is next a slot, at the replica that it prefers or at the one with the least work. To be called until it
-    /// returns `None`, whenever anything changed.
+    /// Grants the request that is next a slot, at the replica that it prefers or at the one with the least work. To be
+    /// called until it returns `None`, whenever anything changed.
     pub fn grant(&mut self, now: Duration) -> Option<Turn<W>> {
         let (ticket, entry) = self.queue.next(now)?;
         let (tokens, deadline) = (entry.admission.tokens, entry.admission.deadline);
