@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use serde_json::json;
 
@@ -15,7 +15,7 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Tells a load tool that the request had been given a place before it failed.
-pub(crate) const ACCEPTED: &str = "x-forewarm-accepted";
+pub(crate) const ACCEPTED: HeaderName = HeaderName::from_static("x-forewarm-accepted");
 
 /// A body that is all there.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {

@@ -75,14 +75,14 @@ pub(crate) async fn serve(
         }
         let is_http2 = &start == HTTP2;
         let (stream, origin) =
-            (Paced::new(stream, send_timeout, pace.clone()), Origin { peer, is_tls: false });
+            (Paced::new(stream, send_timeout, pace.clone()), Arc::new(Origin::new(peer, false)));
         return Connection { front, origin, pace, closing }.speak(stream, is_http2).await;
     };
     let stream = Paced::new(stream, send_timeout, pace.clone());
-    match tokio::time::timeout(read_timeout, acceptor.accept(stream)).await {
+    match tokio::time::timeout(read_timeout, Box::pin(acceptor.accept(stream))).await {
         Ok(Ok(stream)) => {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let origin = Origin { peer, is_tls: true };
+            let origin = Arc::new(Origin::new(peer, true));
             Connection { front, origin, pace, closing }.speak(stream, is_http2).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a client's TLS handshake failed"),
@@ -96,16 +96,27 @@ async fn last_chance(closing: &CancellationToken) {
     tokio::time::sleep(LAST_CHANCE).await;
 }
 
+/// Who sends a request.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) pace: Pace,
+}
+
 struct Connection {
     front: Arc<Front>,
-    origin: Origin,
+    origin: Arc<Origin>,
     pace: Pace,
     closing: CancellationToken,
 }
 
 impl Connection {
     async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, is_http2: bool) {
-        let ended = if is_http2 { self.http2(stream).await } else { self.http1(stream).await };
+        // Each on its own, so that neither takes the room of the other.
+        let ended = match is_http2 {
+            true => Box::pin(self.http2(stream)).await,
+            false => Box::pin(self.http1(stream)).await,
+        };
         if let Err(error) = ended {
             tracing::trace!(%error, "a client's connection ended");
         }
@@ -115,11 +126,11 @@ impl Connection {
         let Self { front, origin, pace, closing } = self;
         let read_timeout = front.config.read_timeout;
         let last = closing.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let (front, last) = (Arc::clone(&front), last.clone());
-            request.extensions_mut().insert(pace.clone());
+            let client = Client { origin: Arc::clone(&origin), pace: pace.clone() };
             async move {
-                let mut response = front.answer(request, origin).await;
+                let mut response = front.answer(request, client).await;
                 if last.is_cancelled() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -146,12 +157,12 @@ impl Connection {
         let (read_timeout, send_timeout) = (front.config.read_timeout, front.config.send_timeout);
         let begun = Arc::new(AtomicU64::new(0));
         let begins = Arc::clone(&begun);
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             let (front, pace) = (Arc::clone(&front), Pace::default());
-            request.extensions_mut().insert(pace.clone());
+            let client = Client { origin: Arc::clone(&origin), pace: pace.clone() };
             begins.fetch_add(1, Relaxed);
             async move {
-                let response = front.answer(request, origin).await;
+                let response = front.answer(request, client).await;
                 Ok::<_, Infallible>(response.map(|body| pumped(body, send_timeout, pace)))
             }
         });

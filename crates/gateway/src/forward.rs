@@ -33,16 +33,20 @@ const MAX_ERROR_BYTES: usize = 16 << 10;
 /// Highest value a client may ask for in `X-Request-Timeout` or `X-Scale-Up-Timeout`.
 const MAX_ASKED_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a client waits while replicas serve, and while none does.
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+const SCALE_UP_TIMEOUT: HeaderName = HeaderName::from_static("x-scale-up-timeout");
 /// Whether the request waited for a cold start.
 const COLD_START: HeaderName = HeaderName::from_static("x-forewarm-cold-start");
 /// How long it waited for a slot, in modelled seconds.
 const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-forewarm-queue-wait-seconds");
+/// Which place it had when it came; it has none where a slot was free.
 const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-forewarm-queue-position");
 /// Which replica answered.
 const REPLICA: HeaderName = HeaderName::from_static("x-forewarm-replica");
 
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -50,6 +54,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
 ];
 
 /// Why a try gave no answer; every one of these is worth another.
@@ -108,6 +113,13 @@ pub(crate) struct Forward {
     pace: Pace,
 }
 
+/// What a request has before it is sent.
+enum Turn {
+    /// Nobody waited.
+    Slot(Slot),
+    Place(Place),
+}
+
 /// An answer whose first bytes are there; `None`: it has none.
 struct Answer {
     parts: http::response::Parts,
@@ -120,13 +132,13 @@ struct Answer {
 #[derive(Debug, thiserror::Error)]
 #[error("`{name}` is `{value}`; it takes seconds, such as 30 or 0.5")]
 pub(crate) struct BadTimeout {
-    name: &'static str,
+    name: HeaderName,
     value: String,
 }
 
 /// The modelled time that a client asks for in a header, up to a maximum.
-fn asked(headers: &HeaderMap, name: &'static str) -> Result<Option<Duration>, BadTimeout> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+fn asked(headers: &HeaderMap, name: HeaderName) -> Result<Option<Duration>, BadTimeout> {
+    let Some(value) = headers.get(&name) else { return Ok(None) };
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
     match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(asked) => Ok(Some(asked.min(MAX_ASKED_TIMEOUT))),
@@ -146,9 +158,10 @@ impl Forward {
         body: Bytes,
         mut demand: Demand,
         wants_stream: bool,
+        pace: Pace,
     ) -> Result<Self, BadTimeout> {
-        let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(terms.warm);
-        let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(terms.cold);
+        let warm = asked(&parts.headers, REQUEST_TIMEOUT)?.unwrap_or(terms.warm);
+        let cold = asked(&parts.headers, SCALE_UP_TIMEOUT)?.unwrap_or(terms.cold);
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
@@ -160,7 +173,6 @@ impl Forward {
             Some(Prefers { prefix: prefix::of(&body, prefix_bytes)?, load_factor })
         });
         let mut request = Request::new(Full::new(body));
-        let pace = parts.extensions.get::<Pace>().cloned().unwrap_or_default();
         *request.method_mut() = parts.method;
         *request.uri_mut() =
             parts.uri.path_and_query().map_or_else(http::Uri::default, |path| path.clone().into());
@@ -189,8 +201,13 @@ impl Forward {
     /// Everything that happens is counted here or by the [`Relay`] it returns.
     pub(crate) async fn run(self, scaler: &Arc<Scaler>) -> Response<Body> {
         scaler.account.arrive(self.demand.priority);
-        let place = match scaler.enqueue(&self.demand, self.patience.warm_left()) {
-            Ok(place) => place,
+        let patience = self.patience.warm_left();
+        let entered = match scaler.enter(&self.demand, patience) {
+            Some(slot) => Ok(Turn::Slot(slot)),
+            None => scaler.enqueue(&self.demand, patience).map(Turn::Place),
+        };
+        let turn = match entered {
+            Ok(turn) => turn,
             Err(full) => {
                 scaler.refuse(&self.demand);
                 let outlook = scaler.outlook();
@@ -201,36 +218,38 @@ impl Forward {
             }
         };
         let Some(interval) = self.keepalive else {
-            return self.answered(scaler, place).await;
+            return self.answered(scaler, turn).await;
         };
         let standing = Arc::clone(&self.standing);
         let own = Arc::clone(scaler);
-        let answer = Box::pin(async move { self.answered(&own, place).await });
+        let answer = Box::pin(async move { self.answered(&own, turn).await });
         keepalive::hold(answer, Arc::clone(scaler), standing, interval).await
     }
 
-    /// The answer of a request that has its place.
-    async fn answered(mut self, scaler: &Arc<Scaler>, place: Place) -> Response<Body> {
+    /// The answer of a request that has its place, or its slot.
+    async fn answered(mut self, scaler: &Arc<Scaler>, turn: Turn) -> Response<Body> {
         let mut left = ClientLeft::new(scaler, self.accepted);
-        let (stopping, accepted) = (scaler.stopping.clone(), self.accepted);
-        let response = tokio::select! {
-            biased;
-            () = stopping.cancelled() => {
-                scaler.fail_unanswered(Cause::GatewayStopping, accepted);
-                failure(Cause::GatewayStopping, "the gateway stops")
-            }
-            response = self.serve(scaler, place) => response,
-        };
+        let response = self.serve(scaler, turn).await;
         left.counted();
         response
     }
 
-    async fn serve(&mut self, scaler: &Arc<Scaler>, mut place: Place) -> Response<Body> {
+    async fn serve(&mut self, scaler: &Arc<Scaler>, mut turn: Turn) -> Response<Body> {
         let mut unanswered = 0;
         loop {
-            let mut slot = match self.slot(scaler, place).await {
-                Ok(slot) => slot,
-                Err(unserved) => return self.unserved(scaler, unserved),
+            let mut slot = match turn {
+                Turn::Slot(slot) => slot,
+                Turn::Place(place) => {
+                    let served = tokio::select! {
+                        biased;
+                        () = scaler.stopping.cancelled() => return self.stopped(scaler),
+                        served = self.slot(scaler, place) => served,
+                    };
+                    match served {
+                        Ok(slot) => slot,
+                        Err(unserved) => return self.unserved(scaler, unserved),
+                    }
+                }
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
             if let Some(host) = slot.connections.host() {
@@ -246,6 +265,8 @@ impl Forward {
                 () = scaler.silence(&slot), if watched => Err(Failed::Silent),
             };
             let failed = match answer {
+                // Every replica is gone when the gateway stops.
+                Err(Failed::Gone) if scaler.stopping.is_cancelled() => return self.stopped(scaler),
                 Ok(answer) => {
                     scaler.account.admit(&self.demand, queue_wait);
                     return self.relay(scaler, slot, answer, queue_wait);
@@ -267,7 +288,7 @@ impl Forward {
                 return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            place = scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left());
+            turn = Turn::Place(scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left()));
         }
     }
 
@@ -337,6 +358,11 @@ impl Forward {
         Ok(Answer { parts, first, rest, sender })
     }
 
+    fn stopped(&self, scaler: &Scaler) -> Response<Body> {
+        scaler.fail_unanswered(Cause::GatewayStopping, self.accepted);
+        failure(Cause::GatewayStopping, "the gateway stops")
+    }
+
     /// Replicas fail more than they answer: to send everything again would only make it worse.
     fn out_of_retries(&self, scaler: &Scaler, why: &str) -> Response<Body> {
         scaler.fail_unanswered(Cause::UpstreamError, self.accepted);
@@ -384,7 +410,7 @@ impl Forward {
             headers.insert(QUEUE_POSITION, HeaderValue::from(self.position));
         }
         for (name, value) in [
-            (QUEUE_WAIT, HeaderValue::try_from(format!("{queue_wait:.6}"))),
+            (QUEUE_WAIT, HeaderValue::try_from(seconds(queue_wait))),
             (REPLICA, HeaderValue::try_from(replica)),
         ] {
             if let Ok(value) = value {
@@ -393,6 +419,12 @@ impl Forward {
         }
         response
     }
+}
+
+/// Seconds with six digits after the point, as text; floating-point formatting takes ten times as long.
+fn seconds(span: f64) -> String {
+    let micros = (span * 1e6).round() as u64;
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
@@ -434,6 +466,10 @@ fn is_passing(words: &[u8]) -> bool {
 }
 
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    // One look at all names costs less than a search for each.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return headers;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -444,7 +480,6 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
     }
-    headers.remove("keep-alive");
     headers
 }
 

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// What we say.
+const OURS: [HeaderName; 4] = [FOR, PROTO, HOST, header::FORWARDED];
 /// What else is said about the client, by one proxy or another; never by us.
 const OTHERS: [HeaderName; 5] = [
     HeaderName::from_static("x-forwarded-port"),
@@ -46,60 +48,76 @@ impl Network {
     }
 }
 
-/// Where a connection comes from.
-#[derive(Clone, Copy, Debug)]
+/// Where a connection comes from, as all of its requests will say it.
+#[derive(Debug)]
 pub(crate) struct Origin {
-    pub(crate) peer: SocketAddr,
-    pub(crate) is_tls: bool,
+    peer: IpAddr,
+    /// The same as text.
+    address: String,
+    proto: &'static str,
+    /// What an element of `Forwarded` begins with.
+    element: String,
+}
+
+impl Origin {
+    pub(crate) fn new(peer: SocketAddr, is_tls: bool) -> Self {
+        // A socket that takes both kinds shows IPv4 addresses inside of IPv6 ones.
+        let peer = peer.ip().to_canonical();
+        let (address, proto) = (peer.to_string(), if is_tls { "https" } else { "http" });
+        // Whatever is no token is quoted.
+        let element = match peer {
+            IpAddr::V4(_) => format!("for={address};proto={proto}"),
+            IpAddr::V6(_) => format!("for=\"[{address}]\";proto={proto}"),
+        };
+        Self { peer, address, proto, element }
+    }
 }
 
 /// Writes the headers of a request that is passed on.
-pub(crate) fn stamp(headers: &mut HeaderMap, uri: &Uri, origin: Origin, trusted: &[Network]) {
-    // A socket that takes both kinds shows IPv4 addresses inside of IPv6 ones.
-    let peer = origin.peer.ip().to_canonical();
-    let proto = if origin.is_tls { "https" } else { "http" };
+pub(crate) fn stamp(headers: &mut HeaderMap, uri: &Uri, origin: &Origin, trusted: &[Network]) {
     // HTTP/2 has the host in its URI.
     let host = uri.authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok());
     let host = host.or_else(|| headers.get(header::HOST).cloned());
-    if !trusted.iter().any(|network| network.contains(peer)) {
-        for name in [FOR, PROTO, HOST, header::FORWARDED].iter().chain(&OTHERS) {
+    let is_said = |name: &HeaderName| OURS.contains(name) || OTHERS.contains(name);
+    // One look at all names costs less than a search for each.
+    if headers.keys().any(is_said) && !trusted.iter().any(|network| network.contains(origin.peer)) {
+        for name in OURS.iter().chain(&OTHERS) {
             headers.remove(name);
         }
     }
-    let element = forwarded(peer, proto, host.as_ref());
-    append(headers, FOR, &peer.to_string());
-    append(headers, header::FORWARDED, &element);
+    append(headers, FOR, origin.address.as_bytes());
+    append(headers, header::FORWARDED, &forwarded(origin, host.as_ref()));
     // What the first proxy saw is what the client did.
-    headers.entry(PROTO).or_insert(HeaderValue::from_static(proto));
+    headers.entry(PROTO).or_insert(HeaderValue::from_static(origin.proto));
     if let Some(host) = host {
         headers.entry(HOST).or_insert(host);
     }
 }
 
 /// Adds an element to a list, whose lines become one.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
-    let mut list = Vec::new();
+fn append(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
+    let mut list = Vec::with_capacity(element.len());
     for line in headers.get_all(&name) {
         list.extend_from_slice(line.as_bytes());
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(element.as_bytes());
+    list.extend_from_slice(element);
     if let Ok(list) = HeaderValue::try_from(list) {
         headers.insert(name, list);
     }
 }
 
-/// One element of `Forwarded`. Whatever is no token is quoted: an IPv6 address, a host with a port.
-fn forwarded(peer: IpAddr, proto: &str, host: Option<&HeaderValue>) -> String {
-    let peer = match peer {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
-    };
-    let host = host.and_then(|host| host.to_str().ok()).map_or_else(String::new, |host| {
-        let quoted: String = host.chars().filter(|letter| !matches!(letter, '"' | '\\')).collect();
-        format!(";host=\"{quoted}\"")
-    });
-    format!("for={peer};proto={proto}{host}")
+/// One element of `Forwarded`. The host is quoted, for it may have a port.
+fn forwarded(origin: &Origin, host: Option<&HeaderValue>) -> Vec<u8> {
+    let host = host.map_or(&[][..], HeaderValue::as_bytes);
+    let mut element = Vec::with_capacity(origin.element.len() + host.len() + 8);
+    element.extend_from_slice(origin.element.as_bytes());
+    if host.iter().all(u8::is_ascii) && !host.is_empty() {
+        element.extend_from_slice(b";host=\"");
+        element.extend(host.iter().filter(|letter| !matches!(letter, b'"' | b'\\')));
+        element.push(b'"');
+    }
+    element
 }
 
 #[cfg(test)]
@@ -181,8 +199,8 @@ mod tests {
             for (name, value) in said {
                 headers.append(*name, HeaderValue::from_static(value));
             }
-            let origin = Origin { peer: peer.parse().unwrap(), is_tls: tls };
-            stamp(&mut headers, &Uri::from_static("/v1/models"), origin, &trusted);
+            let origin = Origin::new(peer.parse().unwrap(), tls);
+            stamp(&mut headers, &Uri::from_static("/v1/models"), &origin, &trusted);
             let mut found: Vec<_> =
                 headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
             found.sort_unstable();

@@ -15,7 +15,9 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Waits for the end of what a gone replica has sent.
 pub(crate) struct Gone {
-    gone: Pin<Box<WaitForCancellationFutureOwned>>,
+    gone: CancellationToken,
+    /// Waits for it, from the first time on that there is something to wait for.
+    waiting: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     stopping: CancellationToken,
     /// Runs once it is gone; anew with each word.
     silence: Option<Pin<Box<Sleep>>>,
@@ -24,7 +26,7 @@ pub(crate) struct Gone {
 impl Gone {
     /// `gone` is cancelled with `stopping`, too; then nothing is waited for.
     pub(crate) fn new(gone: CancellationToken, stopping: CancellationToken) -> Self {
-        Self { gone: Box::pin(gone.cancelled_owned()), stopping, silence: None }
+        Self { gone, waiting: None, stopping, silence: None }
     }
 
     /// The replica said something.
@@ -37,7 +39,9 @@ impl Gone {
     /// Ready when nothing more is to be expected.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.silence.is_none() {
-            ready!(self.gone.as_mut().poll(context));
+            let gone = &self.gone;
+            let waiting = self.waiting.get_or_insert_with(|| Box::pin(gone.clone().cancelled_owned()));
+            ready!(waiting.as_mut().poll(context));
             if self.stopping.is_cancelled() {
                 return Poll::Ready(());
             }

@@ -30,7 +30,7 @@ const MIN_PROGRESS: usize = 4 << 10;
 /// Frames of one answer that wait for an HTTP/2 client.
 const MAX_WAITING: usize = 16;
 
-/// Whether a client was let go because it did not take its answer. In the extensions of its requests.
+/// Whether a client was let go because it did not take its answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pace(Arc<AtomicBool>);
 

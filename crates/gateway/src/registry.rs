@@ -3,18 +3,23 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
 };
 
 use forewarm_core::{
     ScalerId,
     pool::{PoolPlan, PoolReport},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{dial::Dialer, scaler::Scaler};
 
 /// Scalers a gateway serves at most: a plan comes from a controller, but even so nothing grows for ever.
 const MAX_SCALERS: usize = 1_024;
+
+/// Longest time on the wall between the plans of two scalers that one controller has: it gives them at once.
+const MAX_APART: Duration = Duration::from_secs(10);
 
 /// What a controller in the same process holds of a gateway.
 ///
@@ -32,8 +37,8 @@ struct Shared {
     stopping: CancellationToken,
     speed: f64,
     dialer: Arc<Dialer>,
-    /// Cancelled when there is a plan.
-    planned: CancellationToken,
+    /// How many scalers there are.
+    planned: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +91,7 @@ impl GatewayHandle {
             stopping,
             speed,
             dialer: Arc::new(dialer),
-            planned: CancellationToken::new(),
+            planned: watch::channel(0).0,
         };
         Self { shared: Arc::new(shared), seen: Mutex::default() }
     }
@@ -97,14 +102,19 @@ impl GatewayHandle {
     pub fn apply(&self, plan: &PoolPlan) -> bool {
         self.scaler_or_new(plan).is_some_and(|scaler| {
             scaler.apply(plan);
-            self.shared.planned.cancel();
             true
         })
     }
 
-    /// Returns once there is a plan.
-    pub(crate) async fn planned(&self) {
-        self.shared.planned.cancelled().await;
+    /// Returns once there is a plan for each of these scalers. One that nobody plans any more is not waited for long.
+    pub(crate) async fn planned(&self, scalers: &[ScalerId]) {
+        let mut planned = self.shared.planned.subscribe();
+        // The sender lives as long as `self`.
+        drop(planned.wait_for(|count| *count > 0).await);
+        let all = planned.wait_for(|_| scalers.iter().all(|scaler| self.scaler(scaler).is_some()));
+        if tokio::time::timeout(MAX_APART, all).await.is_err() {
+            tracing::warn!("not every scaler of the gateway before has a plan here");
+        }
     }
 
     fn scaler_or_new(&self, plan: &PoolPlan) -> Option<Arc<Scaler>> {
@@ -127,6 +137,9 @@ impl GatewayHandle {
         let entry = Entry { scaler: Arc::clone(&scaler), names };
         routes.scalers.insert(plan.scaler.clone(), entry);
         routes.index();
+        let count = routes.scalers.len();
+        drop(routes);
+        self.shared.planned.send_replace(count);
         Some(scaler)
     }
 
@@ -163,6 +176,10 @@ impl GatewayHandle {
 
     pub(crate) fn all(&self) -> Vec<Arc<Scaler>> {
         self.routes().scalers.values().map(|entry| Arc::clone(&entry.scaler)).collect()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<ScalerId> {
+        self.routes().scalers.keys().cloned().collect()
     }
 
     pub(crate) fn models(&self) -> Vec<String> {

@@ -196,24 +196,27 @@ impl Scaler {
                     continue;
                 }
             };
-            // The pool grants planned replicas only, and each of them has a link.
-            let Some(Link { connections, gone, heard }) = state.links.get(&grant.replica).cloned() else {
-                continue;
-            };
-            let slot = Slot {
-                scaler: Some(Arc::clone(self)),
-                replica: grant.replica.clone(),
-                grant,
-                tokens: 0,
-                connections,
-                gone,
-                clocks: state.pool.clocks(now),
-                granted: self.began + now,
-                heard,
-                is_owed: false,
-            };
-            granted.push((waiter, slot));
+            if let Some(slot) = self.slot(state, grant, now) {
+                granted.push((waiter, slot));
+            }
         }
+    }
+
+    /// The slot of a grant. The pool grants planned replicas only, and each of them has a link.
+    fn slot(self: &Arc<Self>, state: &State, grant: Grant, now: Duration) -> Option<Slot> {
+        let Link { connections, gone, heard } = state.links.get(&grant.replica).cloned()?;
+        Some(Slot {
+            scaler: Some(Arc::clone(self)),
+            replica: grant.replica.clone(),
+            grant,
+            tokens: 0,
+            connections,
+            gone,
+            clocks: state.pool.clocks(now),
+            granted: self.began + now,
+            heard,
+            is_owed: false,
+        })
     }
 
     /// Serves this plan from now on. On return no request goes to a draining or missing replica.
@@ -251,6 +254,20 @@ impl Scaler {
         if granted {
             self.tell();
         }
+    }
+
+    /// A slot at once, if one is free and nobody waits.
+    pub(crate) fn enter(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Option<Slot> {
+        let slot = {
+            let mut state = self.lock();
+            let now = self.now();
+            let arrival = demand.arrival(state.pool.expected_answer(demand.max_answer), patience);
+            let grant = state.pool.enter(&arrival, now)?;
+            state.health.retries.arrived();
+            self.slot(&state, grant, now)
+        };
+        self.tell();
+        slot
     }
 
     /// Gives a request a place, for as long as it waits while a replica serves; others may lose theirs.

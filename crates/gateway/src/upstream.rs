@@ -89,7 +89,8 @@ impl Connections {
                 }
             }
         }
-        let mut sender = self.connect().await.map_err(SendError::Connect)?;
+        // It is large, seldom needed, and would be a part of every request's future.
+        let mut sender = Box::pin(self.connect()).await.map_err(SendError::Connect)?;
         let response = sender.send_request(request.clone()).await.map_err(SendError::Closed)?;
         Ok((response, sender))
     }

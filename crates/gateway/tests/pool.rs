@@ -7,7 +7,7 @@ use std::{
 
 use forewarm_core::{
     ReplicaId,
-    pool::{Concurrency, Endpoint},
+    pool::{Concurrency, Endpoint, Priority},
 };
 use forewarm_gateway::pool::{Arrival, Fault, Grant, Pool, QueueRules, Ticket, Turn, Yielding};
 use proptest::prelude::*;
@@ -252,6 +252,53 @@ proptest! {
             now += Duration::from_secs(1);
         }
         prop_assert_eq!(served.len(), since.len());
+    }
+
+    #[test]
+    fn to_enter_at_once_comes_to_the_same_as_to_wait_for_nobody(
+        limits in prop::collection::vec(1_u32..4, 1..REPLICAS),
+        yielding in yielding(),
+        steps in prop::collection::vec(prop_oneof![
+            3 => (1_u64..100, 0..Priority::ALL.len()).prop_map(|(bytes, class)| (Some((bytes, class)), 0)),
+            2 => any::<usize>().prop_map(|which| (None, which)),
+        ], 0..100),
+    ) {
+        let plan: Vec<_> = limits.iter().map(|&limit| Some((limit, false))).collect();
+        let rules = QueueRules { yielding, ..rules(20, 1_000) };
+        let (mut with, mut without) = (Pool::new(rules), Pool::new(rules));
+        let (mut with_it, mut without_it) = (BTreeMap::new(), BTreeMap::new());
+        for pool in [&mut with, &mut without] {
+            apply(pool, &endpoints(&plan), rules, Duration::ZERO);
+        }
+        for (number, (arrival, which)) in steps.into_iter().enumerate() {
+            let now = Duration::from_secs(number as u64);
+            match arrival {
+                Some((bytes, class)) => {
+                    let arrival = Arrival { priority: Priority::ALL[class], ..Arrival::of_bytes(bytes) };
+                    match with.enter(&arrival, now) {
+                        Some(grant) => drop(with_it.insert(number, grant)),
+                        None => drop(with.enqueue(&arrival, now, number)),
+                    }
+                    drop(without.enqueue(&arrival, now, number));
+                }
+                None => {
+                    let Some(&number) = with_it.keys().nth(which % with_it.len().max(1)) else { continue };
+                    for (pool, grants) in [(&mut with, &mut with_it), (&mut without, &mut without_it)] {
+                        pool.release(&grants.remove(&number).unwrap(), now);
+                    }
+                }
+            }
+            for (pool, grants) in [(&mut with, &mut with_it), (&mut without, &mut without_it)] {
+                grants.extend(std::iter::from_fn(|| grant(pool, now)));
+            }
+            let replicas = |grants: &BTreeMap<usize, Grant>| -> Vec<_> {
+                grants.iter().map(|(&number, grant)| (number, grant.replica.clone())).collect()
+            };
+            prop_assert_eq!(replicas(&with_it), replicas(&without_it));
+            prop_assert_eq!((with.queued(), with.in_flight()), (without.queued(), without.in_flight()));
+            prop_assert_eq!(with.tokens_in_flight(), without.tokens_in_flight());
+            prop_assert_eq!(with.busy(now), without.busy(now));
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod routing;
 mod run;
 mod time;
 mod timeline;
+mod together;
 pub mod tune;
 mod world;
 
@@ -35,4 +36,5 @@ pub use objective::Objective;
 pub use run::{simulate, warm_up};
 pub use time::Micros;
 pub use timeline::{Course, Moment, Timeline};
+pub use together::{Model, Together, simulate_together};
 pub use world::{DataPlane, World};

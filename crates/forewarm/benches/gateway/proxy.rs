@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Tenants},
+    pool::{Affinity, Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Routing, Tenants},
 };
 
 use crate::client::Connection;
@@ -108,8 +108,13 @@ impl Proxy {
             }
             Kind::PassThrough | Kind::Features => {
                 let (address, control) = (address.to_string(), control.to_string());
-                let arguments = ["gateway", "--listen", &address, "--control", &control];
-                (env!("CARGO_BIN_EXE_forewarm").into(), arguments.map(str::to_owned).to_vec())
+                let mut arguments =
+                    ["gateway", "--listen", &address, "--control", &control].map(str::to_owned).to_vec();
+                if kind == Kind::Features {
+                    let keys = template(include_str!("keys.yaml"), "keys.yaml")?;
+                    arguments.extend(["--keys".to_owned(), keys.to_string_lossy().into_owned()]);
+                }
+                (env!("CARGO_BIN_EXE_forewarm").into(), arguments)
             }
             Kind::SglangRouter => {
                 let urls = format!("http://{upstream}");
@@ -191,6 +196,10 @@ impl Proxy {
                 tenants: Tenants { user: features, ..Tenants::default() },
             },
             concurrency: Concurrency { slow_start: features, ..Concurrency::default() },
+            routing: Routing {
+                affinity: features.then_some(Affinity { prefix_bytes: 1024, load_factor: 1.25 }),
+                ..Routing::default()
+            },
         };
         let body = serde_json::to_string(&plan)?;
         let length = body.len();

@@ -223,6 +223,20 @@ impl<W> Pool<W> {
         Ok((ticket, shed.into_iter().map(|waiting| waiting.waiter).collect()))
     }
 
+    /// A slot at once for a request, if there is one and nobody waits: what [`Pool::enqueue`] and [`Pool::grant`] would
+    /// come to, without a place in between.
+    pub fn enter(&mut self, arrival: &Arrival, now: Duration) -> Option<Grant> {
+        if self.queue.len() > 0 {
+            return None;
+        }
+        let replica = self.choose(None, arrival.prefers, arrival.tokens())?.clone();
+        let slots = self.replicas.get_mut(&replica)?;
+        slots.take(arrival.tokens());
+        self.work.set(self.work.taken + 1, now);
+        let deadline = self.clocks.at(now).warm_total().saturating_add(arrival.patience);
+        Some(Grant { replica, admission: self.queue.pass(arrival, (now, deadline)) })
+    }
+
     /// Puts a request back that a replica failed, in front of all others, for as long as its patience lasts; it prefers
     /// any other replica. It had its place, so no bound applies. The slot is to be released as well.
     pub fn enqueue_again(&mut self, grant: &Grant, patience: Duration, now: Duration, waiter: W) -> Ticket {
@@ -238,22 +252,26 @@ impl<W> Pool<W> {
         self.queue.remove(ticket).map(|entry| entry.waiter.waiter)
     }
 
-    /// Grants the request that is next a slot, at the replica that it prefers or at the one with the least work. To be called until it
-    /// returns `None`, whenever anything changed.
+    /// Grants the request that is next a slot, at the replica that it prefers or at the one with the least work.
+    /// To be called until it returns `None`, whenever anything changed.
     pub fn grant(&mut self, now: Duration) -> Option<Turn<W>> {
         let (ticket, entry) = self.queue.next(now)?;
         let (tokens, deadline) = (entry.admission.tokens, entry.admission.deadline);
         if self.clocks.at(now).warm_total() > deadline {
             return self.queue.remove(ticket).map(|entry| Turn::TooLate(entry.waiter.waiter));
         }
-        let avoid = entry.waiter.avoid.clone();
-        let preferred = entry.waiter.prefers.and_then(|prefers| self.preferred(prefers, tokens));
-        let replica = preferred.or_else(|| self.best(avoid.as_ref(), tokens))?.clone();
+        let (avoid, prefers) = (entry.waiter.avoid.clone(), entry.waiter.prefers);
+        let replica = self.choose(avoid.as_ref(), prefers, tokens)?.clone();
         let slots = self.replicas.get_mut(&replica)?;
         let entry = self.queue.grant(ticket)?;
         slots.take(tokens);
         self.work.set(self.work.taken + 1, now);
         Some(Turn::Slot(entry.waiter.waiter, Grant { replica, admission: entry.admission }))
+    }
+
+    /// Where a request goes: to an open replica that it prefers, or to the one with the least work.
+    fn choose(&self, avoid: Option<&ReplicaId>, prefers: Option<Prefers>, tokens: u64) -> Option<&ReplicaId> {
+        prefers.and_then(|prefers| self.preferred(prefers, tokens)).or_else(|| self.best(avoid, tokens))
     }
 
     fn preferred(&self, Prefers { prefix, load_factor }: Prefers, tokens: u64) -> Option<&ReplicaId> {

@@ -111,6 +111,13 @@ impl<W> Class<W> {
         id
     }
 
+    /// A line that is nobody's, and empty for ever.
+    pub(super) fn no_line(&mut self) -> LineId {
+        let id = self.next_line;
+        self.next_line += 1;
+        id
+    }
+
     pub(super) fn push(&mut self, id: LineId, number: Number, entry: Entry<W>) {
         let Some(line) = self.lines.get_mut(&id) else { return };
         if line.line.is_empty() {

@@ -210,6 +210,14 @@ impl<W> Queue<W> {
         Ok((Ticket(Spot::Waits(priority, line, number)), shed))
     }
 
+    /// What is remembered of a request that takes no place, since nobody waits. Its tenant owes nobody anything then,
+    /// so that it is in no line.
+    pub(crate) fn pass(&mut self, arrival: &Arrival, (now, deadline): (Duration, Duration)) -> Admission {
+        let &Arrival { priority, bytes, prompt_tokens, .. } = arrival;
+        let (line, tokens) = (self.class(priority).no_line(), arrival.tokens());
+        Admission { priority, line, bytes, prompt_tokens, tokens, since: now, deadline }
+    }
+
     /// Takes the places of those that count less: of lower classes, the lowest first, and then of the tenant in its
     /// own class that takes the most room; of each those that came last.
     fn make_room(&mut self, arrival: &Arrival) -> Result<Vec<W>, QueueFull> {
