@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use forewarm_core::{
     ColdStarts, Decision, Observation, Pause, Phase, Reading, ReplicaId, ScalerSpec, ScalerState, Timestamp,
     plan,
-    pool::{Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits},
+    pool::{Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Routing},
 };
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -25,6 +25,8 @@ pub struct Controller {
     pub models: Vec<String>,
     /// Limits of its queue at the gateway.
     pub queue: QueueLimits,
+    /// How the gateway tells requests apart.
+    pub routing: Routing,
     /// What makes a replica's concurrency less than the specification's.
     pub concurrency: Concurrency,
     /// Tokens that a replica's KV cache holds; `None`: what the signal [`KV_TOKENS`] says of it, if there is one.
@@ -286,6 +288,7 @@ impl Controller {
             ready_in_seconds: decision.ready_at.map(|at| at.since(decision.at).as_secs_f64()),
             queue: self.queue.clone(),
             concurrency: self.concurrency,
+            routing: self.routing.clone(),
         }
     }
 

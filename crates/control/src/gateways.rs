@@ -16,7 +16,7 @@ use crate::{
 const DIVIDE_EVERY: Duration = Duration::from_millis(50);
 
 /// Longest wait for a gateway that did not answer the last time: it must not hold up what the others need.
-const SILENT_TIMEOUT: Duration = Duration::from_millis(200);
+const SILENT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Gateways that share the replicas of one scaler.
 ///
@@ -33,6 +33,8 @@ struct State {
     plan: Option<PoolPlan>,
     seen: Vec<Seen>,
     divided_at: Option<Instant>,
+    /// The slots want to be divided, but were a moment ago.
+    is_due: bool,
 }
 
 /// What is known of one gateway.
@@ -66,7 +68,7 @@ impl Several {
             is_silent: false,
             is_gone: false,
         });
-        let state = State { plan: None, seen: seen.collect(), divided_at: None };
+        let state = State { plan: None, seen: seen.collect(), divided_at: None, is_due: false };
         Self { members, state: Mutex::new(state) }
     }
 
@@ -79,7 +81,7 @@ impl Several {
     /// Gives each gateway its share of the plan, if it has another one. Those that lose something are told first: the
     /// others may use it then.
     async fn tell(&self, state: &mut State) -> Result<(), GatewayError> {
-        state.divided_at = Some(Instant::now());
+        (state.divided_at, state.is_due) = (Some(Instant::now()), false);
         let Some(shares) = state.shares() else { return Ok(()) };
         let mut errors = Vec::new();
         for losers in [true, false] {
@@ -143,7 +145,8 @@ impl Several {
             return Err(GatewayError(errors.join("; ")));
         }
         let recently = state.divided_at.is_some_and(|at| now.duration_since(at) < DIVIDE_EVERY);
-        if came_or_went || (!recently && state.should_divide()) {
+        state.is_due = state.should_divide();
+        if came_or_went || (state.is_due && !recently) {
             // Nothing is taken away from the fleet by this; what fails is tried again at the next report.
             drop(self.tell(&mut state).await);
         }
@@ -173,7 +176,22 @@ impl Gateway for Several {
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
-        select_all(self.members.iter().map(|(_, gateway)| gateway.changed())).map(|_| ()).boxed()
+        let changes = select_all(self.members.iter().map(|(_, gateway)| gateway.changed())).map(|_| ());
+        // Nobody else may say anything for long, and requests would wait beside free slots.
+        let due = async {
+            let is_due = self.state.lock().await.is_due;
+            if !is_due {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(DIVIDE_EVERY).await;
+        };
+        async move {
+            tokio::select! {
+                () = changes => {}
+                () = due => {}
+            }
+        }
+        .boxed()
     }
 }
 
@@ -226,9 +244,10 @@ impl State {
     /// Whether a gateway lacks its plan, or one where requests wait would get slots that others do not use.
     fn should_divide(&self) -> bool {
         let Some(shares) = self.shares() else { return false };
-        self.seen.iter().zip(&shares).any(|(seen, share)| {
+        // One that is gone is told when it comes again.
+        self.seen.iter().zip(&shares).filter(|(seen, _)| !seen.is_gone).any(|(seen, share)| {
             let Some(has) = &seen.plan else { return true };
-            let waits = !seen.is_gone && seen.last.as_ref().is_some_and(|report| report.queued > 0);
+            let waits = seen.last.as_ref().is_some_and(|report| report.queued > 0);
             !same_but_for_slots(has, share) || (waits && slots(share) > slots(has))
         })
     }

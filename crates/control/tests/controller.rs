@@ -54,6 +54,7 @@ impl Running {
             spec,
             models: vec!["llama3".to_owned()],
             queue: QUEUE,
+            routing: Default::default(),
             concurrency: Concurrency::default(),
             kv_tokens: None,
             fleet: Arc::clone(fleet) as Arc<dyn Fleet>,

@@ -26,6 +26,7 @@ fn plan(endpoints: &[(&str, u32, bool)]) -> PoolPlan {
         models: Vec::new(),
         endpoints: endpoints.collect(),
         ready_in_seconds: None,
+        routing: Default::default(),
         queue: QueueLimits {
             max_requests: 10,
             max_bytes: 1_000,
@@ -140,6 +141,28 @@ async fn slots_are_divided_and_follow_the_requests() {
     two.set_unreachable(false);
     several.report().await.unwrap();
     assert_eq!((shares(&one), shares(&two)), (vec![7, 3, 4], vec![1, 4, 4]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_division_that_is_due_is_made_though_nothing_else_happens() {
+    let (several, [one, two]) = several();
+    several.apply(&plan(&[("a", 8, false)])).await.unwrap();
+    busy(&one, 5, &[("a", 4)]);
+    several.changed().await;
+    several.report().await.unwrap();
+    assert_eq!(shares(&one), [4], "they were divided a moment ago");
+    several.changed().await;
+    several.report().await.unwrap();
+    assert_eq!((shares(&one), shares(&two)), (vec![8], vec![1]));
+    // And no more of it, also while one is gone.
+    two.set_unreachable(true);
+    two.changed().await;
+    several.report().await.unwrap();
+    tokio::time::advance(HOLD + Duration::from_millis(1)).await;
+    several.report().await.unwrap();
+    several.report().await.unwrap();
+    let quiet = tokio::time::timeout(A_MOMENT, several.changed()).await;
+    quiet.expect_err("nothing is due");
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,6 +78,7 @@ async fn measure(speed: f64, silent: bool) -> Vec<f64> {
     let controller = Controller {
         spec,
         models: Vec::new(),
+        routing: Default::default(),
         queue: QueueLimits {
             max_requests: 100_000,
             max_bytes: 1 << 30,

@@ -8,7 +8,7 @@ use forewarm_control::{
 };
 use forewarm_core::{
     Decision, ScalerId, ScalerSpec,
-    pool::{Concurrency, PoolPlan, PoolReport, QueueLimits},
+    pool::{Concurrency, PoolPlan, PoolReport, QueueLimits, Routing},
 };
 use forewarm_gateway::{GatewayHandle, RemoteGateway};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -68,6 +68,7 @@ pub(crate) struct Parts {
     pub(crate) spec: ScalerSpec,
     pub(crate) models: Vec<String>,
     pub(crate) queue: QueueLimits,
+    pub(crate) routing: Routing,
     pub(crate) concurrency: Concurrency,
     pub(crate) kv_tokens: Option<u64>,
     pub(crate) fleet: Arc<dyn Fleet>,
@@ -90,7 +91,8 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
     let (snapshots, snapshots_rx) = watch::channel(None);
     let (decisions, decisions_rx) = broadcast::channel(DECISIONS);
     let (commands, commands_rx) = mpsc::channel(COMMANDS);
-    let Parts { spec, models, queue, concurrency, kv_tokens, fleet, gateway, signals, store, clock } = parts;
+    let Parts { spec, models, queue, routing, concurrency, kv_tokens, fleet, gateway, signals, store, clock } =
+        parts;
     // An empty plan first: a gateway that has one holds requests while the controller looks around.
     let plan = PoolPlan {
         scaler: spec.scaler.clone(),
@@ -99,6 +101,7 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
         ready_in_seconds: None,
         queue: queue.clone(),
         concurrency,
+        routing: routing.clone(),
     };
     if gateway.report().await.is_err()
         && let Err(error) = gateway.apply(&plan).await
@@ -110,6 +113,7 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
         spec,
         models,
         queue,
+        routing,
         concurrency,
         kv_tokens,
         fleet,

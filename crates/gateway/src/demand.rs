@@ -7,7 +7,7 @@ use http::{HeaderName, request::Parts};
 
 use crate::{
     ask::{Ask, prompt_tokens},
-    pool::Arrival,
+    pool::{Arrival, Prefers},
     tenant::{Tenant, TenantId},
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct Demand {
     answers: u64,
     /// Tokens that each may have.
     pub(crate) max_answer: Option<u64>,
+    pub(crate) prefers: Option<Prefers>,
 }
 
 /// A priority that cannot be read.
@@ -75,6 +76,7 @@ impl Demand {
             prompt_tokens: prompt_tokens(bytes),
             answers,
             max_answer: ask.max_tokens,
+            prefers: None,
         })
     }
 
@@ -88,6 +90,7 @@ impl Demand {
             prompt_tokens: self.prompt_tokens,
             answer_tokens: answer_tokens.saturating_mul(self.answers),
             patience,
+            prefers: self.prefers,
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use forewarm_core::pool::Affinity;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -12,10 +14,13 @@ use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
     demand::{Demand, PRIORITY},
+    keepalive::{self, Standing},
     pace::Pace,
-    pool::Fault,
+    pool::{Fault, Prefers},
+    prefix,
     relay::{Ending, Relay},
     scaler::{Place, Scaler, Slot},
+    terms::Terms,
     upstream::{SendError, Sender},
     wait::{Patience, Unserved},
 };
@@ -35,6 +40,8 @@ const SCALE_UP_TIMEOUT: HeaderName = HeaderName::from_static("x-scale-up-timeout
 const COLD_START: HeaderName = HeaderName::from_static("x-forewarm-cold-start");
 /// How long it waited for a slot, in modelled seconds.
 const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-forewarm-queue-wait-seconds");
+/// Which place it had when it came; it has none where a slot was free.
+const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-forewarm-queue-position");
 /// Which replica answered.
 const REPLICA: HeaderName = HeaderName::from_static("x-forewarm-replica");
 
@@ -96,6 +103,11 @@ pub(crate) struct Forward {
     wants_stream: bool,
     /// Whether it was taken from a silent replica; that is done once.
     was_moved: bool,
+    /// Time on the wall between two comments while it waits, if there are to be any.
+    keepalive: Option<Duration>,
+    standing: Arc<Standing>,
+    /// Its number in the line when it came; 0 where it did not have to wait.
+    position: usize,
     patience: Patience,
     accepted: Instant,
     pace: Pace,
@@ -141,18 +153,25 @@ impl Forward {
     /// When a timeout that it asks for makes no sense.
     pub(crate) fn new(
         scaler: &Scaler,
+        terms: Terms,
         parts: http::request::Parts,
         body: Bytes,
-        demand: Demand,
+        mut demand: Demand,
         wants_stream: bool,
         pace: Pace,
     ) -> Result<Self, BadTimeout> {
-        let (warm, cold) = scaler.timeouts();
-        let warm = asked(&parts.headers, REQUEST_TIMEOUT)?.unwrap_or(warm);
-        let cold = asked(&parts.headers, SCALE_UP_TIMEOUT)?.unwrap_or(cold);
+        let warm = asked(&parts.headers, REQUEST_TIMEOUT)?.unwrap_or(terms.warm);
+        let cold = asked(&parts.headers, SCALE_UP_TIMEOUT)?.unwrap_or(terms.cold);
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
+        // Only where an answer is a stream for certain may its head be sent before it is there.
+        let keepalive =
+            keepalive::wished(&parts.headers, terms.keepalive).filter(|_| wants_stream && says_done);
+        let keepalive = keepalive.map(|interval| scaler.on_the_wall(interval));
+        demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
+            Some(Prefers { prefix: prefix::of(&body, prefix_bytes)?, load_factor })
+        });
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = parts.method;
         *request.uri_mut() =
@@ -161,13 +180,26 @@ impl Forward {
         // Set anew by the client connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
+        request.headers_mut().remove(keepalive::HEADER);
         let accepted = Instant::now();
-        Ok(Self { request, demand, says_done, wants_stream, was_moved: false, patience, accepted, pace })
+        Ok(Self {
+            request,
+            demand,
+            says_done,
+            wants_stream,
+            was_moved: false,
+            keepalive,
+            standing: Arc::default(),
+            position: 0,
+            patience,
+            accepted,
+            pace,
+        })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
-    pub(crate) async fn run(mut self, scaler: &Arc<Scaler>) -> Response<Body> {
+    pub(crate) async fn run(self, scaler: &Arc<Scaler>) -> Response<Body> {
         scaler.account.arrive(self.demand.priority);
         let patience = self.patience.warm_left();
         let entered = match scaler.enter(&self.demand, patience) {
@@ -178,11 +210,24 @@ impl Forward {
             Ok(turn) => turn,
             Err(full) => {
                 scaler.refuse(&self.demand);
-                let message = format!("{full}; come again after the seconds that Retry-After says");
+                let outlook = scaler.outlook();
+                let message =
+                    format!("{full}: {outlook}; come again after the seconds that Retry-After says");
                 let retry_after = scaler.retry_after();
                 return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", &message, retry_after);
             }
         };
+        let Some(interval) = self.keepalive else {
+            return self.answered(scaler, turn).await;
+        };
+        let standing = Arc::clone(&self.standing);
+        let own = Arc::clone(scaler);
+        let answer = Box::pin(async move { self.answered(&own, turn).await });
+        keepalive::hold(answer, Arc::clone(scaler), standing, interval).await
+    }
+
+    /// The answer of a request that has its slot or its place.
+    async fn answered(mut self, scaler: &Arc<Scaler>, turn: Turn) -> Response<Body> {
         let mut left = ClientLeft::new(scaler, self.accepted);
         let response = self.serve(scaler, turn).await;
         left.counted();
@@ -198,7 +243,7 @@ impl Forward {
                     let served = tokio::select! {
                         biased;
                         () = scaler.stopping.cancelled() => return self.stopped(scaler),
-                        served = self.patience.wait(scaler, place) => served,
+                        served = self.slot(scaler, place) => served,
                     };
                     match served {
                         Ok(slot) => slot,
@@ -245,6 +290,23 @@ impl Forward {
             scaler.account.retry();
             turn = Turn::Place(scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left()));
         }
+    }
+
+    /// The slot of a place; it may be there at once.
+    async fn slot(&mut self, scaler: &Scaler, place: Place) -> Result<Slot, Unserved> {
+        let (ticket, position) = (place.ticket, place.position);
+        let slot = self.patience.wait(scaler, place);
+        tokio::pin!(slot);
+        if let Some(slot) = slot.as_mut().now_or_never() {
+            return slot;
+        }
+        if self.position == 0 {
+            self.position = position;
+        }
+        self.standing.set(Some(ticket));
+        let slot = slot.await;
+        self.standing.set(None);
+        slot
     }
 
     fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
@@ -319,7 +381,8 @@ impl Forward {
                 (Cause::Deadline, format!("no replica had a slot free in time, after {waited:.1} s"))
             }
             Unserved::Cold => {
-                (Cause::Deadline, format!("no replica became ready in time, after {waited:.1} s"))
+                let outlook = scaler.outlook();
+                (Cause::Deadline, format!("no replica became ready in time, after {waited:.1} s; {outlook}"))
             }
             Unserved::Shed => {
                 let message = "the queue is full, and others took this request's place; come again after the \
@@ -343,6 +406,9 @@ impl Forward {
         headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
         let cold = if self.patience.was_cold { "true" } else { "false" };
         headers.insert(COLD_START, HeaderValue::from_static(cold));
+        if self.position > 0 {
+            headers.insert(QUEUE_POSITION, HeaderValue::from(self.position));
+        }
         for (name, value) in [
             (QUEUE_WAIT, HeaderValue::try_from(seconds(queue_wait))),
             (REPLICA, HeaderValue::try_from(replica)),

@@ -4,7 +4,7 @@
 //! to the new one, over a Unix socket. Both hold them for a while, and no connection can fall between the two:
 //!
 //! 1. The new one asks for the sockets, gets them, and does not accept yet.
-//! 2. It gets its plan from the controller, at a control port of its own.
+//! 2. It gets plans from the controller, at a control port of its own: for each scaler that the old one serves.
 //! 3. It accepts, and says so. (If it ends before, nothing has happened: the old one goes on.)
 //! 4. The old one accepts no more, closes its connections when they are idle, and finishes what it has.
 
@@ -20,13 +20,19 @@ use std::{
     time::Duration,
 };
 
+use forewarm_core::ScalerId;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
 };
 use std::os::unix::net::UnixStream;
-use tokio::{io::AsyncReadExt, net::UnixListener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+};
 use tokio_util::sync::CancellationToken;
+
+use crate::registry::GatewayHandle;
 
 /// What the old one says with the sockets; another version would say something else.
 const GREETING: &[u8; 16] = b"forewarm sockets";
@@ -39,7 +45,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The gateway before this one, which waits for it to be ready.
 #[derive(Debug)]
-pub(crate) struct Predecessor(UnixStream);
+pub(crate) struct Predecessor {
+    stream: UnixStream,
+    /// Those that it serves.
+    pub(crate) scalers: Vec<ScalerId>,
+}
 
 impl Predecessor {
     /// Asks the gateway that hands over at this path, if there is one, for its listening sockets.
@@ -58,7 +68,7 @@ impl Predecessor {
             Err(error) => return Err(error),
         };
         stream.set_read_timeout(Some(TIMEOUT))?;
-        let listeners = receive(&stream)?;
+        let (listeners, scalers) = receive(&stream)?;
         for listener in &listeners {
             let address = listener.local_addr()?;
             if listen.port() != 0 && address != listen {
@@ -70,16 +80,16 @@ impl Predecessor {
         if listeners.is_empty() {
             return Err(io::Error::other("it has handed over no socket: it is about to end"));
         }
-        Ok(Some((Self(stream), listeners)))
+        Ok(Some((Self { stream, scalers }, listeners)))
     }
 
     /// Tells it that this one accepts: from now on it takes nothing new.
     pub(crate) fn relieve(mut self) -> io::Result<()> {
-        self.0.write_all(READY)
+        self.stream.write_all(READY)
     }
 }
 
-fn receive(stream: &UnixStream) -> io::Result<Vec<TcpListener>> {
+fn receive(mut stream: &UnixStream) -> io::Result<(Vec<TcpListener>, Vec<ScalerId>)> {
     let mut greeting = [0; GREETING.len()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_SOCKETS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -97,12 +107,16 @@ fn receive(stream: &UnixStream) -> io::Result<Vec<TcpListener>> {
         }
     }
     if received.bytes < greeting.len() {
-        (&*stream).read_exact(&mut greeting[received.bytes..])?;
+        stream.read_exact(&mut greeting[received.bytes..])?;
     }
     if &greeting != GREETING {
         return Err(io::Error::other("it is no gateway of this version"));
     }
-    Ok(sockets.into_iter().map(TcpListener::from).collect())
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let mut scalers = Vec::new();
+    stream.take(u32::from_be_bytes(length).into()).read_to_end(&mut scalers)?;
+    Ok((sockets.into_iter().map(TcpListener::from).collect(), serde_json::from_slice(&scalers)?))
 }
 
 /// Where the gateway after this one asks for the sockets.
@@ -110,6 +124,7 @@ fn receive(stream: &UnixStream) -> io::Result<Vec<TcpListener>> {
 pub(crate) struct Handover {
     listener: UnixListener,
     sockets: Vec<TcpListener>,
+    handle: GatewayHandle,
 }
 
 impl Handover {
@@ -117,7 +132,7 @@ impl Handover {
     ///
     /// # Errors
     /// When the path cannot be had.
-    pub(crate) fn open(path: &Path, listeners: &[TcpListener]) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, listeners: &[TcpListener], handle: GatewayHandle) -> io::Result<Self> {
         let sockets = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>()?;
         // Made beside it, closed to other users, and then moved: whoever finds it finds it ready.
         let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -127,7 +142,7 @@ impl Handover {
         let listener = UnixListener::bind(&beside)?;
         std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
         std::fs::rename(&beside, path)?;
-        Ok(Self { listener, sockets })
+        Ok(Self { listener, sockets, handle })
     }
 
     /// Waits for a gateway that takes over and accepts; then this one is told to shut down.
@@ -163,6 +178,10 @@ impl Handover {
         }
         stream.writable().await?;
         stream.try_io(tokio::io::Interest::WRITABLE, || send(stream.as_fd(), &self.sockets))?;
+        let scalers = serde_json::to_vec(&self.handle.ids())?;
+        let length = u32::try_from(scalers.len()).map_err(io::Error::other)?;
+        stream.write_all(&length.to_be_bytes()).await?;
+        stream.write_all(&scalers).await?;
         let mut ready = [0; READY.len()];
         // For as long as it takes: it waits for its plan. Its end ends this, too.
         stream.read_exact(&mut ready).await?;

@@ -5,6 +5,7 @@
 //! its last plan for as long as nobody gives it another.
 
 mod account;
+mod alias;
 mod answer;
 mod ask;
 mod config;
@@ -19,11 +20,13 @@ mod gone;
 mod handover;
 mod health;
 mod inner_waker;
+mod keepalive;
 mod keys;
 mod metrics;
 mod outlier;
 mod pace;
 pub mod pool;
+mod prefix;
 mod queue;
 mod receive;
 mod registry;
@@ -32,9 +35,11 @@ mod reload;
 mod remote;
 mod retry;
 mod scaler;
+mod served;
 mod server;
 mod sse;
 mod tenant;
+mod terms;
 mod tls;
 mod upstream;
 mod wait;
@@ -46,6 +51,16 @@ pub mod fuzzing {
     /// The model that a request's body names.
     pub fn model(body: &[u8]) -> Option<String> {
         crate::ask::Ask::of(body).model.map(std::borrow::Cow::into_owned)
+    }
+
+    /// How a request's prompt begins, as a number.
+    pub fn prefix(body: &[u8], bytes: u32) -> Option<u64> {
+        crate::prefix::of(body, bytes)
+    }
+
+    /// The body with another model.
+    pub fn renamed(body: &[u8], model: &str) -> bytes::Bytes {
+        crate::alias::renamed(bytes::Bytes::copy_from_slice(body), model)
     }
 
     /// Events ended, done, and between events, after a stream that comes in these pieces.

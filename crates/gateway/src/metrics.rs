@@ -45,6 +45,18 @@ pub(crate) fn page(handle: &GatewayHandle, keys: Option<&Keys>) -> String {
     for (id, report, _) in &scalers {
         page.sample("forewarm_gateway_arrivals_total", &format!("scaler=\"{id}\""), report.arrived_total);
     }
+    let models = "forewarm_gateway_model_requests_total";
+    page.family(
+        models,
+        "counter",
+        "Requests that arrived, by the model they ask for: adapters and aliases apart.",
+    );
+    for scaler in handle.all() {
+        let id = escaped(scaler.id.as_str());
+        for (model, count) in scaler.lock().served.counts() {
+            page.sample(models, &format!("scaler=\"{id}\",model=\"{}\"", escaped(model)), count);
+        }
+    }
     page.family("forewarm_gateway_requests_total", "counter", "Requests by what became of them.");
     for (id, report, _) in &scalers {
         let failed = report.failed_total.iter().map(|(cause, count)| (cause.as_str(), *count));

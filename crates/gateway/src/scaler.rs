@@ -22,6 +22,7 @@ use crate::{
     dial::Dialer,
     health::{Health, Heard},
     pool::{Aside, Clocks, Fault, Grant, Pool, QueueFull, QueueRules, Ticket, Turn, Yielding},
+    served::Served,
     upstream::Connections,
 };
 
@@ -49,9 +50,10 @@ pub(crate) struct Scaler {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    plan: PoolPlan,
-    planned_at: Instant,
-    tenants: Arc<Tenants>,
+    pub(crate) plan: PoolPlan,
+    pub(crate) planned_at: Instant,
+    pub(crate) served: Served,
+    pub(crate) tenants: Arc<Tenants>,
     pub(crate) pool: Pool<Waiter>,
     pub(crate) links: HashMap<ReplicaId, Link>,
     pub(crate) health: Health,
@@ -81,7 +83,9 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) struct Place {
     scaler: Arc<Scaler>,
-    ticket: Ticket,
+    pub(crate) ticket: Ticket,
+    /// Its number in the line when it came.
+    pub(crate) position: usize,
     granted: oneshot::Receiver<Result<Slot, Lost>>,
     /// The pool's clocks when the place was taken.
     pub(crate) clocks: Clocks,
@@ -123,6 +127,7 @@ impl Scaler {
                 tenants,
                 pool,
                 links: HashMap::new(),
+                served: Served::default(),
                 health: Health::new(),
             }),
             version: watch::channel(1).0,
@@ -268,17 +273,18 @@ impl Scaler {
     /// Gives a request a place, for as long as it waits while a replica serves; others may lose theirs.
     pub(crate) fn enqueue(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Result<Place, QueueFull> {
         let (slot, granted) = oneshot::channel();
-        let (ticket, shed, clocks) = self.update(|state, now| {
+        let (ticket, position, shed, clocks) = self.update(|state, now| {
             let arrival = demand.arrival(state.pool.expected_answer(demand.max_answer), patience);
             let (ticket, shed) = state.pool.enqueue(&arrival, now, slot)?;
             state.health.retries.arrived();
-            Ok((ticket, shed, state.pool.clocks(now)))
+            let position = state.pool.in_line(demand.priority);
+            Ok((ticket, position, shed, state.pool.clocks(now)))
         })?;
         for waiter in shed {
             // Whoever waited may have gone.
             drop(waiter.send(Err(Lost::Shed)));
         }
-        Ok(Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false })
+        Ok(Place { scaler: Arc::clone(self), ticket, position, granted, clocks, left: false })
     }
 
     /// Gives a request that a replica failed its place in front, and the replica's slot to another.
@@ -311,7 +317,7 @@ impl Scaler {
             self.account.put_aside(why);
             self.probe(why, failed.replica.clone(), Arc::clone(&failed.connections), times);
         }
-        Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false }
+        Place { scaler: Arc::clone(self), ticket, position: 1, granted, clocks, left: false }
     }
 
     /// Keeps trying to connect to a replica that was put aside, and lets requests come to it again.
@@ -341,27 +347,15 @@ impl Scaler {
         });
     }
 
-    /// Longest waits: while warm, and while cold, in modelled time.
-    pub(crate) fn timeouts(&self) -> (Duration, Duration) {
-        let state = self.lock();
-        (state.plan.queue.timeout, state.plan.queue.cold_start_timeout)
-    }
-
-    /// Who shares the queue.
-    pub(crate) fn tenants(&self) -> Arc<Tenants> {
-        Arc::clone(&self.lock().tenants)
-    }
-
     /// When a refused client should come again, in modelled time: when the next replica is expected, as far
     /// as it is known.
     pub(crate) fn retry_after(&self) -> Duration {
-        let state = self.lock();
-        let Some(ready_in) = state.plan.ready_in_seconds else {
-            return DEFAULT_RETRY_AFTER;
-        };
-        let left = ready_in - self.modelled(state.planned_at.elapsed());
-        // Late already, or a plan that makes no sense: soon.
-        Duration::try_from_secs_f64(left).unwrap_or_default()
+        self.ready_in().unwrap_or(DEFAULT_RETRY_AFTER)
+    }
+
+    /// Requests that wait in front of one.
+    pub(crate) fn ahead(&self, ticket: Ticket) -> usize {
+        self.lock().pool.ahead(ticket)
     }
 
     /// Modelled seconds of a span on the wall.

@@ -13,6 +13,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    alias,
     answer::{self, Body, error, refusal},
     ask::Ask,
     config::{GatewayConfig, GatewayError},
@@ -109,13 +110,6 @@ impl Gateway {
         listeners: Vec<std::net::TcpListener>,
         predecessor: Option<Predecessor>,
     ) -> Result<Self, GatewayError> {
-        let handover = match &config.handover {
-            Some(path) if predecessor.is_none() => Some(
-                Handover::open(path, &listeners)
-                    .map_err(|source| GatewayError::Handover { path: path.clone(), source })?,
-            ),
-            _ => None,
-        };
         let mut workers = Vec::new();
         // As many as there are sockets: a connection that comes to one must not wait for ever.
         for number in 0..config.threads.map_or(0, |_| listeners.len()) {
@@ -131,6 +125,13 @@ impl Gateway {
         };
         let stopping = CancellationToken::new();
         let handle = GatewayHandle::new(config.speed, stopping.clone(), files.dialer);
+        let handover = match &config.handover {
+            Some(path) if predecessor.is_none() => Some(
+                Handover::open(path, &listeners, handle.clone())
+                    .map_err(|source| GatewayError::Handover { path: path.clone(), source })?,
+            ),
+            _ => None,
+        };
         let receiving = Receiving::new(config.max_receiving_bytes);
         let permits = Arc::new(Semaphore::new(config.max_connections));
         let Files { keys, tls, control_tls, .. } = files;
@@ -193,7 +194,7 @@ impl Gateway {
             // Until there is a plan, the one before serves.
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = front.handle.planned() => {}
+                () = front.handle.planned(&predecessor.scalers) => {}
             }
             if let Err(error) = predecessor.relieve() {
                 tracing::warn!(%error, "the gateway before this one is gone already");
@@ -201,7 +202,7 @@ impl Gateway {
         }
         let handover = match (self.handover, &front.config.handover) {
             (Some(open), _) => Some(open),
-            (None, Some(path)) => Handover::open(path, &self.listeners)
+            (None, Some(path)) => Handover::open(path, &self.listeners, front.handle.clone())
                 .inspect_err(
                     |error| tracing::error!(%error, path = %path.display(), "no gateway can take over"),
                 )
@@ -249,12 +250,8 @@ impl Files {
     }
 }
 
-/// The next connection, once there is room for it. One more than there is room for is accepted and waits: with
-/// several listeners, who has to wait for a client must not keep the room from those who have one.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+/// The next connection.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -263,9 +260,7 @@ async fn accept(
                     tracing::trace!(%error, "a connection was gone before it was served");
                     continue;
                 }
-                // The semaphore is never closed.
-                let permit = Arc::clone(connections).acquire_owned().await.ok();
-                return (stream, peer, permit);
+                return (stream, peer);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -298,9 +293,15 @@ impl Front {
         };
         let connections = TaskTracker::new();
         loop {
-            let (stream, peer, permit) = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = accept(&listener, &self.permits) => accepted,
+                accepted = accept(&listener) => accepted,
+            };
+            // One more than there is room for is accepted and waits: with several listeners, who has to wait for a
+            // client must not keep the room from those who have one. On the way out it is served all the same.
+            let permit: Option<OwnedSemaphorePermit> = tokio::select! {
+                permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
+                () = shutdown.cancelled() => None,
             };
             let served = connection::serve(Arc::clone(&self), stream, peer, shutdown.clone());
             connections.spawn(async move {
@@ -374,6 +375,7 @@ impl Front {
             return unknown_model(&self.handle, ask.model.as_deref());
         };
         let wants_stream = ask.stream;
+        let terms = scaler.terms(ask.model.as_deref());
         if let Some(pass) = pass {
             pass.prepare(&mut parts);
         }
@@ -383,11 +385,15 @@ impl Front {
         stamp(&mut parts.headers, &parts.uri, &client.origin, &self.config.trusted_proxies);
         let invalid =
             |code, message: String| error(StatusCode::BAD_REQUEST, "invalid_request_error", code, &message);
-        let demand = match Demand::of(&ask, &parts, body.len(), &scaler.tenants()) {
+        let demand = match Demand::of(&ask, &parts, body.len(), &terms.tenants) {
             Ok(demand) => demand,
             Err(bad) => return invalid("invalid_priority", bad.to_string()),
         };
-        match Forward::new(&scaler, parts, body, demand, wants_stream, client.pace) {
+        let body = match &terms.model {
+            Some(model) => alias::renamed(body, model),
+            None => body,
+        };
+        match Forward::new(&scaler, terms, parts, body, demand, wants_stream, client.pace) {
             Ok(forward) => forward.run(&scaler).await,
             Err(bad) => invalid("invalid_timeout", bad.to_string()),
         }

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{Concurrency, Endpoint, PoolPlan, QueueLimits, Tenants},
+    pool::{Concurrency, Endpoint, PoolPlan, QueueLimits, Routing, Tenants},
 };
 use forewarm_gateway::{Gateway, GatewayConfig, new_key};
 use http::{Request, StatusCode};
@@ -116,6 +116,7 @@ async fn no_prompt_no_answer_and_no_key_is_logged_at_any_level() {
         ready_in_seconds: None,
         queue,
         concurrency: Concurrency::default(),
+        routing: Routing::default(),
     }));
     tokio::spawn(replica(listener));
 

@@ -29,6 +29,8 @@ spec:
   queue: {maxRequests: 5000, maxBytes: 256Mi, timeout: 15m}
   mode: Act
   pause: {replicas: 4, until: 2026-12-01T00:00:00Z}
+  aliases: {gpt-4o: llama3}
+  routing: {keepalive: 15s, prefixAffinity: {bytes: 512, loadFactor: 1.5}}
 ";
 
 /// Its policy.
@@ -54,6 +56,11 @@ fn every_field_of_the_schema_arrives() {
     assert_eq!(scaler.engine.kind, EngineKind::Vllm);
     assert_eq!(scaler.spec.max_concurrency, EngineKind::Vllm.auto_concurrency());
     assert_eq!(scaler.models, ["llama3"]);
+    let routing = &scaler.routing;
+    assert_eq!(routing.aliases.get("gpt-4o").map(String::as_str), Some("llama3"));
+    assert_eq!(routing.keepalive, Some(Duration::from_secs(15)));
+    let affinity = routing.affinity.expect("prefix affinity");
+    assert_eq!((affinity.prefix_bytes, affinity.load_factor), (512, 1.5));
     assert_eq!((scaler.spec.replicas.min, scaler.spec.replicas.max), (Replicas(1), Replicas(8)));
     assert_eq!(scaler.spec.cold_start.expected, Duration::from_secs(240));
     let requests = |n| Requests::new(n).expect("a number of requests");
@@ -200,6 +207,11 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
             16,
             "1800",
         ),
+        case("gpt-4o: llama3", "gpt-4o: qwen3", "spec.aliases.gpt-4o", 23, "one of `models`: llama3"),
+        case("gpt-4o: llama3", "llama3: llama3", "spec.aliases.llama3", 23, "not one of `models`"),
+        case("keepalive: 15s", "keepalive: 15", "spec.routing.keepalive", 24, "`240s`"),
+        case("bytes: 512", "bytes: 0", "spec.routing.prefixAffinity.bytes", 24, "from 1 to 65536"),
+        case("loadFactor: 1.5", "loadFactor: 0.9", "spec.routing.prefixAffinity.loadFactor", 24, "1 to 100"),
         case(
             "allowScaleToZero: false",
             "allowScaleToZero: 'no'",
@@ -300,12 +312,16 @@ fn who_shares_the_queue_and_what_a_replica_bears_arrive_and_are_written_again() 
 
 #[test]
 fn several_documents_must_agree() {
-    let other = VALID.replace("llama3", "mistral");
+    let other = VALID.replace("llama3", "mistral").replace("gpt-4o", "gpt-5");
     assert_eq!(read_scalers("f", &format!("{VALID}---\n{other}---\n# nothing\n")).expect("two").len(), 2);
 
     let twice = read_scalers("f", &format!("{VALID}---\n{VALID}")).expect_err("one name twice");
     assert!(twice.to_string().contains("the name of a scaler above"), "{twice}");
     assert!(twice.to_string().contains("llama3, which goes to `llama3` already"), "{twice}");
+    assert!(
+        twice.to_string().contains("spec.aliases: found gpt-4o, which goes to `llama3` already"),
+        "{twice}"
+    );
 
     assert!(read_scalers("f", "# nothing\n").expect_err("empty").to_string().contains("no document"));
 }

@@ -30,6 +30,44 @@ pub struct PoolPlan {
     /// What makes a replica's concurrency less than [`Endpoint::max_concurrency`].
     #[serde(default, skip_serializing_if = "Concurrency::is_default")]
     pub concurrency: Concurrency,
+    /// How requests are told apart, and what those that wait are told.
+    #[serde(default, skip_serializing_if = "Routing::is_default")]
+    pub routing: Routing,
+}
+
+/// How requests of a scaler are told apart, and what those that wait are told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Routing {
+    /// Other names of models: a request that asks for the first is sent on as one for the second.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, String>,
+    /// How often a stream that waits is sent a comment, unless its request says something else; `None`: never.
+    #[serde(
+        rename = "keepaliveSeconds",
+        skip_serializing_if = "Option::is_none",
+        with = "seconds::optional"
+    )]
+    pub keepalive: Option<Duration>,
+    /// Sends requests that begin alike to the same replica; `None`: to the one with the least work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+}
+
+impl Routing {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which requests begin alike, and how far a replica may be preferred for it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Affinity {
+    /// Bytes of the prompt that are looked at.
+    pub prefix_bytes: u32,
+    /// How many times the mean load of its peers a replica may have and still be preferred; 1 or more.
+    pub load_factor: f64,
 }
 
 /// One replica behind a gateway.

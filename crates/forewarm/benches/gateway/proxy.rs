@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Tenants},
+    pool::{Affinity, Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Routing, Tenants},
 };
 
 use crate::client::Connection;
@@ -200,6 +200,10 @@ impl Proxy {
                 tenants: Tenants { user: features, ..Tenants::default() },
             },
             concurrency: Concurrency { slow_start: features, ..Concurrency::default() },
+            routing: Routing {
+                affinity: features.then_some(Affinity { prefix_bytes: 1024, load_factor: 1.25 }),
+                ..Routing::default()
+            },
         };
         let body = serde_json::to_string(&plan)?;
         let length = body.len();

@@ -130,6 +130,7 @@ async fn play(args: &DemoArgs, workload: &Workload, interrupted: CancellationTok
             spec: spec(args)?,
             models: vec![MODEL.to_owned()],
             queue: queue(),
+            routing: Default::default(),
             concurrency: Concurrency::default(),
             kv_tokens: None,
             fleet: Arc::clone(&fleet) as Arc<_>,

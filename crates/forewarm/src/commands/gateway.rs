@@ -1,6 +1,6 @@
 //! `forewarm gateway`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use forewarm_gateway::{ControlToken, Gateway, GatewayConfig, new_key};
@@ -52,6 +52,9 @@ pub(crate) struct GatewayArgs {
     /// same --listen, and a --control of their own, which the controller knows (`--gateway` twice).
     #[arg(long, value_name = "PATH")]
     handover: Option<PathBuf>,
+    /// Longest time that requests in flight and waiting get when the gateway is told to stop, or replaced.
+    #[arg(long, value_parser = values::duration, default_value = "10m", value_name = "DURATION")]
+    shutdown_timeout: Duration,
     #[command(flatten)]
     edge: EdgeArgs,
     /// Divides every timeout, for compressed tests.
@@ -109,6 +112,7 @@ pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
             control_token,
             control_tls: files(args.control_tls_cert, args.control_tls_key, args.control_client_ca),
             handover: args.handover,
+            shutdown_timeout: args.shutdown_timeout,
             threads: cores(),
             speed: args.speed,
             ..GatewayConfig::new(args.listen)

@@ -286,6 +286,7 @@ async fn start(
     let parts = Parts {
         spec: scaler.spec,
         models: scaler.models,
+        routing: scaler.routing,
         queue: scaler.queue,
         concurrency: Concurrency {
             learned: scaler.engine.learns_concurrency,

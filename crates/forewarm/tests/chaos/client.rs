@@ -1,6 +1,7 @@
 //! One client's request, followed to its end, whichever it is.
 
 use std::{
+    io::ErrorKind,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -15,6 +16,8 @@ use crate::{
 
 /// Longest that a connection may lie idle and be used again: well below the gateway's own limit.
 const MAX_IDLE: Duration = Duration::from_secs(3);
+/// One client in so many asks for comments while it waits.
+const KEEPALIVE: u64 = 4;
 /// Without an honest end by then, a request is lost.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -72,51 +75,70 @@ impl Client {
     }
 
     async fn exchange(&self, ask: Ask) -> std::io::Result<End> {
-        let mut connection = self.connection().await?;
-        connection.stream().write_all(request(ask).as_bytes()).await?;
-        let Some(head) = connection.head().await? else {
-            return Ok(End::Lost("no answer".to_owned()));
-        };
-        let (mut framing, mut body) = (head.framing(), Vec::new());
-        let is_whole = loop {
-            match connection.piece(&mut framing).await {
-                Ok(piece) => {
-                    body.extend_from_slice(&piece.data);
-                    if piece.is_last {
-                        break true;
-                    }
-                }
-                Err(_) => break false,
+        while let Some(connection) = self.idle() {
+            // A server may close an idle connection when it likes: then it has not read the request.
+            if let Some(end) = exchange(self, connection, ask).await? {
+                return Ok(end);
             }
-        };
-        let body = String::from_utf8_lossy(&body);
-        let end = if head.second_word() != "200" {
-            error(&head, &body)
-        } else if is_stream(&head) {
-            stream(&body, ask.tokens)
-        } else if is_whole {
-            document(&body, ask.tokens)
-        } else {
-            // Only a broken connection says that an answer in one piece is not whole.
-            End::Failed("replica_died_mid_stream".to_owned())
-        };
-        if is_whole {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((connection, Instant::now()));
-        }
-        Ok(end)
-    }
-
-    async fn connection(&self) -> std::io::Result<Reader<TcpStream>> {
-        let youngest = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if let Some((connection, since)) = youngest
-            && since.elapsed() < MAX_IDLE
-        {
-            return Ok(connection);
         }
         let stream = TcpStream::connect(&self.gateway).await?;
         stream.set_nodelay(true)?;
-        Ok(Reader::new(stream))
+        let end = exchange(self, Reader::new(stream), ask).await?;
+        Ok(end.unwrap_or_else(|| End::Lost("no answer".to_owned())))
     }
+
+    fn idle(&self) -> Option<Reader<TcpStream>> {
+        let (connection, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        (since.elapsed() < MAX_IDLE).then_some(connection)
+    }
+}
+
+/// Sends a request over a connection and follows it; `None` where the connection ended without a word.
+async fn exchange(
+    client: &Client,
+    mut connection: Reader<TcpStream>,
+    ask: Ask,
+) -> std::io::Result<Option<End>> {
+    let sent = connection.stream().write_all(request(ask).as_bytes()).await;
+    let head = match sent {
+        Ok(()) => connection.head().await,
+        Err(error) => Err(error),
+    };
+    let head = match head {
+        Ok(Some(head)) => head,
+        Ok(None) => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let (mut framing, mut body) = (head.framing(), Vec::new());
+    let is_whole = loop {
+        match connection.piece(&mut framing).await {
+            Ok(piece) => {
+                body.extend_from_slice(&piece.data);
+                if piece.is_last {
+                    break true;
+                }
+            }
+            Err(_) => break false,
+        }
+    };
+    let body = String::from_utf8_lossy(&body);
+    let end = if head.second_word() != "200" {
+        error(&head, &body)
+    } else if is_stream(&head) {
+        stream(&body, ask.tokens)
+    } else if is_whole {
+        document(&body, ask.tokens)
+    } else {
+        // Only a broken connection says that an answer in one piece is not whole.
+        End::Failed("replica_died_mid_stream".to_owned())
+    };
+    if is_whole && head.header("connection") != Some("close") {
+        client.idle.lock().unwrap_or_else(PoisonError::into_inner).push((connection, Instant::now()));
+    }
+    Ok(Some(end))
 }
 
 fn request(ask: Ask) -> String {
@@ -125,9 +147,10 @@ fn request(ask: Ask) -> String {
         r#"{{"model":"m","stream":{stream},"max_tokens":{tokens},"ignore_eos":true,"messages":[{{"role":"user","content":"{number}"}}]}}"#
     );
     let length = body.len();
+    let comments = if number % KEEPALIVE == 0 { "x-forewarm-keepalive: 1\r\n" } else { "" };
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: chaos\r\ncontent-type: application/json\r\n\
-         {NUMBER}: {number}\r\ncontent-length: {length}\r\n\r\n{body}"
+         {NUMBER}: {number}\r\n{comments}content-length: {length}\r\n\r\n{body}"
     )
 }
 

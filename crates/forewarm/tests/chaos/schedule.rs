@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     KillAllReplicas,
     /// `kill -9` of the controller, and a new one.
     KillController,
+    /// A new gateway that takes the place of the old one.
+    ReplaceGateway,
     /// A replica whose answers trickle, for a while.
     SlowReplica,
     /// A replica that accepts connections and never answers, until it is killed.
@@ -30,10 +32,11 @@ pub(crate) enum Fault {
 }
 
 /// Each fault with how often it comes, relative to the others.
-const WEIGHTS: [(Fault, u32); 6] = [
+const WEIGHTS: [(Fault, u32); 7] = [
     (Fault::KillReplica, 30),
     (Fault::KillAllReplicas, 4),
     (Fault::KillController, 14),
+    (Fault::ReplaceGateway, 8),
     (Fault::SlowReplica, 20),
     (Fault::HalfOpenReplica, 16),
     (Fault::BusyReplica, 16),
@@ -45,6 +48,7 @@ impl Fault {
             Fault::KillReplica => "replicas killed",
             Fault::KillAllReplicas => "times all replicas killed",
             Fault::KillController => "controllers killed",
+            Fault::ReplaceGateway => "gateways replaced",
             Fault::SlowReplica => "replicas slowed down",
             Fault::HalfOpenReplica => "replicas half-open",
             Fault::BusyReplica => "replicas loading again",
@@ -106,6 +110,7 @@ async fn commit(
             tokio::time::sleep(lasts).await;
             stage.start_controller()?;
         }
+        Fault::ReplaceGateway => stage.replace_gateway().await?,
         Fault::SlowReplica | Fault::BusyReplica => {
             stage.set(victim, if fault == Fault::SlowReplica { Mode::Slow } else { Mode::Busy }).await;
             tokio::time::sleep(lasts).await;

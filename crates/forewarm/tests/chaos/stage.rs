@@ -8,9 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use forewarm_core::pool::PoolReport;
+use forewarm_core::{
+    ScalerId,
+    pool::{PoolPlan, PoolReport, QueueLimits},
+};
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
 use crate::replica::{COMMANDS, Mode};
 
@@ -21,14 +24,24 @@ const SLOTS: u32 = 16;
 /// Longest wait on the wall for anything, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const GLANCE: Duration = Duration::from_millis(20);
+/// The scaler.
+const POOL: &str = "chaos";
+/// A pool without replicas, and for how long a request waits there.
+const HELD: &str = "held";
+const HOLDS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Everything that runs.
 pub(crate) struct Stage {
     directory: TempDir,
-    gateway: Child,
+    /// The last one accepts.
+    gateways: Vec<Child>,
     controller: Option<Child>,
     pub(crate) listen: String,
-    control: String,
+    /// Control ports of the gateway and of the one that takes its place, which one being told by `active`.
+    controls: [String; 2],
+    active: usize,
+    /// What gateways had seen that are gone.
+    retired: PoolReport,
     admin: String,
     http: reqwest::Client,
 }
@@ -49,10 +62,22 @@ impl Stage {
             directory.path().join("forewarm.yaml"),
             manifest(directory.path(), seed, replicas, faults)?,
         )?;
-        let [listen, control, admin] = [free_address()?, free_address()?, free_address()?];
-        let gateway = start_gateway(&listen, &control)?;
-        let http = reqwest::Client::builder().no_proxy().build()?;
-        let mut stage = Self { directory, gateway, controller: None, listen, control, admin, http };
+        let [listen, control, other, admin] =
+            [free_address()?, free_address()?, free_address()?, free_address()?];
+        let gateway = start_gateway(directory.path(), &listen, &control)?;
+        // Who has been idle for long may be hung up on in the very moment of asking again.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
+        let mut stage = Self {
+            directory,
+            gateways: vec![gateway],
+            controller: None,
+            listen,
+            controls: [control, other],
+            active: 0,
+            retired: PoolReport::default(),
+            admin,
+            http,
+        };
         stage.start_controller()?;
         stage.until("the first replicas", |stage| Ok(stage.alive()?.len() >= replicas as usize)).await?;
         Ok(stage)
@@ -70,7 +95,9 @@ impl Stage {
             "--file",
             &file,
             "--gateway",
-            &self.control,
+            &self.controls[0],
+            "--gateway",
+            &self.controls[1],
             "--admin",
             &self.admin,
             "--state-dir",
@@ -126,18 +153,81 @@ impl Stage {
         drop(self.http.get(url).timeout(Duration::from_secs(2)).send().await);
     }
 
-    /// What the gateway has seen.
-    pub(crate) async fn report(&self) -> Result<PoolReport> {
-        let url = format!("http://{}/forewarm/v1/pools/chaos", self.control);
+    async fn report(&self, gateway: usize, pool: &str) -> Result<PoolReport> {
+        let url = self.pool(gateway, pool);
         Ok(self.http.get(url).send().await?.error_for_status()?.json().await?)
     }
 
-    /// What the gateway has seen once nothing waits or is at a replica any more.
+    fn pool(&self, gateway: usize, pool: &str) -> String {
+        format!("http://{}/forewarm/v1/pools/{pool}", self.controls[gateway])
+    }
+
+    /// Starts a gateway that takes the sockets of the one that runs, and waits until that has finished what it had.
+    pub(crate) async fn replace_gateway(&mut self) -> Result<()> {
+        let (old, new) = (self.active, 1 - self.active);
+        let held = self.hold(old).await?;
+        let path = self.directory.path();
+        self.gateways.push(start_gateway(path, &self.listen, &self.controls[new])?);
+        self.active = new;
+        let deadline = Instant::now() + PATIENCE;
+        let url = format!("http://{}/readyz", self.controls[old]);
+        let report = loop {
+            // It is ready until the other one accepts.
+            let is_closing = !self.http.get(&url).send().await?.status().is_success();
+            let report = self.report(old, POOL).await?;
+            if is_closing && report.queued == 0 && report.in_flight_sum() == 0 {
+                break report;
+            }
+            if Instant::now() > deadline {
+                bail!("the gateway does not finish what it has: {report:?}");
+            }
+            tokio::time::sleep(GLANCE).await;
+        };
+        add(&mut self.retired, &report);
+        drop(held);
+        let mut child = self.gateways.remove(0);
+        tokio::task::spawn_blocking(move || child.wait()).await??;
+        Ok(())
+    }
+
+    /// Keeps a gateway from ending, by a request that nobody serves, until the connection is dropped: what it has
+    /// counted is to be read when all else is over.
+    async fn hold(&self, gateway: usize) -> Result<TcpStream> {
+        let plan = PoolPlan {
+            scaler: ScalerId::from(HELD),
+            models: vec![HELD.to_owned()],
+            endpoints: Vec::new(),
+            ready_in_seconds: None,
+            queue: QueueLimits {
+                max_requests: 1,
+                max_bytes: 1 << 10,
+                timeout: HOLDS,
+                cold_start_timeout: HOLDS,
+                ttft_objective: None,
+                tenants: Default::default(),
+            },
+            concurrency: Default::default(),
+            routing: Default::default(),
+        };
+        self.http.put(self.pool(gateway, HELD)).json(&plan).send().await?.error_for_status()?;
+        let mut stream = TcpStream::connect(&self.listen).await?;
+        let body = format!(r#"{{"model":"{HELD}"}}"#);
+        let head =
+            format!("POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).await?;
+        while self.report(gateway, HELD).await?.queued == 0 {
+            tokio::time::sleep(GLANCE).await;
+        }
+        Ok(stream)
+    }
+
+    /// What all gateways have seen once nothing waits or is at a replica any more.
     pub(crate) async fn settled(&self) -> Result<PoolReport> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let report = self.report().await?;
+            let mut report = self.report(self.active, POOL).await?;
             if report.queued == 0 && report.in_flight_sum() == 0 || Instant::now() > deadline {
+                add(&mut report, &self.retired);
                 return Ok(report);
             }
             tokio::time::sleep(GLANCE).await;
@@ -160,7 +250,9 @@ impl Stage {
         if let Some(controller) = &self.controller {
             terminate(controller)?;
         }
-        terminate(&self.gateway)?;
+        for gateway in &self.gateways {
+            terminate(gateway)?;
+        }
         if let Some(mut controller) = self.controller.take() {
             tokio::task::spawn_blocking(move || controller.wait()).await??;
         }
@@ -170,7 +262,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        for child in self.controller.iter_mut().chain([&mut self.gateway]) {
+        for child in self.controller.iter_mut().chain(&mut self.gateways) {
             drop(child.kill());
             drop(child.wait());
         }
@@ -204,9 +296,21 @@ fn manifest(directory: &Path, seed: u64, replicas: u32, faults: u64) -> Result<S
     ))
 }
 
-fn start_gateway(listen: &str, control: &str) -> Result<Child> {
-    let speed = SPEED.to_string();
-    spawn(&["gateway", "--listen", listen, "--control", control, "--speed", &speed, "--log=error"])
+fn start_gateway(directory: &Path, listen: &str, control: &str) -> Result<Child> {
+    let (speed, handover) = (SPEED.to_string(), directory.join("gateway.sock").display().to_string());
+    let args =
+        ["gateway", "--listen", listen, "--control", control, "--handover", &handover, "--speed", &speed];
+    spawn(&[&args[..], &["--log=error"]].concat())
+}
+
+/// Adds what another gateway has counted.
+fn add(report: &mut PoolReport, other: &PoolReport) {
+    report.arrived_total += other.arrived_total;
+    report.succeeded_total += other.succeeded_total;
+    report.refused_total += other.refused_total;
+    for (cause, count) in &other.failed_total {
+        *report.failed_total.entry(cause.clone()).or_default() += count;
+    }
 }
 
 fn spawn(args: &[&str]) -> Result<Child> {

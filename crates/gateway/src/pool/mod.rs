@@ -49,7 +49,9 @@
 //! Late binding: a replica is given at most its concurrency, everything else waits here. A replica that becomes ready
 //! takes as many as it has slots, no more. Where the size of its KV cache is known, the tokens that its requests are
 //! expected to need fit into it; one alone always does. The open replica with the least work relative to what it can
-//! take is next: by tokens where all say how many they hold, by requests otherwise.
+//! take is next: by tokens where all say how many they hold, by requests otherwise. A request that [prefers](Prefers)
+//! to be where others were goes there, within a bound on that replica's share of the work; when its turn comes does not
+//! depend on it.
 
 mod clocks;
 mod limit;
@@ -59,6 +61,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::{
     ReplicaId,
+    affinity::{Candidate, preferred},
     pool::{Concurrency, Endpoint, Priority},
 };
 
@@ -90,6 +93,7 @@ pub struct Pool<W> {
 #[derive(Debug)]
 struct Waiting<W> {
     avoid: Option<ReplicaId>,
+    prefers: Option<Prefers>,
     waiter: W,
 }
 
@@ -108,6 +112,15 @@ pub struct Grant {
     /// The replica.
     pub replica: ReplicaId,
     admission: Admission,
+}
+
+/// That a request would rather be where others were that begin alike: [`forewarm_core::affinity`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prefers {
+    /// How it begins.
+    pub prefix: u64,
+    /// How many times its share of the work a replica may have for it.
+    pub load_factor: f64,
 }
 
 /// How a replica failed a request before the first byte of an answer.
@@ -205,7 +218,7 @@ impl<W> Pool<W> {
     ) -> Result<(Ticket, Vec<W>), QueueFull> {
         let waits = self.queue.len() > 0 || self.best(None, arrival.tokens()).is_none();
         let deadline = self.clocks.at(now).warm_total().saturating_add(arrival.patience);
-        let waiting = Waiting { avoid: None, waiter };
+        let waiting = Waiting { avoid: None, prefers: arrival.prefers, waiter };
         let (ticket, shed) = self.queue.push(arrival, (now, deadline), waits, waiting)?;
         Ok((ticket, shed.into_iter().map(|waiting| waiting.waiter).collect()))
     }
@@ -216,9 +229,11 @@ impl<W> Pool<W> {
         if self.queue.len() > 0 {
             return None;
         }
-        let replica = self.best(None, arrival.tokens())?.clone();
+        let tokens = arrival.tokens();
+        let preferred = arrival.prefers.and_then(|prefers| self.preferred(prefers, tokens));
+        let replica = preferred.or_else(|| self.best(None, tokens))?.clone();
         let slots = self.replicas.get_mut(&replica)?;
-        slots.take(arrival.tokens());
+        slots.take(tokens);
         self.work.set(self.work.taken + 1, now);
         let deadline = self.clocks.at(now).warm_total().saturating_add(arrival.patience);
         Some(Grant { replica, admission: self.queue.pass(arrival, (now, deadline)) })
@@ -230,7 +245,7 @@ impl<W> Pool<W> {
         let deadline = self.clocks.at(now).warm_total().saturating_add(patience);
         self.queue.push_front(
             grant.admission.until(deadline),
-            Waiting { avoid: Some(grant.replica.clone()), waiter },
+            Waiting { avoid: Some(grant.replica.clone()), prefers: None, waiter },
         )
     }
 
@@ -239,7 +254,7 @@ impl<W> Pool<W> {
         self.queue.remove(ticket).map(|entry| entry.waiter.waiter)
     }
 
-    /// Grants the request that is next a slot at the replica with the least work. To be called until it
+    /// Grants the request that is next a slot, at the replica that it prefers or at the one with the least work. To be called until it
     /// returns `None`, whenever anything changed.
     pub fn grant(&mut self, now: Duration) -> Option<Turn<W>> {
         let (ticket, entry) = self.queue.next(now)?;
@@ -248,12 +263,26 @@ impl<W> Pool<W> {
             return self.queue.remove(ticket).map(|entry| Turn::TooLate(entry.waiter.waiter));
         }
         let avoid = entry.waiter.avoid.clone();
-        let replica = self.best(avoid.as_ref(), tokens)?.clone();
+        let preferred = entry.waiter.prefers.and_then(|prefers| self.preferred(prefers, tokens));
+        let replica = preferred.or_else(|| self.best(avoid.as_ref(), tokens))?.clone();
         let slots = self.replicas.get_mut(&replica)?;
         let entry = self.queue.grant(ticket)?;
         slots.take(tokens);
         self.work.set(self.work.taken + 1, now);
         Some(Turn::Slot(entry.waiter.waiter, Grant { replica, admission: entry.admission }))
+    }
+
+    fn preferred(&self, Prefers { prefix, load_factor }: Prefers, tokens: u64) -> Option<&ReplicaId> {
+        let serving = self.replicas.iter().filter(|(_, slots)| slots.is_serving());
+        let candidates: Vec<Candidate<'_>> = serving
+            .map(|(replica, slots)| Candidate {
+                replica,
+                in_flight: slots.in_flight,
+                most: slots.most(),
+                is_open: slots.is_open_for(tokens),
+            })
+            .collect();
+        preferred(prefix, load_factor, &candidates)
     }
 
     /// The open replica with the least work, relative to what it can take; `avoid` only if there is no other.
@@ -368,6 +397,16 @@ impl<W> Pool<W> {
     fn tick(&mut self, now: Duration) {
         let warm = self.is_warm();
         self.clocks.advance(now, warm);
+    }
+
+    /// Waiting requests in front of one, by the order of arrival within priorities. Tenants' shares may move it.
+    pub fn ahead(&self, ticket: Ticket) -> usize {
+        self.queue.ahead(ticket)
+    }
+
+    /// Waiting requests of this priority or a higher one.
+    pub fn in_line(&self, priority: Priority) -> usize {
+        self.queue.len_from(priority)
     }
 
     /// Waiting requests.

@@ -72,6 +72,11 @@ impl Slots {
         self.is_wanted() && self.aside.is_none()
     }
 
+    /// Requests that the plan gives it at a time.
+    pub(super) fn most(&self) -> u32 {
+        self.most
+    }
+
     /// Why it is put aside, if it is.
     pub(super) fn aside(&self) -> Option<Aside> {
         self.aside.filter(|_| self.planned)

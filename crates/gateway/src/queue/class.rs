@@ -76,6 +76,11 @@ impl<W> Class<W> {
         }
     }
 
+    /// Those that came before one.
+    pub(super) fn before(&self, number: Number) -> usize {
+        self.arrivals.range(..number).count()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.arrivals.len()
     }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use forewarm_core::pool::Priority;
 
-use crate::tenant::TenantId;
+use crate::{pool::Prefers, tenant::TenantId};
 use class::{Class, LineId};
 
 /// Counts arrivals.
@@ -62,7 +62,7 @@ pub struct Yielding {
 }
 
 /// A request that wants a place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Arrival {
     /// How urgent it is.
     pub priority: Priority,
@@ -78,6 +78,8 @@ pub struct Arrival {
     pub answer_tokens: u64,
     /// How long it waits for a slot while a replica serves.
     pub patience: Duration,
+    /// Where it would rather be.
+    pub prefers: Option<Prefers>,
 }
 
 impl Arrival {
@@ -91,6 +93,7 @@ impl Arrival {
             prompt_tokens: 1,
             answer_tokens: 0,
             patience: Duration::MAX,
+            prefers: None,
         }
     }
 
@@ -336,6 +339,23 @@ impl<W> Queue<W> {
     /// Waiting requests of a priority; those that were sent back aside.
     pub(crate) fn len_of(&self, priority: Priority) -> usize {
         self.classes[priority as usize].len()
+    }
+
+    /// Those that wait in front of one by the order of arrival: those that were sent back, and earlier ones of its
+    /// priority or a higher one.
+    pub(crate) fn ahead(&self, ticket: Ticket) -> usize {
+        match ticket.0 {
+            Spot::SentBack(number) => self.sent_back.range(..number).count(),
+            Spot::Waits(priority, _, number) => {
+                let classes = self.classes.iter().take(priority as usize + 1);
+                self.sent_back.len() + classes.map(|class| class.before(number)).sum::<usize>()
+            }
+        }
+    }
+
+    /// Those that wait and have this priority or a higher one, or were sent back.
+    pub(crate) fn len_from(&self, priority: Priority) -> usize {
+        self.sent_back.len() + self.classes.iter().take(priority as usize + 1).map(Class::len).sum::<usize>()
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use forewarm_core::{ScalerId, pool::PoolPlan};
 use forewarm_gateway::{Gateway, GatewayConfig, GatewayError};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -19,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{BODY, CHAT, EVENTS, PATIENCE, Rig, Upstream, config};
+use crate::support::{BODY, CHAT, EVENTS, PATIENCE, Rig, Upstream, config, plan};
 
 fn handed(path: PathBuf, listen: SocketAddr) -> GatewayConfig {
     GatewayConfig { listen, handover: Some(path), ..config() }
@@ -141,6 +142,26 @@ async fn what_the_old_one_has_begun_it_finishes_and_idle_connections_are_let_go(
     let reply = new.chat();
     replica.call().await.stream().await;
     assert_eq!(reply.await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn it_is_not_replaced_before_the_new_one_knows_every_scaler() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.sock");
+    let old = Rig::with(handed(path.clone(), config().listen)).await;
+    let other = PoolPlan { scaler: ScalerId::from("t"), models: vec!["n".to_owned()], ..plan(Vec::new()) };
+    old.apply(Vec::new());
+    assert!(old.handle.apply(&other));
+    let new = Rig::with(handed(path, old.address)).await;
+    new.apply(Vec::new());
+    // A model of which it knows nothing yet is still served by the old one, which alone accepts.
+    for _ in 0..20 {
+        let request = Request::get("/v1/models/n").header("host", "g").body(Full::default()).unwrap();
+        assert_eq!(crate::support::send(new.address, request).await.status, StatusCode::OK);
+        assert!(!old.stop.is_cancelled());
+    }
+    assert!(new.handle.apply(&other));
+    tokio::time::timeout(PATIENCE, old.running).await.expect("the old one ends").unwrap();
 }
 
 #[tokio::test]

@@ -48,7 +48,9 @@ async fn who_stops_reading_gives_the_slot_back() {
 
 #[tokio::test]
 async fn who_reads_slowly_but_reads_is_served() {
-    let (rig, mut replica) = (Rig::with(impatient()).await, Upstream::start().await);
+    // Longer than any pause that a busy machine makes in it.
+    let config = GatewayConfig { send_timeout: Duration::from_secs(5), ..config() };
+    let (rig, mut replica) = (Rig::with(config).await, Upstream::start().await);
     rig.apply(vec![replica.endpoint("a", 1)]);
     let mut reply = tokio::spawn({
         let chat = rig.chat();

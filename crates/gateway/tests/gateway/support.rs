@@ -56,6 +56,7 @@ pub(crate) fn plan(endpoints: Vec<Endpoint>) -> PoolPlan {
         models: vec!["m".to_owned()],
         endpoints,
         ready_in_seconds: None,
+        routing: Default::default(),
         queue: QueueLimits {
             max_requests: 100,
             max_bytes: 1 << 20,

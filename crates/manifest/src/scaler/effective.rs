@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use forewarm_core::{Behavior, Environment, Mode, RateUnit, ScalingRules, SelectPolicy, pool::Tenants};
+use forewarm_core::{
+    Behavior, Environment, Mode, RateUnit, ScalingRules, SelectPolicy,
+    pool::{Routing, Tenants},
+};
 use serde::Serialize;
 
 use super::{API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target, effective_policy::PolicyLine};
@@ -31,6 +34,8 @@ struct Spec<'a> {
     engine: Engine<'a>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     models: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    aliases: &'a BTreeMap<String, String>,
     environment: &'static str,
     replicas: Bounds,
     allow_scale_to_zero: bool,
@@ -42,6 +47,8 @@ struct Spec<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     signals: Vec<SignalLine<'a>>,
     queue: Queue<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing: Option<RoutingLine>,
     max_signal_age: String,
     drain_deadline: String,
     max_changes_per_minute: u32,
@@ -164,6 +171,33 @@ struct Queue<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RoutingLine {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keepalive: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_affinity: Option<AffinityLine>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AffinityLine {
+    bytes: u32,
+    load_factor: f64,
+}
+
+impl RoutingLine {
+    /// `None` where nothing is asked for.
+    fn of(routing: &Routing) -> Option<Self> {
+        let keepalive = routing.keepalive.map(write_duration);
+        let affinity = routing.affinity;
+        let prefix_affinity = affinity
+            .map(|affinity| AffinityLine { bytes: affinity.prefix_bytes, load_factor: affinity.load_factor });
+        (keepalive.is_some() || prefix_affinity.is_some()).then_some(Self { keepalive, prefix_affinity })
+    }
+}
+
+#[derive(Serialize)]
 struct Pause {
     replicas: u32,
     until: String,
@@ -171,7 +205,8 @@ struct Pause {
 
 impl<'a> Manifest<'a> {
     pub(super) fn of(scaler: &'a CheckedScaler) -> Self {
-        let CheckedScaler { namespace, spec, target, engine, models, queue, signals, objective } = scaler;
+        let CheckedScaler { namespace, spec, target, engine, models, queue, routing, signals, objective } =
+            scaler;
         let metadata = Metadata { name: spec.scaler.as_str(), namespace: namespace.as_deref() };
         let spec = Spec {
             target: target_line(target),
@@ -190,6 +225,7 @@ impl<'a> Manifest<'a> {
                 }),
             },
             models,
+            aliases: &routing.aliases,
             environment: match spec.environment {
                 Environment::Production => "production",
                 Environment::Staging => "staging",
@@ -219,6 +255,7 @@ impl<'a> Manifest<'a> {
                 cold_start_timeout: write_duration(queue.cold_start_timeout),
                 tenants: (queue.tenants != Tenants::default()).then_some(&queue.tenants),
             },
+            routing: RoutingLine::of(routing),
             max_signal_age: write_duration(spec.max_signal_age),
             drain_deadline: write_duration(spec.drain_deadline),
             max_changes_per_minute: spec.max_changes_per_minute,

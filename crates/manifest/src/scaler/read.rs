@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 use forewarm_core::{
     Behavior, Bounds, Cadence, ColdStartSpec, Environment, Mode, Pause, Policy, Replicas, ScalerId,
     ScalerSpec, Timestamp,
-    pool::{QueueLimits, Tenants},
+    pool::{QueueLimits, Routing, Tenants},
 };
 
 use super::{
     API_VERSION, CheckedScaler, EngineSpec, KIND, NamedSignal, Objective, SignalSource, Target, policy,
-    target,
+    routing, target,
 };
 use crate::{
     cursor::{Cursor, Fields, join},
@@ -53,11 +53,13 @@ fn check_together(read: &[(&Node, Option<CheckedScaler>)], out: &Collector) {
             out.add("metadata.name", at.span, format!("{name}, the name of a scaler above"), "another name");
         }
         let all = vec!["(every model)".to_owned()];
-        for model in if scaler.models.is_empty() { &all } else { &scaler.models } {
+        let own = if scaler.models.is_empty() { &all } else { &scaler.models };
+        for model in own.iter().chain(scaler.routing.aliases.keys()) {
             if let Some(other) = models.insert(model.clone(), name) {
-                let at = document.at(&["spec", "models"]).unwrap_or(document);
+                let field = if scaler.routing.aliases.contains_key(model) { "aliases" } else { "models" };
+                let at = document.at(&["spec", field]).unwrap_or(document);
                 let found = format!("{model}, which goes to `{other}` already");
-                out.add("spec.models", at.span, found, "each model at one scaler");
+                out.add(&format!("spec.{field}"), at.span, found, "each model at one scaler");
             }
         }
     }
@@ -136,6 +138,7 @@ struct Spec {
     behavior: Option<Behavior>,
     signals: Vec<NamedSignal>,
     queue: Option<QueueLimits>,
+    routing: Option<Routing>,
     mode: Option<Mode>,
     pause: Option<Option<Pause>>,
     max_signal_age: Option<Duration>,
@@ -162,10 +165,12 @@ impl Spec {
             .require("policy", "how replicas are computed")
             .and_then(|at| policy::read(&at, replicas, objective));
         let default = policy.as_ref().map_or_else(Behavior::default, Policy::default_behavior);
+        let models = fields.get("models").map(|models| models.texts()).unwrap_or_default();
         let spec = Self {
             target: fields.require("target", "what is scaled").and_then(|at| target::read(&at)),
             engine: EngineSpec::read(fields.get("engine").as_ref()),
-            models: fields.get("models").map(|models| models.texts()).unwrap_or_default(),
+            routing: routing::read(&fields, &models),
+            models,
             environment: optional(&fields, "environment", Environment::default(), |at| {
                 at.one_of(&environments)
             }),
@@ -256,6 +261,7 @@ impl Spec {
             engine: self.engine,
             models: self.models,
             queue: QueueLimits { ttft_objective, ..self.queue? },
+            routing: self.routing?,
             signals: self.signals,
             objective,
         })

@@ -256,7 +256,8 @@ impl<'a> Search<'a> {
     }
 
     /// Tries a replica more from the last calm moment before requests miss to the next one, as often as it helps.
-    pub(crate) fn add_where_missed(&mut self, price: Price, effort: u64) {
+    pub(crate) fn add_where_missed(&mut self, price: Price, effort: u64) -> bool {
+        let mut added = false;
         let mut index = 0;
         while index + 1 < self.moments.len() && self.effort < effort {
             let calm = |moment: &&Moment| moment.is_calm();
@@ -272,8 +273,11 @@ impl<'a> Search<'a> {
                 continue;
             }
             let pair = [Change { at, down: false }, Change { at: until, down: true }];
-            while self.attempt(&[], &pair, Aim::Price(price)) {}
+            while self.attempt(&[], &pair, Aim::Price(price)) {
+                added = true;
+            }
         }
+        added
     }
 
     /// Moves a change by this much, later and earlier, as often as it helps.

@@ -62,6 +62,8 @@ const CLOSE_PRICES: f64 = 1.002;
 /// is for objectives that the first cannot attain at any price. The first for many jobs, whose plans are not improved.
 const PATIENCE: [f64; 2] = [0.6, 0.0];
 const PATIENCE_FOR_MANY: f64 = 0.45;
+/// Of many jobs, a picture is given up when a higher price leaves more than this part of the misses.
+const NO_USE: f64 = 0.95;
 /// A plan whose misses come this close to what is allowed is as good as the price can make it.
 const CLOSE_ENOUGH: f64 = 0.003;
 /// Starts drawn to learn how long they take, and the shares of them that a plan may count on.
@@ -152,7 +154,7 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
 enum Picture {
     /// As if what misses depended on the replicas of the moment only.
     Levels,
-    /// As a fluid backlog, in order of arrival, that may use up this part of the patience.
+    /// As a fluid backlog that may use up this part of the patience.
     Backlog(f64),
 }
 
@@ -202,9 +204,11 @@ fn best_changes(
         let (mut misses, mut billed) = outcome(&changes);
         if !many {
             let mut search = Search::new(machine, rules, changes, spacing);
-            for _ in 0..PASSES {
-                search.add_where_missed(price, EFFORT);
-                if !search.pass(Aim::Price(price), EFFORT) {
+            for round in 0..PASSES {
+                // Moving what is there is cheaper than a start: so it comes first.
+                let moved = search.pass(Aim::Price(price), EFFORT);
+                let added = round + 1 < PASSES && search.add_where_missed(price, EFFORT);
+                if !moved && !added {
                     break;
                 }
             }
@@ -216,7 +220,8 @@ fn best_changes(
             best = Some((rank.0, rank.1, changes));
         }
         if misses > allowed {
-            if price > HIGHEST_PRICE {
+            let no_use = |(_, before): (Price, u64)| misses as f64 > NO_USE * before as f64;
+            if price > HIGHEST_PRICE || (many && high.is_none() && low.is_some_and(no_use)) {
                 break;
             }
             low = Some((price, misses));
