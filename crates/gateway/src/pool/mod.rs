@@ -229,9 +229,10 @@ impl<W> Pool<W> {
         if self.queue.len() > 0 {
             return None;
         }
-        let replica = self.choose(None, arrival.prefers, arrival.tokens())?.clone();
+        let tokens = arrival.tokens();
+        let replica = self.choose(None, arrival.prefers, tokens)?.clone();
         let slots = self.replicas.get_mut(&replica)?;
-        slots.take(arrival.tokens());
+        slots.take(tokens);
         self.work.set(self.work.taken + 1, now);
         let deadline = self.clocks.at(now).warm_total().saturating_add(arrival.patience);
         Some(Grant { replica, admission: self.queue.pass(arrival, (now, deadline)) })
