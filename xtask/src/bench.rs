@@ -24,6 +24,8 @@ enum Area {
     Core,
     /// The gateway beside other proxies, which are downloaded at the first run. Takes minutes, and two cores.
     Gateway,
+    /// The gateway's queue: a place and a slot.
+    Queue,
     /// Simulating: requests in a second, on one core.
     Sim,
     /// The simulator beside the live system, on the same workload. Takes minutes, and a quiet machine.
@@ -69,6 +71,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let benches: &[(&str, &str)] = match args.area {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
         Area::Gateway => &[("forewarm", "gateway")],
+        Area::Queue => &[("forewarm-gateway", "queueing")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
         Area::Validation => &[("forewarm", "validation")],
     };

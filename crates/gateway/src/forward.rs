@@ -226,7 +226,7 @@ impl Forward {
         keepalive::hold(answer, Arc::clone(scaler), standing, interval).await
     }
 
-    /// The answer of a request that has its slot or its place.
+    /// The answer of a request that has its place, or its slot.
     async fn answered(mut self, scaler: &Arc<Scaler>, turn: Turn) -> Response<Body> {
         let mut left = ClientLeft::new(scaler, self.accepted);
         let response = self.serve(scaler, turn).await;

@@ -24,8 +24,8 @@ use crate::{
 
 /// How often a client wants a comment, in seconds on its own clock; 0: never.
 pub(crate) const HEADER: &str = "x-forewarm-keepalive";
-/// Shortest time between two comments: they cost the gateway more than they tell.
-const LEAST: Duration = Duration::from_secs(1);
+/// Shortest time between two comments: each counts who stands in front, and thousands may wait.
+const LEAST: Duration = Duration::from_secs(5);
 /// Longest: most proxies cut a silent connection after a minute or a few.
 const MOST: Duration = Duration::from_secs(3_600);
 /// Bytes of an error that is passed on in an event.

@@ -42,6 +42,8 @@ pub(crate) struct Relay {
     held: Option<(Slot, Sender)>,
     gone: Gone,
     is_server_error: bool,
+    /// Why the connection is to be broken off, once what was passed on before is on its way.
+    breaks: Option<BodyError>,
 }
 
 impl Relay {
@@ -57,7 +59,8 @@ impl Relay {
         let gone = Gone::new(slot.gone.clone(), scaler.stopping.clone());
         let held = Some((slot, sender));
         let watch = Watch::default();
-        let mut relay = Self { upstream, first, ending, watch, scaler, pace, held, gone, is_server_error };
+        let mut relay =
+            Self { upstream, first, ending, watch, scaler, pace, held, gone, is_server_error, breaks: None };
         if relay.first.is_none() {
             // Nothing more will be asked for: an empty answer is whole.
             relay.finished();
@@ -93,7 +96,7 @@ impl Relay {
     }
 
     /// The replica is gone, or stopped in the middle; or the gateway has to.
-    fn broken(&mut self, why: &str) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn broken(&mut self, why: &str, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let stopping = self.scaler.stopping.is_cancelled();
         let cause = if stopping { Cause::GatewayStopping } else { Cause::ReplicaDiedMidStream };
         self.scaler.fail(cause);
@@ -102,8 +105,11 @@ impl Relay {
             tracing::warn!(scaler, replica, why, "an answer was cut in the middle");
         }
         if self.ending == Ending::Http {
-            // Only a broken connection tells the client that the answer is not whole.
-            Poll::Ready(Some(Err(why.into())))
+            // Only a broken connection tells the client that the answer is not whole. What it has of the answer may not
+            // have been sent yet, and a client that is hung up on without a word knows less.
+            self.breaks = Some(why.into());
+            context.waker().wake_by_ref();
+            Poll::Pending
         } else {
             Poll::Ready(Some(Ok(Frame::data(error_event(cause, self.watch.is_between_events())))))
         }
@@ -132,6 +138,9 @@ impl HttpBody for Relay {
             self.see(&first);
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
+        if let Some(why) = self.breaks.take() {
+            return Poll::Ready(Some(Err(why)));
+        }
         let Self { held: Some((_, sender)), upstream, .. } = &mut *self else {
             return Poll::Ready(None);
         };
@@ -159,11 +168,11 @@ impl HttpBody for Relay {
             self.finished();
             return Poll::Ready(None);
         }
-        self.broken(&why)
+        self.broken(&why, context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.first.is_none()
+        self.held.is_none() && self.first.is_none() && self.breaks.is_none()
     }
 }
 

@@ -123,7 +123,9 @@ proptest! {
         let rules = QueueRules { yielding, ..rules(8, 300) };
         let mut pool: Pool<u64> = Pool::new(rules);
         let mut plan: BTreeMap<ReplicaId, (u32, bool)> = BTreeMap::new();
-        let mut suspended = BTreeSet::new();
+        let mut suspended: BTreeMap<ReplicaId, Fault> = BTreeMap::new();
+        // Requests at a time of those that have to prove themselves.
+        let mut trials: BTreeMap<ReplicaId, u32> = BTreeMap::new();
         let mut waiting: Vec<Waits> = Vec::new();
         let mut in_flight: Vec<(u64, Grant)> = Vec::new();
         let (mut enqueued, mut ended, mut number) = (0, 0, 0);
@@ -139,7 +141,8 @@ proptest! {
                     let full = pool.queued() >= 8 || pool.queued_bytes() + bytes > 300;
                     let free = plan.iter().any(|(replica, (most, draining))| {
                         let has = in_flight.iter().filter(|(_, at)| &at.replica == replica).count();
-                        !draining && !suspended.contains(replica) && has < *most as usize
+                        let most = trials.get(replica).map_or(*most, |trial| *most.min(trial));
+                        !draining && !suspended.contains_key(replica) && has < most as usize
                     });
                     match enqueue(&mut pool, bytes, now, number) {
                         Some(ticket) => {
@@ -166,11 +169,17 @@ proptest! {
                     let gone: Vec<ReplicaId> = before.iter().filter(|id| !plan.contains_key(*id)).cloned().collect();
                     prop_assert_eq!(&left, &gone);
                     // A replica that comes back is given another chance.
-                    suspended.retain(|id| before.contains(id) && plan.contains_key(id));
+                    suspended.retain(|id, _| before.contains(id) && plan.contains_key(id));
+                    trials.retain(|id, _| before.contains(id) && plan.contains_key(id));
                 }
                 Step::Release(which) if !in_flight.is_empty() => {
                     let (_, grant) = in_flight.remove(which % in_flight.len());
                     pool.answered(&grant.replica, None);
+                    if let Some(trial) = trials.remove(&grant.replica).map(|trial| 2 * trial)
+                        && plan.get(&grant.replica).is_some_and(|(most, _)| trial < *most)
+                    {
+                        trials.insert(grant.replica.clone(), trial);
+                    }
                     pool.release(&grant, now);
                     ended += 1;
                 }
@@ -179,25 +188,30 @@ proptest! {
                     let (replica, bytes) = (&failed.replica, sizes[request as usize]);
                     let fault = if refused { Fault::NotServing } else { Fault::Ended };
                     if pool.failed(replica, fault, now).is_some() {
-                        prop_assert!(suspended.insert(replica.clone()), "put aside once");
+                        prop_assert!(suspended.insert(replica.clone(), fault).is_none(), "put aside once");
                     } else {
-                        prop_assert!(!refused || suspended.contains(replica) || !plan.contains_key(replica));
+                        prop_assert!(!refused || suspended.contains_key(replica) || !plan.contains_key(replica));
                     }
                     pool.release(&failed, now);
                     let ticket = pool.enqueue_again(&failed, Duration::MAX, now, request);
                     waiting.insert(0, Waits { ticket, request, bytes, since: now, sent_back: true });
                 }
                 Step::Readmit(which) => {
+                    let warm = pool.is_warm();
                     pool.readmit(&id(which), now);
-                    suspended.remove(&id(which));
+                    trials.remove(&id(which));
+                    if suspended.remove(&id(which)) == Some(Fault::Ended) && warm {
+                        let has = in_flight.iter().filter(|(_, at)| at.replica == id(which)).count() as u32;
+                        trials.insert(id(which), has + 1);
+                    }
                 }
                 Step::Cancel(_) | Step::Release(_) | Step::SendBack(..) => {}
             }
-            suspended.retain(|id| plan.contains_key(id));
+            suspended.retain(|id, _| plan.contains_key(id));
             while let Some((request, grant)) = grant(&mut pool, now) {
                 let expected = next(&waiting, yielding, now).map(|place| waiting.remove(place).request);
                 prop_assert_eq!(Some(request), expected, "in order");
-                prop_assert!(!suspended.contains(&grant.replica));
+                prop_assert!(!suspended.contains_key(&grant.replica));
                 let (most, draining) = plan[&grant.replica];
                 let has = 1 + in_flight.iter().filter(|(_, at)| at.replica == grant.replica).count();
                 in_flight.push((request, grant));
@@ -207,7 +221,8 @@ proptest! {
             for (replica, (most, draining)) in &plan {
                 let has = in_flight.iter().filter(|(_, at)| &at.replica == replica).count();
                 prop_assert_eq!(counted.get(replica).map(|&count| count as usize), Some(has));
-                let open = !draining && !suspended.contains(replica) && has < *most as usize;
+                let most = trials.get(replica).map_or(*most, |trial| *most.min(trial));
+                let open = !draining && !suspended.contains_key(replica) && has < most as usize;
                 prop_assert!(!open || waiting.is_empty(), "a slot is free and somebody waits");
             }
             prop_assert_eq!(counted.values().sum::<u32>() as usize, in_flight.len());

@@ -147,7 +147,7 @@ fn request(ask: Ask) -> String {
         r#"{{"model":"m","stream":{stream},"max_tokens":{tokens},"ignore_eos":true,"messages":[{{"role":"user","content":"{number}"}}]}}"#
     );
     let length = body.len();
-    let comments = if number % KEEPALIVE == 0 { "x-forewarm-keepalive: 1\r\n" } else { "" };
+    let comments = if number % KEEPALIVE == 0 { "x-forewarm-keepalive: 20\r\n" } else { "" };
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: chaos\r\ncontent-type: application/json\r\n\
          {NUMBER}: {number}\r\n{comments}content-length: {length}\r\n\r\n{body}"

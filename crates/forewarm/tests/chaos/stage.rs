@@ -155,7 +155,8 @@ impl Stage {
 
     async fn report(&self, gateway: usize, pool: &str) -> Result<PoolReport> {
         let url = self.pool(gateway, pool);
-        Ok(self.http.get(url).send().await?.error_for_status()?.json().await?)
+        let answer = self.http.get(url).send().await.context("the gateway does not say what it has seen")?;
+        Ok(answer.error_for_status()?.json().await?)
     }
 
     fn pool(&self, gateway: usize, pool: &str) -> String {

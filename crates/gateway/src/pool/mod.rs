@@ -229,11 +229,9 @@ impl<W> Pool<W> {
         if self.queue.len() > 0 {
             return None;
         }
-        let tokens = arrival.tokens();
-        let preferred = arrival.prefers.and_then(|prefers| self.preferred(prefers, tokens));
-        let replica = preferred.or_else(|| self.best(None, tokens))?.clone();
+        let replica = self.choose(None, arrival.prefers, arrival.tokens())?.clone();
         let slots = self.replicas.get_mut(&replica)?;
-        slots.take(tokens);
+        slots.take(arrival.tokens());
         self.work.set(self.work.taken + 1, now);
         let deadline = self.clocks.at(now).warm_total().saturating_add(arrival.patience);
         Some(Grant { replica, admission: self.queue.pass(arrival, (now, deadline)) })
@@ -254,22 +252,26 @@ impl<W> Pool<W> {
         self.queue.remove(ticket).map(|entry| entry.waiter.waiter)
     }
 
-    /// Grants the request that is next a slot, at the replica that it prefers or at the one with the least work. To be called until it
-    /// returns `None`, whenever anything changed.
+    /// Grants the request that is next a slot, at the replica that it prefers or at the one with the least work.
+    /// To be called until it returns `None`, whenever anything changed.
     pub fn grant(&mut self, now: Duration) -> Option<Turn<W>> {
         let (ticket, entry) = self.queue.next(now)?;
         let (tokens, deadline) = (entry.admission.tokens, entry.admission.deadline);
         if self.clocks.at(now).warm_total() > deadline {
             return self.queue.remove(ticket).map(|entry| Turn::TooLate(entry.waiter.waiter));
         }
-        let avoid = entry.waiter.avoid.clone();
-        let preferred = entry.waiter.prefers.and_then(|prefers| self.preferred(prefers, tokens));
-        let replica = preferred.or_else(|| self.best(avoid.as_ref(), tokens))?.clone();
+        let (avoid, prefers) = (entry.waiter.avoid.clone(), entry.waiter.prefers);
+        let replica = self.choose(avoid.as_ref(), prefers, tokens)?.clone();
         let slots = self.replicas.get_mut(&replica)?;
         let entry = self.queue.grant(ticket)?;
         slots.take(tokens);
         self.work.set(self.work.taken + 1, now);
         Some(Turn::Slot(entry.waiter.waiter, Grant { replica, admission: entry.admission }))
+    }
+
+    /// Where a request goes: to an open replica that it prefers, or to the one with the least work.
+    fn choose(&self, avoid: Option<&ReplicaId>, prefers: Option<Prefers>, tokens: u64) -> Option<&ReplicaId> {
+        prefers.and_then(|prefers| self.preferred(prefers, tokens)).or_else(|| self.best(avoid, tokens))
     }
 
     fn preferred(&self, Prefers { prefix, load_factor }: Prefers, tokens: u64) -> Option<&ReplicaId> {
@@ -289,19 +291,23 @@ impl<W> Pool<W> {
     fn best(&self, avoid: Option<&ReplicaId>, tokens: u64) -> Option<&ReplicaId> {
         let open = || self.replicas.iter().filter(|(_, slots)| slots.is_open_for(tokens));
         let by_tokens = open().all(|(_, slots)| slots.tokens_of_kv().is_some());
-        let fullness = |slots: &Slots| match slots.tokens_of_kv() {
-            Some(fullness) if by_tokens => fullness,
-            Some(_) | None => slots.requests_of_limit(),
-        };
-        let lighter = |a: &Slots, b: &Slots| {
-            let ((a, a_most), (b, b_most)) = (fullness(a), fullness(b));
-            (u128::from(a) * u128::from(b_most)).cmp(&(u128::from(b) * u128::from(a_most)))
-        };
-        open()
-            .min_by(|(a_id, a), (b_id, b)| {
-                (avoid == Some(*a_id)).cmp(&(avoid == Some(*b_id))).then_with(|| lighter(a, b))
-            })
-            .map(|(id, _)| id)
+        let mut best: Option<(bool, (u64, u64), &ReplicaId)> = None;
+        for (id, slots) in open() {
+            let avoided = avoid == Some(id);
+            let (work, most) = match slots.tokens_of_kv() {
+                Some(tokens) if by_tokens => tokens,
+                Some(_) | None => slots.requests_of_limit(),
+            };
+            let is_better = best.is_none_or(|(other_avoided, (other, other_most), _)| {
+                let lighter =
+                    u128::from(work) * u128::from(other_most) < u128::from(other) * u128::from(most);
+                if avoided == other_avoided { lighter } else { other_avoided }
+            });
+            if is_better {
+                best = Some((avoided, (work, most), id));
+            }
+        }
+        best.map(|(_, _, id)| id)
     }
 
     /// Gives a slot back.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Bound::{Included, Unbounded},
     time::Duration,
 };
 
@@ -12,45 +11,41 @@ use super::{Entry, Number, Yielding};
 #[derive(Debug)]
 pub(super) struct Line<W> {
     waiting: BTreeMap<Number, Entry<W>>,
-    /// Those that are not known to be late, by what orders them.
-    timely: BTreeSet<(Duration, Number)>,
-    late: BTreeSet<(Duration, Number)>,
-    /// Whoever came before it is in `late`.
+    /// The same by deadline, where that orders them.
+    by_deadline: Option<ByDeadline>,
+    /// Whoever came before it is late.
     first_timely: Number,
     bytes: u64,
-    by_deadline: bool,
+}
+
+/// Waiting requests, the earliest deadline first; of the same deadline, who came first.
+#[derive(Debug, Default)]
+struct ByDeadline {
+    /// Those that are not known to be late.
+    timely: BTreeSet<(Duration, Number)>,
+    late: BTreeSet<(Duration, Number)>,
 }
 
 impl<W> Line<W> {
     /// `by_deadline`: the earliest deadline is first, and not the earliest arrival.
     pub(super) fn new(by_deadline: bool) -> Self {
-        let waiting = BTreeMap::new();
-        Self {
-            waiting,
-            timely: BTreeSet::new(),
-            late: BTreeSet::new(),
-            first_timely: 0,
-            bytes: 0,
-            by_deadline,
-        }
-    }
-
-    /// What orders a request among its like; at the same moment, who came first is first.
-    fn moment(&self, entry: &Entry<W>) -> Duration {
-        if self.by_deadline { entry.admission.deadline } else { Duration::ZERO }
+        let by_deadline = by_deadline.then(ByDeadline::default);
+        Self { waiting: BTreeMap::new(), by_deadline, first_timely: 0, bytes: 0 }
     }
 
     pub(super) fn push(&mut self, number: Number, entry: Entry<W>) {
-        self.timely.insert((self.moment(&entry), number));
+        if let Some(ByDeadline { timely, .. }) = &mut self.by_deadline {
+            timely.insert((entry.admission.deadline, number));
+        }
         self.bytes += entry.admission.bytes;
         self.waiting.insert(number, entry);
     }
 
     pub(super) fn remove(&mut self, number: Number) -> Option<Entry<W>> {
         let entry = self.waiting.remove(&number)?;
-        let place = (self.moment(&entry), number);
-        if !self.timely.remove(&place) {
-            self.late.remove(&place);
+        if let Some(ByDeadline { timely, late }) = &mut self.by_deadline {
+            let set = if number < self.first_timely { late } else { timely };
+            set.remove(&(entry.admission.deadline, number));
         }
         self.bytes -= entry.admission.bytes;
         Some(entry)
@@ -64,22 +59,34 @@ impl<W> Line<W> {
             if has_waited(entry, until) {
                 return Some(oldest);
             }
-            for (&number, entry) in self.waiting.range((Included(self.first_timely), Unbounded)) {
+            for (&number, entry) in self.waiting.range(self.first_timely..) {
                 if !has_waited(entry, from) {
                     break;
                 }
-                let place = (self.moment(entry), number);
-                self.timely.remove(&place);
-                self.late.insert(place);
+                if let Some(ByDeadline { timely, late }) = &mut self.by_deadline {
+                    let place = (entry.admission.deadline, number);
+                    timely.remove(&place);
+                    late.insert(place);
+                }
                 self.first_timely = number + 1;
             }
         }
-        self.timely.first().or_else(|| self.late.first()).map(|&(_, number)| number)
+        match &self.by_deadline {
+            Some(ByDeadline { timely, late }) => {
+                timely.first().or_else(|| late.first()).map(|&(_, number)| number)
+            }
+            None => {
+                let timely = self.waiting.range(self.first_timely..).next();
+                timely.or_else(|| self.waiting.first_key_value()).map(|(&number, _)| number)
+            }
+        }
     }
 
     /// Forgets who is late: another objective holds.
     pub(super) fn forget_late(&mut self) {
-        self.timely.append(&mut self.late);
+        if let Some(ByDeadline { timely, late }) = &mut self.by_deadline {
+            timely.append(late);
+        }
         self.first_timely = 0;
     }
 
@@ -87,7 +94,7 @@ impl<W> Line<W> {
         self.waiting.get(&number)
     }
 
-    /// Who came last.
+    /// Who came last, and so on, with the bytes of each.
     pub(super) fn newest(&self) -> impl Iterator<Item = (Number, u64)> {
         self.waiting.iter().rev().map(|(&number, entry)| (number, entry.admission.bytes))
     }
