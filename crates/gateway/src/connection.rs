@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use http::{HeaderValue, Request, header};
 use hyper::{
     body::Incoming,
@@ -21,6 +23,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -70,23 +73,37 @@ pub(crate) async fn serve(
     peer: SocketAddr,
     closing: CancellationToken,
 ) {
+    // A task has room for whatever its future may hold at any time: TLS, the most of all, makes its own where it is spoken.
+    match front.tls.as_ref().map(|tls| tls.acceptor()) {
+        Some(acceptor) => Box::pin(encrypted(front, acceptor, stream, peer, closing)).await,
+        None => plain(front, stream, peer, closing).await,
+    }
+}
+
+async fn plain(front: Arc<Front>, stream: TcpStream, peer: SocketAddr, closing: CancellationToken) {
+    let mut start = [0; HTTP2.len()];
+    // Whatever is wrong with the connection, serving it finds out.
+    tokio::select! {
+        _ = stream.peek(&mut start) => {}
+        () = tokio::time::sleep(front.config.read_timeout) => return,
+        () = last_chance(&closing) => return,
+    }
     let pace = Pace::default();
-    let (read_timeout, send_timeout) = (front.config.read_timeout, front.config.send_timeout);
-    let Some(acceptor) = front.tls.as_ref().map(|tls| tls.acceptor()) else {
-        let mut start = [0; HTTP2.len()];
-        // Whatever is wrong with the connection, serving it finds out.
-        tokio::select! {
-            _ = stream.peek(&mut start) => {}
-            () = tokio::time::sleep(read_timeout) => return,
-            () = last_chance(&closing) => return,
-        }
-        let is_http2 = &start == HTTP2;
-        let (stream, origin) =
-            (Paced::new(stream, send_timeout, pace.clone()), Arc::new(Origin::new(peer, false)));
-        return Connection { front, origin, pace, closing }.speak(stream, is_http2).await;
-    };
-    let stream = Paced::new(stream, send_timeout, pace.clone());
-    match tokio::time::timeout(read_timeout, Box::pin(acceptor.accept(stream))).await {
+    let stream = Paced::new(stream, front.config.send_timeout, pace.clone());
+    let origin = Arc::new(Origin::new(peer, false));
+    Connection { front, origin, pace, closing }.speak(stream, &start == HTTP2).await;
+}
+
+async fn encrypted(
+    front: Arc<Front>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+    closing: CancellationToken,
+) {
+    let pace = Pace::default();
+    let stream = Paced::new(stream, front.config.send_timeout, pace.clone());
+    match tokio::time::timeout(front.config.read_timeout, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let origin = Arc::new(Origin::new(peer, true));
@@ -118,14 +135,20 @@ struct Connection {
 }
 
 impl Connection {
-    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, is_http2: bool) {
-        // Each on its own, so that neither takes the room of the other.
-        let ended = match is_http2 {
-            true => Box::pin(self.http2(stream)).await,
-            false => Box::pin(self.http1(stream)).await,
+    /// Each protocol on its own, so that neither takes the room of the other.
+    fn speak(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        is_http2: bool,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let ended = |ended: hyper::Result<()>| {
+            if let Err(error) = ended {
+                tracing::trace!(%error, "a client's connection ended");
+            }
         };
-        if let Err(error) = ended {
-            tracing::trace!(%error, "a client's connection ended");
+        match is_http2 {
+            true => Box::pin(self.http2(stream).map(ended)),
+            false => Box::pin(self.http1(stream).map(ended)),
         }
     }
 
@@ -136,13 +159,14 @@ impl Connection {
         let service = service_fn(move |request: Request<Incoming>| {
             let (front, last) = (Arc::clone(&front), last.clone());
             let client = Client { origin: Arc::clone(&origin), pace: pace.clone() };
-            async move {
+            // hyper keeps the room of a future as long as the connection; this one is gone once an answer begins.
+            Box::pin(async move {
                 let mut response = front.answer(request, client).await;
                 if last.is_cancelled() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response)
-            }
+            })
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
