@@ -120,13 +120,6 @@ async fn last_chance(closing: &CancellationToken) {
     tokio::time::sleep(LAST_CHANCE).await;
 }
 
-/// Who sends a request.
-#[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) origin: Arc<Origin>,
-    pub(crate) pace: Pace,
-}
-
 struct Connection {
     front: Arc<Front>,
     origin: Arc<Origin>,
