@@ -11,6 +11,13 @@ fuzz_target!(|body: &[u8]| {
     {
         assert_eq!(fields.get("model").and_then(|model| model.as_str()), Some(model.as_str()));
     }
+    // Whatever the body is, its beginning is looked at without harm.
+    let prefix = forewarm_gateway::fuzzing::prefix(body, 64);
+    if found.is_some() {
+        let renamed = forewarm_gateway::fuzzing::renamed(body, "another \"name\"");
+        assert_eq!(forewarm_gateway::fuzzing::model(&renamed).as_deref(), Some("another \"name\""));
+        assert_eq!(forewarm_gateway::fuzzing::prefix(&renamed, 64).is_some(), prefix.is_some());
+    }
     if let Some(model) = found {
         let body = serde_json::json!({"messages": [{"model": "other"}], "model": model, "stream": true});
         assert_eq!(forewarm_gateway::fuzzing::model(body.to_string().as_bytes()), Some(model));

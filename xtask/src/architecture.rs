@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("forewarm-workload", &[]),
     ("forewarm-engine", &[]),
     ("forewarm-sim", &["forewarm-core", "forewarm-workload"]),
-    ("forewarm-manifest", &["forewarm-core"]),
+    ("forewarm-manifest", &["forewarm-core", "forewarm-workload"]),
     ("forewarm-gateway", &["forewarm-core"]),
     ("forewarm-admin", &["forewarm-core"]),
     ("forewarm-control", &["forewarm-core"]),

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::cargo::cargo;
+use crate::{cargo::cargo, peers};
 
 #[derive(Args)]
 pub(crate) struct BenchArgs {
@@ -22,6 +22,10 @@ pub(crate) struct BenchArgs {
 enum Area {
     /// Deciding: how soon after a burst, and what it costs.
     Core,
+    /// The gateway beside other proxies, which are downloaded at the first run. Takes minutes, and two cores.
+    Gateway,
+    /// The gateway's queue: a place and a slot.
+    Queue,
     /// Simulating: requests in a second, on one core.
     Sim,
     /// The simulator beside the live system, on the same workload. Takes minutes, and a quiet machine.
@@ -37,10 +41,21 @@ enum Output {
 #[derive(Deserialize, Serialize)]
 struct Row {
     name: String,
-    figure: f64,
-    unit: String,
     #[serde(flatten)]
-    beside: Option<Beside>,
+    came: Came,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Came {
+    Measured {
+        figure: f64,
+        unit: String,
+        #[serde(flatten)]
+        beside: Option<Beside>,
+    },
+    /// What it needs is not there.
+    Skipped { skipped: String },
 }
 
 /// What a peer took in the same run.
@@ -55,6 +70,8 @@ struct Beside {
 pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let benches: &[(&str, &str)] = match args.area {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
+        Area::Gateway => &[("forewarm", "gateway")],
+        Area::Queue => &[("forewarm-gateway", "queueing")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
         Area::Validation => &[("forewarm", "validation")],
     };
@@ -71,10 +88,16 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
                 "{:<55} {:>10} {:<6} {:>12} {:>10}  peer",
                 "what", "figure", "unit", "peer's", "ratio"
             )?;
-            for Row { name, figure, unit, beside } in &rows {
-                write!(out, "{name:<55} {figure:>10.2} {unit:<6}")?;
-                if let Some(Beside { peer, peer_figure, ratio }) = beside {
-                    write!(out, " {peer_figure:>12.1} {ratio:>10.5}  {peer}")?;
+            for Row { name, came } in &rows {
+                write!(out, "{name:<55} ")?;
+                match came {
+                    Came::Skipped { skipped } => write!(out, "skipped: {skipped}")?,
+                    Came::Measured { figure, unit, beside } => {
+                        write!(out, "{figure:>10.2} {unit:<6}")?;
+                        if let Some(Beside { peer, peer_figure, ratio }) = beside {
+                            write!(out, " {peer_figure:>12.1} {ratio:>10.5}  {peer}")?;
+                        }
+                    }
                 }
                 writeln!(out)?;
             }
@@ -86,7 +109,11 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
 /// Runs one benchmark, which prints a row of JSON a line.
 fn measure(package: &str, bench: &str) -> Result<Vec<Row>> {
     let command = ["bench", "--quiet", "-p", package, "--bench", bench];
-    let output = cargo(&command).output()?;
+    let mut run = cargo(&command);
+    if bench == "gateway" {
+        run.env("FOREWARM_BENCH_PEERS", peers::install()?);
+    }
+    let output = run.output()?;
     if !output.status.success() {
         bail!("cargo {} failed:\n{}", command.join(" "), String::from_utf8_lossy(&output.stderr));
     }

@@ -3,9 +3,11 @@
 mod architecture;
 mod bench;
 mod cargo;
+mod chaos;
 mod differential;
 mod fuzz;
 mod literals;
+mod peers;
 mod tiers;
 
 use std::{io::Write, process::ExitCode};
@@ -28,6 +30,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Feeds every parser what nobody thought of, a while for each target.
     Fuzz(fuzz::FuzzArgs),
+    /// Lets processes die, hang and break connections under load; every request has to be accounted for.
+    Chaos(chaos::ChaosArgs),
     /// Decides random scenarios with the peers' own code and with ours, and compares. Needs Go.
     Differential(differential::DifferentialArgs),
     /// Checks the invariants of ARCHITECTURE.md.
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Command::Test(args) => tiers::test(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Fuzz(args) => fuzz::fuzz(&args),
+        Command::Chaos(args) => chaos::chaos(&args),
         Command::Differential(args) => differential::differential(&args),
         Command::Architecture => architecture::check(),
     };

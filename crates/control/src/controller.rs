@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use forewarm_core::{
-    ColdStarts, Decision, Observation, Pause, Phase, ScalerSpec, ScalerState, Timestamp, plan,
-    pool::{Endpoint, PoolPlan, PoolReport, QueueLimits},
+    ColdStarts, Decision, Observation, Pause, Phase, Reading, ReplicaId, ScalerSpec, ScalerState, Timestamp,
+    plan,
+    pool::{Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Routing},
 };
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -24,6 +25,12 @@ pub struct Controller {
     pub models: Vec<String>,
     /// Limits of its queue at the gateway.
     pub queue: QueueLimits,
+    /// How the gateway tells requests apart.
+    pub routing: Routing,
+    /// What makes a replica's concurrency less than the specification's.
+    pub concurrency: Concurrency,
+    /// Tokens that a replica's KV cache holds; `None`: what the signal [`KV_TOKENS`] says of it, if there is one.
+    pub kv_tokens: Option<u64>,
     /// Its replicas.
     pub fleet: Arc<dyn Fleet>,
     /// Its front door, if it has one.
@@ -39,6 +46,9 @@ pub struct Controller {
     /// Where every decision that changes or does something is announced, none left out.
     pub decisions: broadcast::Sender<Arc<Decision>>,
 }
+
+/// The signal that says, by replica, how many tokens its KV cache holds.
+pub const KV_TOKENS: &str = "kv_tokens";
 
 /// What one evaluation saw and decided.
 #[derive(Debug)]
@@ -204,7 +214,7 @@ impl Controller {
         let decision = Arc::new(plan(&self.spec, state, &seen));
         self.store.decided(&self.spec, state, &seen, &decision)?;
         let evaluation = started.elapsed();
-        let error = self.act(&decision, fleet.as_ref().ok(), plan_at_gateway).await;
+        let error = self.act(&decision, &seen, fleet.as_ref().ok(), plan_at_gateway).await;
         if decision.acts() {
             self.store.outcome(&self.spec.scaler, error.clone())?;
         }
@@ -231,13 +241,14 @@ impl Controller {
     async fn act(
         &self,
         decision: &Decision,
+        seen: &Observation,
         view: Option<&FleetView>,
         plan_at_gateway: &mut Option<PlanAtGateway>,
     ) -> Option<String> {
         // The gateway first: a replica gets no request any more when the fleet is told to drain or stop it.
         // Where the fleet could not be seen, the gateway keeps the plan it has.
         if let (Some(gateway), Some(view)) = (&self.gateway, view) {
-            let plan = self.pool_plan(decision, view);
+            let plan = self.pool_plan(decision, seen, view);
             if !plan_at_gateway.as_ref().is_some_and(|there| there.says(&plan, decision.at)) {
                 if let Err(error) = gateway.apply(&plan).await {
                     return Some(chain(&error));
@@ -251,7 +262,7 @@ impl Controller {
         self.fleet.apply(&decision.placement).await.err().map(|error| chain(&error))
     }
 
-    fn pool_plan(&self, decision: &Decision, view: &FleetView) -> PoolPlan {
+    fn pool_plan(&self, decision: &Decision, seen: &Observation, view: &FleetView) -> PoolPlan {
         let placement = &decision.placement;
         let endpoints = view
             .replicas
@@ -265,6 +276,7 @@ impl Controller {
                     replica: id.clone(),
                     address: replica.address.clone()?,
                     max_concurrency: self.spec.max_concurrency,
+                    kv_tokens: self.kv_tokens.or_else(|| kv_tokens(seen, id)),
                     draining: drains || placement.drain.contains(id),
                 })
             })
@@ -274,7 +286,9 @@ impl Controller {
             models: self.models.clone(),
             endpoints,
             ready_in_seconds: decision.ready_at.map(|at| at.since(decision.at).as_secs_f64()),
-            queue: self.queue,
+            queue: self.queue.clone(),
+            concurrency: self.concurrency,
+            routing: self.routing.clone(),
         }
     }
 
@@ -310,6 +324,17 @@ impl Controller {
             return Err(CommandError::Expired);
         }
         Ok(())
+    }
+}
+
+/// What a replica's engine says that its KV cache holds.
+fn kv_tokens(seen: &Observation, replica: &ReplicaId) -> Option<u64> {
+    match &seen.signals.get(KV_TOKENS)?.reading {
+        Reading::Value { per_replica, .. } | Reading::Partial { per_replica, .. } => {
+            // A cache without a token is none that can be counted by.
+            per_replica.get(replica).map(|&tokens| tokens as u64).filter(|&tokens| tokens > 0)
+        }
+        Reading::Missing(_) => None,
     }
 }
 

@@ -5,15 +5,18 @@
 
 pub mod clock;
 mod controller;
+mod gateways;
 pub mod journal;
 mod observe;
 pub mod ports;
 mod replay;
+mod shares;
 mod store;
 mod what_if;
 
 pub use clock::Clock;
-pub use controller::{Command, CommandError, Controller, Snapshot};
+pub use controller::{Command, CommandError, Controller, KV_TOKENS, Snapshot};
+pub use gateways::Several;
 pub use replay::{Mismatch, Replayed, replay};
 pub use store::{Store, StoreError};
 pub use what_if::{Turn, WhatIf, what_if};

@@ -1,19 +1,21 @@
 //! The loop against fakes, in virtual time, and against what a crash leaves behind.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use forewarm_control::{
-    Clock, Command, Controller, Snapshot, Store, StoreError,
+    Clock, Command, Controller, KV_TOKENS, Snapshot, Store, StoreError,
     journal::Record,
-    ports::{Fleet, Gateway},
+    ports::{Fleet, FleetReplica, Gateway, SignalSet},
     replay,
 };
 use forewarm_core::{
     Bounds, Decision, Environment, Missing, Observation, Pause, Phase, Policy, QueueDepth, Reading, Replica,
-    Replicas, Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan, pool::QueueLimits,
+    ReplicaId, Replicas, Requests, ScalerSpec, ScalerState, Signal, SignalName, Timestamp, plan,
+    pool::{Concurrency, QueueLimits, Tenants},
 };
 use forewarm_testkit::{FakeFleet, FakeGateway};
+use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +25,7 @@ const QUEUE: QueueLimits = QueueLimits {
     timeout: Duration::from_secs(60),
     cold_start_timeout: Duration::from_secs(900),
     ttft_objective: Some(Duration::from_secs(5)),
+    tenants: Tenants { header: None, user: false, weights: BTreeMap::new() },
 };
 
 fn spec() -> ScalerSpec {
@@ -44,14 +47,27 @@ struct Running {
 
 impl Running {
     fn start(directory: &Path, spec: ScalerSpec, fleet: &Arc<FakeFleet>, gateway: &Arc<FakeGateway>) -> Self {
+        Self::start_with(directory, spec, fleet, gateway, |_| ())
+    }
+
+    fn start_with(
+        directory: &Path,
+        spec: ScalerSpec,
+        fleet: &Arc<FakeFleet>,
+        gateway: &Arc<FakeGateway>,
+        change: impl FnOnce(&mut Controller),
+    ) -> Self {
         let (snapshots, snapshots_rx) = watch::channel(None);
         let (decisions, decisions_rx) = broadcast::channel(64);
         let (commands, commands_rx) = mpsc::channel(4);
         let shutdown = CancellationToken::new();
-        let controller = Controller {
+        let mut controller = Controller {
             spec,
             models: vec!["llama3".to_owned()],
             queue: QUEUE,
+            routing: Default::default(),
+            concurrency: Concurrency::default(),
+            kv_tokens: None,
             fleet: Arc::clone(fleet) as Arc<dyn Fleet>,
             gateway: Some(Arc::clone(gateway) as Arc<dyn Gateway>),
             signals: Vec::new(),
@@ -60,6 +76,7 @@ impl Running {
             snapshots,
             decisions,
         };
+        change(&mut controller);
         let task = tokio::spawn(controller.run(commands_rx, shutdown.clone()));
         Self { snapshots: snapshots_rx, decisions: decisions_rx, commands, shutdown, task }
     }
@@ -101,6 +118,41 @@ async fn a_burst_on_an_idle_fleet_is_acted_on_at_once_and_served_when_ready() {
     running.until(|snapshot| snapshot.observation.count(Phase::Ready) == 1).await;
     assert_eq!(gateway.plans().last().unwrap().endpoints[0].address, "r-0.test:8000");
     running.stop().await;
+}
+
+/// Says what the first replica's KV cache holds, and nothing of the others'.
+struct KvOfTheFirst;
+
+impl SignalSet for KvOfTheFirst {
+    fn latest(&self) -> Vec<(SignalName, Signal)> {
+        let per_replica = [(ReplicaId::from("r-0"), 24_000.0)].into();
+        let reading = Reading::Partial { total: 24_000.0, per_replica, reporting: 1, expected: 2 };
+        vec![(SignalName::from(KV_TOKENS), Signal { reading, age: Duration::ZERO })]
+    }
+
+    fn replicas(&self, _: &[FleetReplica]) {}
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        std::future::pending().boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gateway_is_told_what_a_replica_bears_as_configured_or_as_its_engine_says() {
+    let learned = Concurrency { learned: true, slow_start: true };
+    for (configured, expected) in [(None, [Some(24_000), None]), (Some(9_000), [Some(9_000), Some(9_000)])] {
+        let directory = tempfile::tempdir().unwrap();
+        let (fleet, gateway) = (Arc::new(FakeFleet::ready(2)), Arc::new(FakeGateway::default()));
+        let mut running = Running::start_with(directory.path(), spec(), &fleet, &gateway, |controller| {
+            controller.signals = vec![Arc::new(KvOfTheFirst)];
+            (controller.kv_tokens, controller.concurrency) = (configured, learned);
+        });
+        running.until(|_| true).await;
+        let plan = gateway.plans().pop().unwrap();
+        assert_eq!(plan.endpoints.iter().map(|endpoint| endpoint.kv_tokens).collect::<Vec<_>>(), expected);
+        assert_eq!(plan.concurrency, learned);
+        running.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 //! Start reading at [`plan`]: a [`ScalerSpec`] and an [`Observation`] go in, a [`Decision`] with the
 //! reason of every step comes out; memory between calls is the explicit, serialisable [`ScalerState`].
 
+pub mod affinity;
 mod cold_start;
 mod decision;
 mod fleet;

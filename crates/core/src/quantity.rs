@@ -116,6 +116,15 @@ impl Quantity {
         if self.exponent < 0 { self.mantissa as f64 / power } else { self.mantissa as f64 * power }
     }
 
+    /// The value if it is a whole number.
+    pub fn whole(self) -> Option<i128> {
+        let power = 10_i128.checked_pow(self.exponent.unsigned_abs())?;
+        if self.exponent >= 0 {
+            return self.mantissa.checked_mul(power);
+        }
+        (self.mantissa % power == 0).then_some(self.mantissa / power)
+    }
+
     /// Whether the value is below zero.
     pub fn is_negative(self) -> bool {
         self.mantissa < 0
@@ -368,6 +377,12 @@ impl de::Visitor<'_> for QuantityVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Quantity, E> {
+        // A whole number in JSON comes as a float only when it is too large for an integer, with digits lost.
+        if value.abs() >= u64::MAX as f64 {
+            return Err(E::custom(format!(
+                "{value:e} is too large for a number: write the quantity in quotes"
+            )));
+        }
         self.visit_str(&value.to_string())
     }
 }
@@ -483,6 +498,33 @@ mod tests {
         for (json, canonical) in [("0.7", "700m"), ("\"0.7\"", "700m"), ("5", "5"), ("-1", "-1")] {
             let quantity: Quantity = serde_json::from_str(json).expect(json);
             assert_eq!(quantity.to_string(), canonical);
+        }
+    }
+
+    #[test]
+    fn numbers_beyond_int64_keep_their_digits_in_json_or_are_refused() {
+        for text in ["9999999999999999999", "18446744073709551615", "99999999999999999999999", "1e30"] {
+            let read = quantity(text);
+            let json = serde_json::to_string(&read).unwrap();
+            assert_eq!(serde_json::from_str::<Quantity>(&json).unwrap(), read, "{text}");
+            match serde_json::from_str::<Quantity>(text) {
+                Ok(number) => assert_eq!(number.whole(), read.whole(), "{text}"),
+                Err(error) => assert!(error.to_string().contains("write the quantity in quotes"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_exact() {
+        for (written, whole) in [
+            ("9999999999999999999", Some(9_999_999_999_999_999_999)),
+            ("4Gi", Some(4_294_967_296)),
+            ("5000m", Some(5)),
+            ("1.5", None),
+            ("12e6", Some(12_000_000)),
+            ("-3k", Some(-3_000)),
+        ] {
+            assert_eq!(quantity(written).whole(), whole, "{written}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forewarm_core::{
     Decision, Placement,
-    pool::{PoolPlan, PoolReport, QueueLimits},
+    pool::{PoolPlan, PoolReport, Priority, QueueLimits},
 };
 use serde_json::{Value, from_value, json, to_value};
 
@@ -42,4 +42,25 @@ fn an_objective_is_seconds() {
     assert_eq!(with(Value::Null).unwrap().ttft_objective, None);
     let error = with(json!(-1.0)).unwrap_err().to_string();
     assert!(error.contains("-1 is not a span in seconds"), "{error}");
+}
+
+#[test]
+fn who_shares_a_queue_and_what_each_class_got_is_written_only_where_there_is_something_to_say() {
+    let mut limits = limits();
+    limits["tenants"] = json!({"header": "x-tenant", "user": true, "weights": {"search": 4}});
+    let endpoint = json!({
+        "replica": "r", "address": "r:80", "maxConcurrency": 8, "kvTokens": 24_000, "draining": false,
+    });
+    let plan = json!({
+        "scaler": "s", "models": [], "endpoints": [endpoint], "queue": limits,
+        "concurrency": {"learned": true, "slowStart": false},
+    });
+    let read: PoolPlan = from_value(plan.clone()).unwrap();
+    assert_eq!(read.queue.tenants.weights["search"].get(), 4);
+    assert_eq!((read.endpoints[0].kv_tokens, read.concurrency.learned), (Some(24_000), true));
+    assert_eq!(to_value(read).unwrap(), plan);
+    let report: PoolReport = from_value(json!({"classes": {"high": {"queued": 2, "shedTotal": 1}}})).unwrap();
+    let high = &report.classes[&Priority::High];
+    assert_eq!((high.queued, high.shed_total, high.arrived_total), (2, 1, 0));
+    assert_eq!(to_value(PoolReport::default()).unwrap().get("classes"), None);
 }

@@ -12,7 +12,7 @@ use forewarm_control::{
 };
 use forewarm_core::{
     Bounds, Environment, Policy, QueueDepth, Requests, ScalerSpec,
-    pool::{PoolPlan, PoolReport, QueueLimits},
+    pool::{Concurrency, PoolPlan, PoolReport, QueueLimits, Tenants},
 };
 use forewarm_testkit::{FakeFleet, FakeGateway};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -78,13 +78,17 @@ async fn measure(speed: f64, silent: bool) -> Vec<f64> {
     let controller = Controller {
         spec,
         models: Vec::new(),
+        routing: Default::default(),
         queue: QueueLimits {
             max_requests: 100_000,
             max_bytes: 1 << 30,
             timeout: Duration::from_secs(60),
             cold_start_timeout: Duration::from_secs(600),
             ttft_objective: None,
+            tenants: Tenants::default(),
         },
+        concurrency: Concurrency::default(),
+        kv_tokens: None,
         fleet: Arc::new(FakeFleet::default()),
         gateway: Some(if silent {
             Arc::new(Silent(Arc::clone(&gateway)))

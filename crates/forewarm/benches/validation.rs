@@ -2,8 +2,9 @@
 //! through virtual time.
 //!
 //! Prints one JSON row a line, for `cargo xtask bench validation`: the figure is the live one, the peer the
-//! simulator. What the live run did is read from its journal. Times are modelled seconds. On standard error it says
-//! how late requests were sent and what the first differences are between the two courses.
+//! simulator, both the median of several runs. What a live run did is read from its journal. Times are modelled seconds.
+//! On standard error it says how late requests were sent, when each side changed its target, and how far the runs
+//! are apart.
 
 use std::{
     io::Write,
@@ -27,10 +28,13 @@ use forewarm_workload::{Request, Workload, demo};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Modelled seconds a second.
-const SPEED: f64 = 10.0;
-/// Modelled time in which requests come: the burst on an idle fleet, the swell, and the burst on it.
-const LENGTH: Duration = Duration::from_secs(15 * 60);
+/// Modelled seconds a second: few, so that what HTTP and a busy machine take on the wall, milliseconds, is as little of a
+/// modelled latency as it is in service.
+const SPEED: f64 = 2.0;
+/// Modelled time in which requests come: the burst on an idle fleet, and the way up the swell.
+const LENGTH: Duration = Duration::from_secs(8 * 60);
+/// Live runs of each case, whose median counts.
+const RUNS: usize = 3;
 /// Time on the wall between two looks of the live controller.
 const CONTROLLER_GAP: Duration = Duration::from_millis(20);
 /// The mean of the law of cold starts; the draw of [`SEED`] is what every start takes.
@@ -82,9 +86,15 @@ fn main() {
         for (name, policy) in POLICIES {
             let case = format!("{name}, {}", engine.name);
             if case.contains(&word) {
-                let (live, spec) = runtime.block_on(run_live(engine, policy, &workload));
-                let simulated = run_simulated(engine, spec, &workload, live.course.lead);
-                print(&case, &live, &simulated);
+                let runs: Vec<_> = (0..RUNS)
+                    .map(|_| {
+                        let (live, spec) = runtime.block_on(run_live(engine, policy, &workload));
+                        let simulated = run_simulated(engine, spec, &workload, live.course.lead);
+                        tell(&case, &live, &simulated);
+                        figures(&live, &simulated)
+                    })
+                    .collect();
+                print(&case, &runs);
             }
         }
     }
@@ -235,12 +245,15 @@ impl Course {
     }
 }
 
-fn print(case: &str, live: &Live, simulated: &Report) {
+/// What, in which unit, live, and in the simulator.
+type Figure = (&'static str, &'static str, f64, f64);
+
+fn figures(live: &Live, simulated: &Report) -> [Figure; 9] {
     let Live { load, course } = live;
     let Report { ttft_seconds: ttft, e2e_seconds: e2e, .. } = simulated;
     let latency = &load.latency_seconds;
     let sent = load.requests.sent as f64;
-    let rows = [
+    [
         ("replica-seconds", "s", course.replica_seconds, simulated.replica_hours * 3_600.0),
         ("of them starting", "s", course.starting_seconds, simulated.starting_hours * 3_600.0),
         ("starts", "", f64::from(course.starts), simulated.starts as f64),
@@ -250,13 +263,33 @@ fn print(case: &str, live: &Live, simulated: &Report) {
         ("TTFT p99", "s", latency.ttft.p99, ttft.p99),
         ("end to end p50", "s", latency.e2e.p50, e2e.p50),
         ("end to end p99", "s", latency.e2e.p99, e2e.p99),
-    ];
-    let mut out = std::io::stdout();
-    for (what, unit, figure, peer_figure) in rows {
+    ]
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A row for each figure, and on standard error live ÷ simulator of each run.
+fn print(case: &str, runs: &[[Figure; 9]]) {
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    for index in 0..9 {
+        let of_runs = || runs.iter().map(|figures| figures[index]);
+        let (what, unit, ..) = runs[0][index];
+        let (figure, peer_figure) =
+            (median(of_runs().map(|it| it.2).collect()), median(of_runs().map(|it| it.3).collect()));
         let row = serde_json::json!({"name": format!("{case}: {what}"), "figure": figure, "unit": unit,
             "peer": "simulator", "peer_figure": peer_figure, "ratio": figure / peer_figure});
         writeln!(out, "{row}").expect("somebody reads the rows");
+        let ratios: Vec<String> = of_runs().map(|it| format!("{:.3}", it.2 / it.3)).collect();
+        writeln!(err, "{case}: {what}: live / simulator of each run: {}", ratios.join(", "))
+            .expect("a terminal");
     }
+}
+
+fn tell(case: &str, live: &Live, simulated: &Report) {
+    let Live { load, course } = live;
     let mut err = std::io::stderr();
     let lag = load.send_lag_wall_seconds.p99 * 1e3;
     writeln!(err, "{case}: {:?}; sent late by {lag:.1} ms on the wall (p99)", load.requests)

@@ -45,3 +45,8 @@ pub(crate) fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime
     }
     builder.enable_all().build()
 }
+
+/// A thread for each core that this process may use, by its affinity and its control group.
+pub(crate) fn cores() -> Option<std::num::NonZeroUsize> {
+    std::thread::available_parallelism().ok()
+}

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use forewarm_control::{
-    Clock,
+    Clock, KV_TOKENS,
     ports::{SignalSet, SignalSource as Source},
 };
 use forewarm_core::SignalName;
-use forewarm_manifest::{CheckedScaler, NamedSignal, SignalSource};
+use forewarm_manifest::{CheckedScaler, KvTokens, NamedSignal, SignalSource};
 use forewarm_signals::{
     PollOptions, Poller,
-    engine::{EngineKind, EngineScraper, EngineSignal, ScrapeOptions},
+    engine::{EngineKind, EngineMetric, EngineScraper, EngineSignal, ScrapeOptions},
     prometheus::{Auth, PrometheusQuery, PrometheusSource},
 };
 
@@ -48,6 +48,9 @@ pub(crate) fn signals(scaler: &CheckedScaler, clock: Clock) -> Result<Vec<Arc<dy
                 sets.push(Arc::new(Poller::spawn(source, options, clock)));
             }
         }
+    }
+    if scaler.engine.kv_tokens == Some(KvTokens::Auto) {
+        from_engines.insert(SignalName::from(KV_TOKENS), EngineSignal::Metric(EngineMetric::KvTokens));
     }
     if !from_engines.is_empty() {
         let kind: EngineKind = scaler.engine.kind.label().parse().map_err(Failure::usage)?;

@@ -8,7 +8,7 @@ use forewarm_control::{
 };
 use forewarm_core::{
     Decision, ScalerId, ScalerSpec,
-    pool::{PoolPlan, PoolReport, QueueLimits},
+    pool::{Concurrency, PoolPlan, PoolReport, QueueLimits, Routing},
 };
 use forewarm_gateway::{GatewayHandle, RemoteGateway};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -68,6 +68,9 @@ pub(crate) struct Parts {
     pub(crate) spec: ScalerSpec,
     pub(crate) models: Vec<String>,
     pub(crate) queue: QueueLimits,
+    pub(crate) routing: Routing,
+    pub(crate) concurrency: Concurrency,
+    pub(crate) kv_tokens: Option<u64>,
     pub(crate) fleet: Arc<dyn Fleet>,
     pub(crate) gateway: Arc<dyn Gateway>,
     pub(crate) signals: Vec<Arc<dyn SignalSet>>,
@@ -88,14 +91,17 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
     let (snapshots, snapshots_rx) = watch::channel(None);
     let (decisions, decisions_rx) = broadcast::channel(DECISIONS);
     let (commands, commands_rx) = mpsc::channel(COMMANDS);
-    let Parts { spec, models, queue, fleet, gateway, signals, store, clock } = parts;
+    let Parts { spec, models, queue, routing, concurrency, kv_tokens, fleet, gateway, signals, store, clock } =
+        parts;
     // An empty plan first: a gateway that has one holds requests while the controller looks around.
     let plan = PoolPlan {
         scaler: spec.scaler.clone(),
         models: models.clone(),
         endpoints: Vec::new(),
         ready_in_seconds: None,
-        queue,
+        queue: queue.clone(),
+        concurrency,
+        routing: routing.clone(),
     };
     if gateway.report().await.is_err()
         && let Err(error) = gateway.apply(&plan).await
@@ -103,8 +109,21 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
         tracing::warn!(%error, "the gateway has no plan yet");
     }
     let gateway = Some(gateway);
-    let controller =
-        Controller { spec, models, queue, fleet, gateway, signals, store, clock, snapshots, decisions };
+    let controller = Controller {
+        spec,
+        models,
+        queue,
+        routing,
+        concurrency,
+        kv_tokens,
+        fleet,
+        gateway,
+        signals,
+        store,
+        clock,
+        snapshots,
+        decisions,
+    };
     let task = tokio::spawn(controller.run(commands_rx, shutdown));
     Running { snapshots: snapshots_rx, decisions: decisions_rx, commands, task }
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
+#[path = "product/gateways.rs"]
+mod gateways;
 #[path = "product/stage.rs"]
 mod stage;
 

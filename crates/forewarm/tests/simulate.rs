@@ -150,7 +150,7 @@ fn what_shapes_the_load_changes_the_load() {
     assert_eq!(sent(&["--burst=at=60s,requests=40,over=5s", "--burst=at=2m,requests=2"]).0, 2_142.0);
     assert_eq!(sent(&["--duration=300s"]).0, 300.0);
     assert_eq!(sent(&["--warm-up=25m"]).0, 300.0);
-    let (count, length) = sent(&["--speed=2"]);
+    let (count, length) = sent(&["--arrival-speed=2"]);
     // Half of 1799 s, and one request's own time, which is what it was.
     assert!(count == 2_100.0 && (length - (899.5 + 3.1)).abs() < 1e-6, "{count} {length}");
     let batching = rows(place.path(), &["--policy", "static:1", "--profile=llama3.1-8b-a100-tp2"]);
@@ -160,6 +160,65 @@ fn what_shapes_the_load_changes_the_load() {
         "no plan is made for an engine whose requests slow each other"
     );
     assert!(number(&batching[0], "attained") > 0.99, "{}", batching[0]);
+}
+
+#[test]
+fn several_models_share_the_gpus_that_there_are() {
+    let place = place();
+    let mix =
+        ["simulate", "--trace", "chat=burst.csv", "code=burst.csv", "--cold-start=120s", "--scale=code=2"];
+    let args = [
+        &mix[..],
+        &["--gpus-per-replica=chat=2", "--capacity=12", "--price=2", "--policy", "seed-hpa", "clairvoyant"],
+    ]
+    .concat();
+    let first = text(&forewarm(place.path(), &args));
+    insta::assert_snapshot!(first);
+    assert_eq!(first, text(&forewarm(place.path(), &args)), "a run repeats, on however many cores");
+
+    let rows: Vec<Value> =
+        serde_json::from_str(&text(&forewarm(place.path(), &[&args[..], &["--output=json"]].concat())))
+            .unwrap();
+    let who: Vec<_> = rows.iter().map(|row| (row["policy"].as_str(), row["model"].as_str())).collect();
+    let of = |policy| ["chat", "code", "all"].map(|model| (Some(policy), Some(model)));
+    assert_eq!(who, [of("seed-hpa"), of("clairvoyant")].concat());
+    for rows in rows.chunks(3) {
+        for name in ["gpu_hours", "clairvoyant_gpu_hours", "dollars", "sent", "starts", "failed_starts"] {
+            let (chat, code, all) = (number(&rows[0], name), number(&rows[1], name), number(&rows[2], name));
+            assert!((chat + code - all).abs() < 1e-9, "{name}: {chat} + {code}, and {all}");
+        }
+        assert_eq!(number(&rows[2], "sent"), 2_100.0 + 4_200.0);
+    }
+    assert!(number(&rows[2], "failed_starts") > 0.0, "twelve GPUs are not enough for the bursts");
+
+    let page = text(&forewarm(place.path(), &[&args[..], &["--output=html"]].concat()));
+    assert!(page.contains("all models") && page.contains("chat: "), "decisions say whose they are");
+
+    let refused = |args: &[&str]| {
+        let output = forewarm(place.path(), args);
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let policy = ["--policy", "static:2"];
+    let some = refused(&[&["simulate", "--trace", "a=burst.csv", "burst.csv"], &policy[..]].concat());
+    assert!(some.contains("name all of them for one mix, or none"), "{some}");
+    let twice = refused(&[&["simulate", "--trace", "a=burst.csv", "a=burst.csv"], &policy[..]].concat());
+    assert!(twice.contains("two traces of the model `a`"), "{twice}");
+    let too_many = refused(&[&mix[..], &["--capacity=3"], &policy].concat());
+    assert!(too_many.contains("begins with 4 GPUs, more than `--capacity 3`"), "{too_many}");
+    let tuned = refused(&["tune", "--trace", "a=burst.csv", "--policy", "seed-hpa"]);
+    assert!(tuned.contains("one model at a time"), "{tuned}");
+}
+
+#[test]
+fn a_start_without_a_gpu_left_fails() {
+    let place = place();
+    let row = |args: &[&str]| {
+        rows(place.path(), &[&["--no-regret", "--policy", "seed-hpa"], args].concat()).remove(0)
+    };
+    let (free, limited) = (row(&[]), row(&["--capacity=5", "--gpus-per-replica=2"]));
+    assert!(number(&free, "max_replicas") > 2.0 && number(&free, "failed_starts") == 0.0, "{free}");
+    assert!(number(&limited, "max_replicas") == 2.0 && number(&limited, "failed_starts") > 0.0, "{limited}");
 }
 
 #[test]
@@ -259,6 +318,10 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
         (&["static:2", "--warm-up=9h"], "has no request left to judge"),
         (&["clairvoyant", "--profile=llama3.1-8b-a100-tp2"], "plans for `--slots`, not for `--profile`"),
         (&["static:2", "--burst=at=1h"], "it needs `at` and `requests`"),
+        (&["static:2", "--speed=2"], "unexpected argument '--speed'"),
+        (&["static:5", "--capacity=4"], "`--policy static:5` begins with 5 GPUs, more than `--capacity 4`"),
+        (&["static:2", "--scale=llama3=2"], "`--scale llama3=…` names no model: `--trace llama3=FILE` would"),
+        (&["static:2", "--scale=0"], "is no number from 1 to 10000"),
     ] {
         let output = forewarm(place.path(), &[&simulate[..], args].concat());
         let error = String::from_utf8_lossy(&output.stderr);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use serde_json::json;
 
@@ -15,7 +15,7 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Tells a load tool that the request had been given a place before it failed.
-pub(crate) const ACCEPTED: &str = "x-forewarm-accepted";
+pub(crate) const ACCEPTED: HeaderName = HeaderName::from_static("x-forewarm-accepted");
 
 /// A body that is all there.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -59,8 +59,10 @@ pub(crate) fn set_retry_after(response: &mut Response<Body>, retry_after: Durati
 pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
     let status = match cause {
         Cause::Deadline => StatusCode::GATEWAY_TIMEOUT,
-        Cause::GatewayStopping => StatusCode::SERVICE_UNAVAILABLE,
-        Cause::ReplicaDiedMidStream | Cause::UpstreamError | Cause::ClientLeft => StatusCode::BAD_GATEWAY,
+        Cause::GatewayStopping | Cause::Shed => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::ReplicaDiedMidStream | Cause::UpstreamError | Cause::ClientLeft | Cause::ClientTooSlow => {
+            StatusCode::BAD_GATEWAY
+        }
     };
     let mut response = error(status, "upstream_error", cause.code(), message);
     response.headers_mut().insert(ACCEPTED, HeaderValue::from_static("true"));
@@ -72,7 +74,12 @@ pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
 pub(crate) fn error_event(cause: Cause, between_events: bool) -> Bytes {
     let message = match cause {
         Cause::GatewayStopping => "the gateway stops; what came before this event is incomplete",
-        Cause::ReplicaDiedMidStream | Cause::Deadline | Cause::UpstreamError | Cause::ClientLeft => {
+        Cause::ReplicaDiedMidStream
+        | Cause::Deadline
+        | Cause::Shed
+        | Cause::UpstreamError
+        | Cause::ClientLeft
+        | Cause::ClientTooSlow => {
             "the replica that worked on this request died; what came before this event is incomplete"
         }
     };

@@ -11,14 +11,20 @@ use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{self, Body, error},
     config::ControlToken,
+    keys::Keys,
     metrics,
     registry::GatewayHandle,
+    tls::Tls,
 };
 
 /// A plan is some hundred bytes a replica.
@@ -32,22 +38,27 @@ const MIN_GAP: Duration = Duration::from_millis(5);
 /// Longest silence of a stream: so that a controller sees that the gateway lives.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// The port for controllers, and what is told there.
+pub(crate) struct ControlPort {
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) token: Option<ControlToken>,
+    pub(crate) handle: GatewayHandle,
+    pub(crate) keys: Option<Arc<Keys>>,
+}
+
 /// What is needed to answer.
 struct Api {
     handle: GatewayHandle,
     token: Option<ControlToken>,
+    keys: Option<Arc<Keys>>,
     /// Cancelled when the gateway takes nothing new.
     closing: CancellationToken,
 }
 
-pub(crate) async fn serve(
-    listener: TcpListener,
-    handle: GatewayHandle,
-    token: Option<ControlToken>,
-    ended: CancellationToken,
-    closing: CancellationToken,
-) {
-    let api = Arc::new(Api { handle, token, closing });
+pub(crate) async fn serve(port: ControlPort, ended: CancellationToken, closing: CancellationToken) {
+    let ControlPort { listener, tls, token, handle, keys } = port;
+    let api = Arc::new(Api { handle, token, keys, closing });
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // The semaphore is never closed.
@@ -68,24 +79,40 @@ pub(crate) async fn serve(
             continue;
         }
         let (api, ended) = (Arc::clone(&api), ended.clone());
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor());
         tokio::spawn(async move {
             let _permit = permit;
-            let service = service_fn(move |request| {
-                let api = Arc::clone(&api);
-                async move { Ok::<_, Infallible>(api.answer(request).await) }
-            });
-            let mut builder = http1::Builder::new();
-            let connection = builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(READ_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
+            let served = async {
+                match acceptor {
+                    None => speak(stream, api).await,
+                    Some(acceptor) => {
+                        match tokio::time::timeout(READ_TIMEOUT, acceptor.accept(stream)).await {
+                            Ok(Ok(stream)) => speak(stream, api).await,
+                            Ok(Err(error)) => tracing::warn!(%error, "a controller's TLS handshake failed"),
+                            Err(_) => tracing::warn!("a controller's TLS handshake took too long"),
+                        }
+                    }
+                }
+            };
             tokio::select! {
                 () = ended.cancelled() => {}
-                served = connection => if let Err(error) = served {
-                    tracing::trace!(%error, "a controller's connection ended");
-                },
+                () = served => {}
             }
         });
+    }
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, api: Arc<Api>) {
+    let service = service_fn(move |request| {
+        let api = Arc::clone(&api);
+        async move { Ok::<_, Infallible>(api.answer(request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
+        tracing::trace!(%error, "a controller's connection ended");
     }
 }
 
@@ -203,7 +230,7 @@ impl Api {
     }
 
     fn metrics(&self) -> Response<Body> {
-        let mut response = Response::new(answer::full(metrics::page(&self.handle)));
+        let mut response = Response::new(answer::full(metrics::page(&self.handle, self.keys.as_deref())));
         let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response

@@ -1,8 +1,10 @@
 //! One request, from its arrival to the first byte of its answer.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use forewarm_core::pool::Affinity;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -11,11 +13,16 @@ use tokio::time::Instant;
 use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
-    pool::Fault,
+    demand::{Demand, PRIORITY},
+    keepalive::{self, Standing},
+    pace::Pace,
+    pool::{Fault, Prefers},
+    prefix,
     relay::{Ending, Relay},
     scaler::{Place, Scaler, Slot},
+    terms::Terms,
     upstream::{SendError, Sender},
-    wait::{OutOfPatience, Patience},
+    wait::{Patience, Unserved},
 };
 
 /// Replicas that may end a request's connection without an answer before it is called an upstream error: it may
@@ -26,8 +33,20 @@ const MAX_ERROR_BYTES: usize = 16 << 10;
 /// Highest value a client may ask for in `X-Request-Timeout` or `X-Scale-Up-Timeout`.
 const MAX_ASKED_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a client waits while replicas serve, and while none does.
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+const SCALE_UP_TIMEOUT: HeaderName = HeaderName::from_static("x-scale-up-timeout");
+/// Whether the request waited for a cold start.
+const COLD_START: HeaderName = HeaderName::from_static("x-forewarm-cold-start");
+/// How long it waited for a slot, in modelled seconds.
+const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-forewarm-queue-wait-seconds");
+/// Which place it had when it came; it has none where a slot was free.
+const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-forewarm-queue-position");
+/// Which replica answered.
+const REPLICA: HeaderName = HeaderName::from_static("x-forewarm-replica");
+
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -35,6 +54,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
 ];
 
 /// Why a try gave no answer; every one of these is worth another.
@@ -47,6 +67,8 @@ enum Failed {
     NotServing(StatusCode),
     /// The controller says that it is gone.
     Gone,
+    /// It says nothing, while others answer.
+    Silent,
 }
 
 impl Failed {
@@ -55,7 +77,8 @@ impl Failed {
         match self {
             Failed::Refused(_) | Failed::NotServing(_) => Some(Fault::NotServing),
             Failed::Ended(_) => Some(Fault::Ended),
-            Failed::Gone => None,
+            // Whoever waited for it has put it aside.
+            Failed::Gone | Failed::Silent => None,
         }
     }
 
@@ -65,6 +88,7 @@ impl Failed {
             Failed::Ended(error) => format!("`{replica}` ended before its first byte: {error}"),
             Failed::NotServing(status) => format!("`{replica}` is starting or stopping ({status})"),
             Failed::Gone => format!("`{replica}` is gone"),
+            Failed::Silent => format!("`{replica}` is silent"),
         }
     }
 }
@@ -72,11 +96,28 @@ impl Failed {
 /// A request with its body at hand, so that it can be sent again.
 pub(crate) struct Forward {
     request: Request<Full<Bytes>>,
-    bytes: usize,
+    demand: Demand,
     /// Whether its answer, if it is a stream, ends with `[DONE]`.
     says_done: bool,
+    /// Whether a stream is asked for.
+    wants_stream: bool,
+    /// Whether it was taken from a silent replica; that is done once.
+    was_moved: bool,
+    /// Time on the wall between two comments while it waits, if there are to be any.
+    keepalive: Option<Duration>,
+    standing: Arc<Standing>,
+    /// Its number in the line when it came; 0 where it did not have to wait.
+    position: usize,
     patience: Patience,
     accepted: Instant,
+    pace: Pace,
+}
+
+/// What a request has before it is sent.
+enum Turn {
+    /// Nobody waited.
+    Slot(Slot),
+    Place(Place),
 }
 
 /// An answer whose first bytes are there; `None`: it has none.
@@ -91,13 +132,13 @@ struct Answer {
 #[derive(Debug, thiserror::Error)]
 #[error("`{name}` is `{value}`; it takes seconds, such as 30 or 0.5")]
 pub(crate) struct BadTimeout {
-    name: &'static str,
+    name: HeaderName,
     value: String,
 }
 
 /// The modelled time that a client asks for in a header, up to a maximum.
-fn asked(headers: &HeaderMap, name: &'static str) -> Result<Option<Duration>, BadTimeout> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+fn asked(headers: &HeaderMap, name: HeaderName) -> Result<Option<Duration>, BadTimeout> {
+    let Some(value) = headers.get(&name) else { return Ok(None) };
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
     match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(asked) => Ok(Some(asked.min(MAX_ASKED_TIMEOUT))),
@@ -112,81 +153,122 @@ impl Forward {
     /// When a timeout that it asks for makes no sense.
     pub(crate) fn new(
         scaler: &Scaler,
+        terms: Terms,
         parts: http::request::Parts,
         body: Bytes,
-        client: IpAddr,
+        mut demand: Demand,
+        wants_stream: bool,
+        pace: Pace,
     ) -> Result<Self, BadTimeout> {
-        let (warm, cold) = scaler.timeouts();
-        let warm = asked(&parts.headers, "x-request-timeout")?.unwrap_or(warm);
-        let cold = asked(&parts.headers, "x-scale-up-timeout")?.unwrap_or(cold);
+        let warm = asked(&parts.headers, REQUEST_TIMEOUT)?.unwrap_or(terms.warm);
+        let cold = asked(&parts.headers, SCALE_UP_TIMEOUT)?.unwrap_or(terms.cold);
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
-        let bytes = body.len();
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
         let says_done = parts.uri.path().ends_with("/completions");
+        // Only where an answer is a stream for certain may its head be sent before it is there.
+        let keepalive =
+            keepalive::wished(&parts.headers, terms.keepalive).filter(|_| wants_stream && says_done);
+        let keepalive = keepalive.map(|interval| scaler.on_the_wall(interval));
+        demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
+            Some(Prefers { prefix: prefix::of(&body, prefix_bytes)?, load_factor })
+        });
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = parts.method;
         *request.uri_mut() =
             parts.uri.path_and_query().map_or_else(http::Uri::default, |path| path.clone().into());
         *request.headers_mut() = end_to_end(parts.headers);
-        let forwarded = match request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok()) {
-            Some(before) => format!("{before}, {client}"),
-            None => client.to_string(),
-        };
-        if let Ok(value) = HeaderValue::try_from(forwarded) {
-            request.headers_mut().insert("x-forwarded-for", value);
-        }
         // Set anew by the client connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
-        Ok(Self { request, bytes, says_done, patience, accepted: Instant::now() })
+        request.headers_mut().remove(keepalive::HEADER);
+        let accepted = Instant::now();
+        Ok(Self {
+            request,
+            demand,
+            says_done,
+            wants_stream,
+            was_moved: false,
+            keepalive,
+            standing: Arc::default(),
+            position: 0,
+            patience,
+            accepted,
+            pace,
+        })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
-    pub(crate) async fn run(mut self, scaler: &Arc<Scaler>) -> Response<Body> {
-        scaler.account.arrive();
-        let place = match scaler.enqueue(self.bytes) {
-            Ok(place) => place,
+    pub(crate) async fn run(self, scaler: &Arc<Scaler>) -> Response<Body> {
+        scaler.account.arrive(self.demand.priority);
+        let patience = self.patience.warm_left();
+        let entered = match scaler.enter(&self.demand, patience) {
+            Some(slot) => Ok(Turn::Slot(slot)),
+            None => scaler.enqueue(&self.demand, patience).map(Turn::Place),
+        };
+        let turn = match entered {
+            Ok(turn) => turn,
             Err(full) => {
-                scaler.refuse();
-                let message = format!("{full}; come again after the seconds that Retry-After says");
+                scaler.refuse(&self.demand);
+                let outlook = scaler.outlook();
+                let message =
+                    format!("{full}: {outlook}; come again after the seconds that Retry-After says");
                 let retry_after = scaler.retry_after();
                 return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", &message, retry_after);
             }
         };
-        let mut left = ClientLeft::new(scaler, self.accepted);
-        let (stopping, accepted) = (scaler.stopping.clone(), self.accepted);
-        let response = tokio::select! {
-            biased;
-            () = stopping.cancelled() => {
-                scaler.fail_unanswered(Cause::GatewayStopping, accepted);
-                failure(Cause::GatewayStopping, "the gateway stops")
-            }
-            response = self.serve(scaler, place) => response,
+        let Some(interval) = self.keepalive else {
+            return self.answered(scaler, turn).await;
         };
+        let standing = Arc::clone(&self.standing);
+        let own = Arc::clone(scaler);
+        let answer = Box::pin(async move { self.answered(&own, turn).await });
+        keepalive::hold(answer, Arc::clone(scaler), standing, interval).await
+    }
+
+    /// The answer of a request that has its place, or its slot.
+    async fn answered(mut self, scaler: &Arc<Scaler>, turn: Turn) -> Response<Body> {
+        let mut left = ClientLeft::new(scaler, self.accepted);
+        let response = self.serve(scaler, turn).await;
         left.counted();
         response
     }
 
-    async fn serve(&mut self, scaler: &Arc<Scaler>, mut place: Place) -> Response<Body> {
+    async fn serve(&mut self, scaler: &Arc<Scaler>, mut turn: Turn) -> Response<Body> {
         let mut unanswered = 0;
         loop {
-            let slot = match self.patience.wait(scaler, place).await {
-                Ok(slot) => slot,
-                Err(out) => return self.out_of_patience(scaler, out),
+            let mut slot = match turn {
+                Turn::Slot(slot) => slot,
+                Turn::Place(place) => {
+                    let served = tokio::select! {
+                        biased;
+                        () = scaler.stopping.cancelled() => return self.stopped(scaler),
+                        served = self.slot(scaler, place) => served,
+                    };
+                    match served {
+                        Ok(slot) => slot,
+                        Err(unserved) => return self.unserved(scaler, unserved),
+                    }
+                }
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
-            if let Ok(value) = HeaderValue::try_from(slot.connections.address()) {
-                self.request.headers_mut().insert(header::HOST, value);
+            if let Some(host) = slot.connections.host() {
+                self.request.headers_mut().insert(header::HOST, host.clone());
             }
-            let gone = slot.gone.clone();
+            if self.wants_stream {
+                scaler.owed(&mut slot);
+            }
+            let watched = self.wants_stream && !self.was_moved;
             let answer = tokio::select! {
                 answer = self.answer(&slot) => answer,
-                () = gone.cancelled() => Err(Failed::Gone),
+                () = slot.gone.cancelled() => Err(Failed::Gone),
+                () = scaler.silence(&slot), if watched => Err(Failed::Silent),
             };
             let failed = match answer {
+                // Every replica is gone when the gateway stops.
+                Err(Failed::Gone) if scaler.stopping.is_cancelled() => return self.stopped(scaler),
                 Ok(answer) => {
-                    scaler.account.waited(queue_wait);
+                    scaler.account.admit(&self.demand, queue_wait);
                     return self.relay(scaler, slot, answer, queue_wait);
                 }
                 Err(failed) => failed,
@@ -194,19 +276,40 @@ impl Forward {
             let why = failed.describe(slot.replica.as_str());
             tracing::debug!(scaler = scaler.id.as_str(), why, "a request has to be sent again");
             // Where nobody took it up, it costs no attempt: it waits, by its clocks, until somebody does.
-            unanswered += u32::from(matches!(failed, Failed::Ended(_)));
+            let ended = matches!(failed, Failed::Ended(_));
+            unanswered += u32::from(ended);
+            self.was_moved |= matches!(failed, Failed::Silent);
+            if ended && unanswered < MAX_ATTEMPTS && !scaler.may_retry(&slot.replica) {
+                return self.out_of_retries(scaler, &why);
+            }
             if unanswered >= MAX_ATTEMPTS {
                 scaler.fail_unanswered(Cause::UpstreamError, self.accepted);
                 let message = format!("{MAX_ATTEMPTS} tries at replicas failed; the last one: {why}");
                 return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            place = scaler.enqueue_again(self.bytes, self.accepted, slot, failed.fault());
+            turn = Turn::Place(scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left()));
         }
     }
 
-    fn relay(&self, scaler: &Arc<Scaler>, slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
-        slot.answered();
+    /// The slot of a place; it may be there at once.
+    async fn slot(&mut self, scaler: &Scaler, place: Place) -> Result<Slot, Unserved> {
+        let (ticket, position) = (place.ticket, place.position);
+        let slot = self.patience.wait(scaler, place);
+        tokio::pin!(slot);
+        if let Some(slot) = slot.as_mut().now_or_never() {
+            return slot;
+        }
+        if self.position == 0 {
+            self.position = position;
+        }
+        self.standing.set(Some(ticket));
+        let slot = slot.await;
+        self.standing.set(None);
+        slot
+    }
+
+    fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
         let Answer { parts, first, rest, sender } = answer;
         // A compressed stream can be passed on, but not looked into.
         let ending = match is_stream(&parts.headers) && !parts.headers.contains_key(header::CONTENT_ENCODING)
@@ -217,34 +320,37 @@ impl Forward {
         };
         let replica = slot.replica.clone();
         let is_error = parts.status.is_server_error();
+        scaler.answered(&mut slot, is_stream(&parts.headers), is_error);
         // An answer in one piece does not show when its first token was there; when it was sent to the replica is
         // the part of it that more replicas can change.
         let ttft =
             if is_stream(&parts.headers) { scaler.modelled(self.accepted.elapsed()) } else { queue_wait };
         scaler.first_byte(ttft, is_error);
-        let relay = Relay::new(rest, first, ending, is_error, Arc::clone(scaler), (slot, sender));
+        let client = (self.pace.clone(), Arc::clone(scaler));
+        let relay = Relay::new(rest, first, ending, is_error, client, (slot, sender));
         let response = Response::from_parts(parts, relay.boxed_unsync());
         self.label(response, replica.as_str(), queue_wait)
     }
 
     /// Sends the request and waits for the first bytes of the answer: until then it can be sent again.
     async fn answer(&self, slot: &Slot) -> Result<Answer, Failed> {
-        let (response, sender) = slot.connections.send(&self.request).await.map_err(|error| match error {
-            SendError::Connect(error) => Failed::Refused(error.to_string()),
-            SendError::Closed(error) => Failed::Ended(error.to_string()),
-        })?;
+        let (response, mut sender) =
+            slot.connections.send(&self.request).await.map_err(|error| match error {
+                SendError::Connect(error) => Failed::Refused(error.to_string()),
+                SendError::Closed(error) => Failed::Ended(error.to_string()),
+            })?;
         let (mut parts, mut rest) = response.into_parts();
         parts.headers = end_to_end(parts.headers);
         let may_pass =
             matches!(parts.status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE);
         let first = if may_pass {
-            let words = read_up_to(&mut rest, MAX_ERROR_BYTES).await?;
+            let words = read_up_to(&mut rest, &mut sender, MAX_ERROR_BYTES).await?;
             if is_passing(&words) {
                 return Err(Failed::NotServing(parts.status));
             }
             (!words.is_empty()).then_some(words)
         } else {
-            next_data(&mut rest).await?
+            next_data(&mut rest, &mut sender).await?
         };
         if first.is_none() && parts.status.is_success() && is_stream(&parts.headers) {
             return Err(Failed::Ended("the stream ended before its first event".to_owned()));
@@ -252,14 +358,43 @@ impl Forward {
         Ok(Answer { parts, first, rest, sender })
     }
 
-    fn out_of_patience(&self, scaler: &Scaler, out: OutOfPatience) -> Response<Body> {
-        scaler.fail_unanswered(Cause::Deadline, self.accepted);
+    fn stopped(&self, scaler: &Scaler) -> Response<Body> {
+        scaler.fail_unanswered(Cause::GatewayStopping, self.accepted);
+        failure(Cause::GatewayStopping, "the gateway stops")
+    }
+
+    /// Replicas fail more than they answer: to send everything again would only make it worse.
+    fn out_of_retries(&self, scaler: &Scaler, why: &str) -> Response<Body> {
+        scaler.fail_unanswered(Cause::UpstreamError, self.accepted);
+        let message =
+            format!("replicas fail more requests than they answer, so this one is not sent again: {why}");
+        let mut response = failure(Cause::UpstreamError, &message);
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        set_retry_after(&mut response, scaler.retry_after());
+        response
+    }
+
+    fn unserved(&self, scaler: &Scaler, why: Unserved) -> Response<Body> {
         let waited = scaler.modelled(self.accepted.elapsed());
-        let message = match out {
-            OutOfPatience::Warm => format!("no replica had a slot free in time, after {waited:.1} s"),
-            OutOfPatience::Cold => format!("no replica became ready in time, after {waited:.1} s"),
+        let (cause, message) = match why {
+            Unserved::Warm => {
+                (Cause::Deadline, format!("no replica had a slot free in time, after {waited:.1} s"))
+            }
+            Unserved::Cold => {
+                let outlook = scaler.outlook();
+                (Cause::Deadline, format!("no replica became ready in time, after {waited:.1} s; {outlook}"))
+            }
+            Unserved::Shed => {
+                let message = "the queue is full, and others took this request's place; come again after the \
+                               seconds that Retry-After says";
+                (Cause::Shed, message.to_owned())
+            }
         };
-        let mut response = failure(Cause::Deadline, &message);
+        scaler.fail_unanswered(cause, self.accepted);
+        if cause == Cause::Shed {
+            scaler.account.shed(&self.demand);
+        }
+        let mut response = failure(cause, &message);
         set_retry_after(&mut response, scaler.retry_after());
         response
     }
@@ -268,18 +403,28 @@ impl Forward {
     fn label(&self, mut response: Response<Body>, replica: &str, queue_wait: f64) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(ACCEPTED, HeaderValue::from_static("true"));
+        headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
         let cold = if self.patience.was_cold { "true" } else { "false" };
-        headers.insert("x-forewarm-cold-start", HeaderValue::from_static(cold));
-        let wait = format!("{queue_wait:.6}");
-        for (name, value) in
-            [("x-forewarm-queue-wait-seconds", wait.as_str()), ("x-forewarm-replica", replica)]
-        {
-            if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(COLD_START, HeaderValue::from_static(cold));
+        if self.position > 0 {
+            headers.insert(QUEUE_POSITION, HeaderValue::from(self.position));
+        }
+        for (name, value) in [
+            (QUEUE_WAIT, HeaderValue::try_from(seconds(queue_wait))),
+            (REPLICA, HeaderValue::try_from(replica)),
+        ] {
+            if let Ok(value) = value {
                 headers.insert(name, value);
             }
         }
         response
     }
+}
+
+/// Seconds with six digits after the point, as text; floating-point formatting takes ten times as long.
+fn seconds(span: f64) -> String {
+    let micros = (span * 1e6).round() as u64;
+    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
@@ -288,8 +433,8 @@ fn is_stream(headers: &HeaderMap) -> bool {
 }
 
 /// The next bytes of an answer; `None` at its end.
-async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Failed> {
-    while let Some(frame) = body.frame().await {
+async fn next_data(body: &mut Incoming, sender: &mut Sender) -> Result<Option<Bytes>, Failed> {
+    while let Some(frame) = poll_fn(|context| sender.poll_frame(body, context)).await {
         let frame = frame.map_err(|error| Failed::Ended(error.to_string()))?;
         // Trailers are not passed on; none of these engines sends any.
         if let Ok(data) = frame.into_data()
@@ -302,10 +447,10 @@ async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, Failed> {
 }
 
 /// The first bytes of an answer, `most` or somewhat more of them.
-async fn read_up_to(body: &mut Incoming, most: usize) -> Result<Bytes, Failed> {
+async fn read_up_to(body: &mut Incoming, sender: &mut Sender, most: usize) -> Result<Bytes, Failed> {
     let mut read = BytesMut::new();
     while read.len() < most
-        && let Some(data) = next_data(body).await?
+        && let Some(data) = next_data(body, sender).await?
     {
         read.extend_from_slice(&data);
     }
@@ -321,6 +466,10 @@ fn is_passing(words: &[u8]) -> bool {
 }
 
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    // One look at all names costs less than a search for each.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return headers;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -331,7 +480,6 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
     }
-    headers.remove("keep-alive");
     headers
 }
 

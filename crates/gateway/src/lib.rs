@@ -5,30 +5,62 @@
 //! its last plan for as long as nobody gives it another.
 
 mod account;
+mod alias;
 mod answer;
+mod ask;
 mod config;
+mod connection;
 mod control_api;
+mod demand;
+mod dial;
+mod driven;
 mod forward;
+mod forwarded;
+mod gone;
+mod handover;
+mod health;
+mod inner_waker;
+mod keepalive;
+mod keys;
 mod metrics;
+mod outlier;
+mod pace;
 pub mod pool;
+mod prefix;
 mod queue;
 mod receive;
 mod registry;
 mod relay;
+mod reload;
 mod remote;
-mod route;
+mod retry;
 mod scaler;
+mod served;
 mod server;
 mod sse;
+mod tenant;
+mod terms;
+mod tls;
 mod upstream;
 mod wait;
+mod worker;
 
 /// What reads the bytes of strangers, for the fuzz targets only.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     /// The model that a request's body names.
     pub fn model(body: &[u8]) -> Option<String> {
-        crate::route::model(body)
+        crate::ask::Ask::of(body).model.map(std::borrow::Cow::into_owned)
+    }
+
+    /// How a request's prompt begins, as a number.
+    pub fn prefix(body: &[u8], bytes: u32) -> Option<u64> {
+        crate::prefix::of(body, bytes)
+    }
+
+    /// The body with another model.
+    pub fn renamed(body: &[u8], model: &str) -> bytes::Bytes {
+        crate::alias::renamed(bytes::Bytes::copy_from_slice(body), model)
     }
 
     /// Events ended, done, and between events, after a stream that comes in these pieces.
@@ -40,6 +72,12 @@ pub mod fuzzing {
 }
 
 pub use config::{ControlToken, GatewayConfig, GatewayError};
+pub use dial::UpstreamTls;
+pub use forwarded::{BadNetwork, Network};
+pub use keys::{KeysError, new_key};
 pub use registry::{GatewayHandle, UnknownScaler};
-pub use remote::{RemoteError, RemoteGateway};
+pub use reload::Reloader;
+pub use remote::{ControlAccess, RemoteError, RemoteGateway};
 pub use server::Gateway;
+pub use tenant::{Tenant, TenantId};
+pub use tls::{TlsError, TlsFiles};

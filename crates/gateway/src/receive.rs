@@ -1,10 +1,18 @@
 //! Takes in request bodies, with a bound on each and on all of them together.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use tokio::time::Instant;
+
+/// What a body has to come with, on average, when it takes longer than a slow sender gets anyway: 30 MiB of pictures
+/// over a slow line are fine.
+pub(crate) const MIN_BYTES_PER_SECOND: u32 = 64 << 10;
 
 /// Counts the bytes that are on their way in.
 #[derive(Debug)]
@@ -31,15 +39,26 @@ impl Receiving {
         Self { bytes: AtomicUsize::new(0), max_bytes }
     }
 
-    /// Reads a body of at most `most` bytes. What counts is what has come, not what was announced: who says
+    /// Reads a body of at most `most` bytes, which has `patience` to come, and a second more for each
+    /// [`MIN_BYTES_PER_SECOND`] that have. What counts is what has come, not what was announced: who says
     /// much and sends nothing keeps nobody out.
-    pub(crate) async fn read(&self, mut body: Incoming, most: usize) -> Result<Bytes, Unread> {
+    pub(crate) async fn read(
+        &self,
+        mut body: Incoming,
+        most: usize,
+        patience: Duration,
+    ) -> Result<Bytes, Unread> {
         if body.size_hint().lower() > most as u64 {
             return Err(Unread::TooLong);
         }
         let mut share = Share { of: self, bytes: 0 };
         let (mut first, mut more) = (Bytes::new(), BytesMut::new());
-        while let Some(frame) = body.frame().await {
+        let began = Instant::now();
+        loop {
+            let earned = Duration::from_secs_f64(share.bytes as f64 / f64::from(MIN_BYTES_PER_SECOND));
+            let left = patience.saturating_add(earned).saturating_sub(began.elapsed());
+            let next = tokio::time::timeout(left, body.frame()).await.map_err(|_| Unread::TooSlow)?;
+            let Some(frame) = next else { break };
             let Ok(data) = frame.map_err(Unread::Broken)?.into_data() else { continue };
             share.grow(data.len(), most)?;
             // Most bodies are one piece, and are not copied.

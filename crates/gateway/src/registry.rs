@@ -3,18 +3,23 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
 };
 
 use forewarm_core::{
     ScalerId,
     pool::{PoolPlan, PoolReport},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::scaler::Scaler;
+use crate::{dial::Dialer, scaler::Scaler};
 
 /// Scalers a gateway serves at most: a plan comes from a controller, but even so nothing grows for ever.
 const MAX_SCALERS: usize = 1_024;
+
+/// Longest time on the wall between the plans of two scalers that one controller has: it gives them at once.
+const MAX_APART: Duration = Duration::from_secs(10);
 
 /// What a controller in the same process holds of a gateway.
 ///
@@ -31,15 +36,41 @@ struct Shared {
     routes: RwLock<Routes>,
     stopping: CancellationToken,
     speed: f64,
+    dialer: Arc<Dialer>,
+    /// How many scalers there are.
+    planned: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
 struct Routes {
-    scalers: BTreeMap<ScalerId, (Arc<Scaler>, Vec<String>)>,
+    scalers: BTreeMap<ScalerId, Entry>,
     /// Scalers by their models; where two name the same model, the first by name has it.
     by_model: HashMap<String, Arc<Scaler>>,
     /// The first scaler that takes every model.
     catch_all: Option<Arc<Scaler>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    scaler: Arc<Scaler>,
+    names: Names,
+}
+
+/// Values of a request's `model` that belong to a scaler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Names {
+    models: Vec<String>,
+    aliases: Vec<String>,
+}
+
+impl Names {
+    fn of(plan: &PoolPlan) -> Self {
+        Self { models: plan.models.clone(), aliases: plan.routing.aliases.keys().cloned().collect() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.models.iter().chain(&self.aliases)
+    }
 }
 
 /// No plan was ever given for this scaler.
@@ -54,8 +85,14 @@ impl Clone for GatewayHandle {
 }
 
 impl GatewayHandle {
-    pub(crate) fn new(speed: f64, stopping: CancellationToken) -> Self {
-        let shared = Shared { routes: RwLock::default(), stopping, speed };
+    pub(crate) fn new(speed: f64, stopping: CancellationToken, dialer: Dialer) -> Self {
+        let shared = Shared {
+            routes: RwLock::default(),
+            stopping,
+            speed,
+            dialer: Arc::new(dialer),
+            planned: watch::channel(0).0,
+        };
         Self { shared: Arc::new(shared), seen: Mutex::default() }
     }
 
@@ -69,23 +106,40 @@ impl GatewayHandle {
         })
     }
 
+    /// Returns once there is a plan for each of these scalers. One that nobody plans any more is not waited for long.
+    pub(crate) async fn planned(&self, scalers: &[ScalerId]) {
+        let mut planned = self.shared.planned.subscribe();
+        // The sender lives as long as `self`.
+        drop(planned.wait_for(|count| *count > 0).await);
+        let all = planned.wait_for(|_| scalers.iter().all(|scaler| self.scaler(scaler).is_some()));
+        if tokio::time::timeout(MAX_APART, all).await.is_err() {
+            tracing::warn!("not every scaler of the gateway before has a plan here");
+        }
+    }
+
     fn scaler_or_new(&self, plan: &PoolPlan) -> Option<Arc<Scaler>> {
-        if let Some((scaler, models)) = self.routes().scalers.get(&plan.scaler)
-            && *models == plan.models
+        let names = Names::of(plan);
+        if let Some(entry) = self.routes().scalers.get(&plan.scaler)
+            && entry.names == names
         {
-            return Some(Arc::clone(scaler));
+            return Some(Arc::clone(&entry.scaler));
         }
         let mut routes = self.shared.routes.write().unwrap_or_else(PoisonError::into_inner);
         let full = routes.scalers.len() >= MAX_SCALERS;
         let scaler = match routes.scalers.get(&plan.scaler) {
-            Some((scaler, _)) => Arc::clone(scaler),
+            Some(entry) => Arc::clone(&entry.scaler),
             None if full => return None,
             None => {
-                Arc::new(Scaler::new(plan.clone(), self.shared.speed, self.shared.stopping.child_token()))
+                let Shared { stopping, speed, dialer, .. } = &*self.shared;
+                Arc::new(Scaler::new(plan.clone(), *speed, stopping.child_token(), Arc::clone(dialer)))
             }
         };
-        routes.scalers.insert(plan.scaler.clone(), (Arc::clone(&scaler), plan.models.clone()));
+        let entry = Entry { scaler: Arc::clone(&scaler), names };
+        routes.scalers.insert(plan.scaler.clone(), entry);
         routes.index();
+        let count = routes.scalers.len();
+        drop(routes);
+        self.shared.planned.send_replace(count);
         Some(scaler)
     }
 
@@ -117,15 +171,19 @@ impl GatewayHandle {
     }
 
     pub(crate) fn scaler(&self, id: &ScalerId) -> Option<Arc<Scaler>> {
-        self.routes().scalers.get(id).map(|(scaler, _)| Arc::clone(scaler))
+        self.routes().scalers.get(id).map(|entry| Arc::clone(&entry.scaler))
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Scaler>> {
-        self.routes().scalers.values().map(|(scaler, _)| Arc::clone(scaler)).collect()
+        self.routes().scalers.values().map(|entry| Arc::clone(&entry.scaler)).collect()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<ScalerId> {
+        self.routes().scalers.keys().cloned().collect()
     }
 
     pub(crate) fn models(&self) -> Vec<String> {
-        self.routes().scalers.values().flat_map(|(_, models)| models.iter().cloned()).collect()
+        self.routes().scalers.values().flat_map(|entry| entry.names.all().cloned()).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -138,7 +196,7 @@ impl GatewayHandle {
         let routes = self.routes();
         let named = model.and_then(|model| routes.by_model.get(model));
         let only = || match routes.scalers.len() {
-            1 if model.is_none() => routes.scalers.values().next().map(|(scaler, _)| scaler),
+            1 if model.is_none() => routes.scalers.values().next().map(|entry| &entry.scaler),
             _ => None,
         };
         named.or(routes.catch_all.as_ref()).or_else(only).cloned()
@@ -149,11 +207,11 @@ impl Routes {
     fn index(&mut self) {
         self.by_model.clear();
         self.catch_all = None;
-        for (scaler, models) in self.scalers.values() {
-            if models.is_empty() {
+        for Entry { scaler, names } in self.scalers.values() {
+            if names.models.is_empty() {
                 self.catch_all.get_or_insert_with(|| Arc::clone(scaler));
             }
-            for model in models {
+            for model in names.all() {
                 self.by_model.entry(model.clone()).or_insert_with(|| Arc::clone(scaler));
             }
         }

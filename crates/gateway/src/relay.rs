@@ -6,18 +6,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame};
-use hyper::body::Incoming;
-use tokio_util::sync::WaitForCancellationFutureOwned;
-
 use crate::{
     account::Cause,
     answer::{BodyError, error_event},
+    gone::Gone,
+    pace::Pace,
     scaler::{Scaler, Slot},
     sse::Watch,
     upstream::Sender,
 };
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame};
+use hyper::body::Incoming;
 
 /// What counts as the end of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +37,13 @@ pub(crate) struct Relay {
     ending: Ending,
     watch: Watch,
     scaler: Arc<Scaler>,
+    pace: Pace,
     /// Given up when the answer has ended, with whatever end.
     held: Option<(Slot, Sender)>,
-    gone: Pin<Box<WaitForCancellationFutureOwned>>,
+    gone: Gone,
     is_server_error: bool,
+    /// Why the connection is to be broken off, once what was passed on before is on its way.
+    breaks: Option<BodyError>,
 }
 
 impl Relay {
@@ -50,13 +53,14 @@ impl Relay {
         first: Option<Bytes>,
         ending: Ending,
         is_server_error: bool,
-        scaler: Arc<Scaler>,
+        (pace, scaler): (Pace, Arc<Scaler>),
         (slot, sender): (Slot, Sender),
     ) -> Self {
-        let gone = Box::pin(slot.gone.clone().cancelled_owned());
+        let gone = Gone::new(slot.gone.clone(), scaler.stopping.clone());
         let held = Some((slot, sender));
         let watch = Watch::default();
-        let mut relay = Self { upstream, first, ending, watch, scaler, held, gone, is_server_error };
+        let mut relay =
+            Self { upstream, first, ending, watch, scaler, pace, held, gone, is_server_error, breaks: None };
         if relay.first.is_none() {
             // Nothing more will be asked for: an empty answer is whole.
             relay.finished();
@@ -67,8 +71,16 @@ impl Relay {
     /// Takes note of what passes, and of the end as soon as it is certain: nobody asks for more after the
     /// last byte of a known length.
     fn see(&mut self, data: &[u8]) {
+        self.gone.heard();
+        if let Some((slot, _)) = &self.held {
+            slot.heard();
+        }
         if self.ending != Ending::Http {
-            self.scaler.account.events(self.watch.see(data));
+            let events = self.watch.see(data);
+            self.scaler.account.events(events);
+            if let Some((slot, _)) = &mut self.held {
+                slot.passed_on(events);
+            }
         }
         if self.upstream.is_end_stream() && self.is_whole() {
             self.finished();
@@ -84,7 +96,7 @@ impl Relay {
     }
 
     /// The replica is gone, or stopped in the middle; or the gateway has to.
-    fn broken(&mut self, why: &str) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn broken(&mut self, why: &str, context: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let stopping = self.scaler.stopping.is_cancelled();
         let cause = if stopping { Cause::GatewayStopping } else { Cause::ReplicaDiedMidStream };
         self.scaler.fail(cause);
@@ -93,8 +105,11 @@ impl Relay {
             tracing::warn!(scaler, replica, why, "an answer was cut in the middle");
         }
         if self.ending == Ending::Http {
-            // Only a broken connection tells the client that the answer is not whole.
-            Poll::Ready(Some(Err(why.into())))
+            // Only a broken connection tells the client that the answer is not whole. What it has of the answer may not
+            // have been sent yet, and a client that is hung up on without a word knows less.
+            self.breaks = Some(why.into());
+            context.waker().wake_by_ref();
+            Poll::Pending
         } else {
             Poll::Ready(Some(Ok(Frame::data(error_event(cause, self.watch.is_between_events())))))
         }
@@ -123,10 +138,13 @@ impl HttpBody for Relay {
             self.see(&first);
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        if self.held.is_none() {
-            return Poll::Ready(None);
+        if let Some(why) = self.breaks.take() {
+            return Poll::Ready(Some(Err(why)));
         }
-        let why = match Pin::new(&mut self.upstream).poll_frame(context) {
+        let Self { held: Some((_, sender)), upstream, .. } = &mut *self else {
+            return Poll::Ready(None);
+        };
+        let why = match sender.poll_frame(upstream, context) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.see(data);
@@ -141,7 +159,7 @@ impl HttpBody for Relay {
             Poll::Ready(Some(Err(error))) => error.to_string(),
             Poll::Pending => {
                 // A replica that hangs is given up when the controller says that it is gone.
-                ready!(self.gone.as_mut().poll(context));
+                ready!(self.gone.poll(context));
                 "the replica is gone, or the gateway stops".to_owned()
             }
         };
@@ -150,11 +168,11 @@ impl HttpBody for Relay {
             self.finished();
             return Poll::Ready(None);
         }
-        self.broken(&why)
+        self.broken(&why, context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.first.is_none()
+        self.held.is_none() && self.first.is_none() && self.breaks.is_none()
     }
 }
 
@@ -166,9 +184,11 @@ impl Drop for Relay {
         // Many clients hang up right after `[DONE]`, before the end of the body.
         if self.has_said_done() {
             self.scaler.account.succeed();
+        } else if self.pace.is_too_slow() {
+            self.scaler.fail(Cause::ClientTooSlow);
         } else {
             self.scaler.fail(Cause::ClientLeft);
         }
-        // Dropping the upstream's body closes its connection, which stops the generation.
+        // Dropping the sender closes its connection, or resets its stream, which stops the generation.
     }
 }

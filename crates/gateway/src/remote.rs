@@ -18,7 +18,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use crate::{config::ControlToken, control_api::HEARTBEAT, upstream::Connections};
+use crate::{
+    config::ControlToken,
+    control_api::HEARTBEAT,
+    dial::{Dialer, UpstreamTls},
+    tls::TlsError,
+    upstream::Connections,
+};
 
 /// Bytes of an answer that are read at most.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -31,7 +37,7 @@ const RECONNECT: Duration = Duration::from_millis(200);
 
 /// The control API of a gateway, for one scaler. A gateway that does not answer is an error, never an empty queue.
 ///
-/// A gateway that was started anew knows nothing: it is told the last plan again.
+/// A gateway that was started anew knows nothing: it is told the last plan.
 #[derive(Debug)]
 pub struct RemoteGateway {
     wire: Arc<Wire>,
@@ -46,7 +52,7 @@ struct Wire {
     path: String,
     connections: Connections,
     token: Option<ControlToken>,
-    /// The last plan that the gateway took. Held while one is sent, so that an old one never follows a new one.
+    /// The last plan that it should have. Held while one is sent, so that an old one never follows a new one.
     plan: tokio::sync::Mutex<Option<PoolPlan>>,
 }
 
@@ -58,20 +64,30 @@ pub struct RemoteError {
     reason: String,
 }
 
+/// What a controller shows to gateways, and whom it believes to be one.
+#[derive(Clone, Debug, Default)]
+pub struct ControlAccess {
+    token: Option<ControlToken>,
+    dialer: Arc<Dialer>,
+}
+
+impl ControlAccess {
+    /// A token, and how TLS is spoken to addresses that begin with `https://`.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used; the error names it.
+    pub fn new(token: Option<ControlToken>, tls: &UpstreamTls) -> Result<Self, TlsError> {
+        Ok(Self { token, dialer: Arc::new(Dialer::open(tls)?) })
+    }
+}
+
 impl RemoteGateway {
-    /// Speaks to the control port at `address` (`host:port`), and follows its reports from now on.
-    pub fn new(scaler: ScalerId, address: &str) -> Self {
-        Self::connect(scaler, address, None)
-    }
-
-    /// The same, for a gateway that asks for a token.
-    pub fn with_token(scaler: ScalerId, address: &str, token: ControlToken) -> Self {
-        Self::connect(scaler, address, Some(token))
-    }
-
-    fn connect(scaler: ScalerId, address: &str, token: Option<ControlToken>) -> Self {
+    /// Speaks to the control port at `address` (`host:port`, or `https://host:port`), and follows its reports from
+    /// now on.
+    pub fn new(scaler: ScalerId, address: &str, access: &ControlAccess) -> Self {
         let path = format!("/forewarm/v1/pools/{scaler}");
-        let connections = Connections::new(address.to_owned());
+        let connections = Connections::new(address.to_owned(), Arc::clone(&access.dialer));
+        let token = access.token.clone();
         let wire = Arc::new(Wire { path, connections, token, plan: tokio::sync::Mutex::default() });
         let (sender, changes) = watch::channel(1);
         let follower = tokio::spawn(follow(Arc::clone(&wire), sender));
@@ -83,10 +99,10 @@ impl RemoteGateway {
     /// # Errors
     /// When it does not answer or refuses the plan.
     pub async fn apply(&self, plan: &PoolPlan) -> Result<(), RemoteError> {
-        let mut taken = self.wire.plan.lock().await;
-        self.wire.put(plan).await?;
-        *taken = Some(plan.clone());
-        Ok(())
+        let mut wanted = self.wire.plan.lock().await;
+        // Also when it cannot be told now: once it is there, it is.
+        *wanted = Some(plan.clone());
+        self.wire.put(plan).await
     }
 
     /// What the gateway sees now.
@@ -145,7 +161,7 @@ impl Wire {
         if let Ok(uri) = path.parse() {
             *request.uri_mut() = uri;
         }
-        if let Ok(host) = self.connections.address().parse() {
+        if let Some(host) = self.connections.host().cloned() {
             request.headers_mut().insert(header::HOST, host);
         }
         if let Some(Ok(mut value)) = self.token.as_ref().map(|token| HeaderValue::try_from(token.bearer())) {
@@ -157,8 +173,8 @@ impl Wire {
 
     /// Tells a gateway that knows nothing of the scaler what one knew before it.
     async fn tell_again(&self) {
-        let taken = self.plan.lock().await;
-        let Some(plan) = &*taken else { return };
+        let wanted = self.plan.lock().await;
+        let Some(plan) = &*wanted else { return };
         match self.put(plan).await {
             Ok(()) => {
                 tracing::info!(path = self.path, "the gateway was started anew, and has its plan again")

@@ -8,7 +8,7 @@ use std::{
 
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{PoolPlan, PoolReport, QueueLimits},
+    pool::{ClassReport, PoolPlan, PoolReport, Priority, QueueLimits, Tenants},
 };
 use tokio::{
     sync::{oneshot, watch},
@@ -18,16 +18,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::{Account, Cause},
-    pool::{Clocks, Fault, Pool, QueueFull, QueueRules, Ticket, Yielding},
+    demand::Demand,
+    dial::Dialer,
+    health::{Health, Heard},
+    pool::{Aside, Clocks, Fault, Grant, Pool, QueueFull, QueueRules, Ticket, Turn, Yielding},
+    served::Served,
     upstream::Connections,
 };
 
 /// Told to a client, in modelled time, when nothing better is known about when to come again.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Time on the wall before the first try to connect to a replica that was put aside; doubles each time.
-const FIRST_PROBE: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_PROBE: Duration = Duration::from_millis(100);
 /// Longest time on the wall between two such tries: a replica that is well again is not missed for longer.
-const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// One scaler at this gateway.
 #[derive(Debug)]
@@ -37,6 +41,7 @@ pub(crate) struct Scaler {
     /// Cancelled when what is in flight or waits has to end.
     pub(crate) stopping: CancellationToken,
     speed: f64,
+    dialer: Arc<Dialer>,
     began: Instant,
     state: Mutex<State>,
     /// Counts changes of the queue and of the work in flight.
@@ -44,27 +49,44 @@ pub(crate) struct Scaler {
 }
 
 #[derive(Debug)]
-struct State {
-    plan: PoolPlan,
-    planned_at: Instant,
-    pool: Pool<oneshot::Sender<Slot>>,
-    links: HashMap<ReplicaId, Link>,
+pub(crate) struct State {
+    pub(crate) plan: PoolPlan,
+    pub(crate) planned_at: Instant,
+    pub(crate) served: Served,
+    pub(crate) tenants: Arc<Tenants>,
+    pub(crate) pool: Pool<Waiter>,
+    pub(crate) links: HashMap<ReplicaId, Link>,
+    pub(crate) health: Health,
+}
+
+pub(crate) type Waiter = oneshot::Sender<Result<Slot, Lost>>;
+
+/// Why a place is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// To others that count more.
+    Shed,
+    /// Its deadline had passed when it was its turn.
+    TooLate,
 }
 
 /// What belongs to one replica of the plan.
 #[derive(Clone, Debug)]
-struct Link {
-    connections: Arc<Connections>,
+pub(crate) struct Link {
+    pub(crate) connections: Arc<Connections>,
     /// Cancelled when the replica leaves the plan: what it has not finished is not waited for.
-    gone: CancellationToken,
+    pub(crate) gone: CancellationToken,
+    heard: Arc<Heard>,
 }
 
 /// A place in the queue, given up when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     scaler: Arc<Scaler>,
-    ticket: Ticket,
-    granted: oneshot::Receiver<Slot>,
+    pub(crate) ticket: Ticket,
+    /// Its number in the line when it came.
+    pub(crate) position: usize,
+    granted: oneshot::Receiver<Result<Slot, Lost>>,
     /// The pool's clocks when the place was taken.
     pub(crate) clocks: Clocks,
     left: bool,
@@ -75,44 +97,55 @@ pub(crate) struct Place {
 pub(crate) struct Slot {
     scaler: Option<Arc<Scaler>>,
     pub(crate) replica: ReplicaId,
+    grant: Grant,
+    /// Tokens that were passed on.
+    tokens: u64,
     pub(crate) connections: Arc<Connections>,
     pub(crate) gone: CancellationToken,
     /// The pool's clocks when the slot was granted.
     pub(crate) clocks: Clocks,
+    pub(crate) granted: Instant,
+    pub(crate) heard: Arc<Heard>,
+    /// Whether a stream was asked for there and has not begun.
+    pub(crate) is_owed: bool,
 }
 
 impl Scaler {
-    pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken, dialer: Arc<Dialer>) -> Self {
         let pool = Pool::new(rules(&plan.queue, speed));
-        let began = Instant::now();
+        let (began, tenants) = (Instant::now(), Arc::new(plan.queue.tenants.clone()));
         Self {
             id: plan.scaler.clone(),
             account: Account::default(),
             stopping,
             speed,
+            dialer,
             began,
             state: Mutex::new(State {
                 plan: PoolPlan { endpoints: Vec::new(), ..plan },
                 planned_at: began,
+                tenants,
                 pool,
                 links: HashMap::new(),
+                served: Served::default(),
+                health: Health::new(),
             }),
             version: watch::channel(1).0,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves counters at worst one off; refusing to serve would be worse.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Time on the wall since the scaler was first planned: the pool's time.
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// Changes the state, hands out the slots that became free, and tells whoever wants to know.
-    fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> R {
+    pub(crate) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> R {
         let (result, _) = self.settle(change);
         self.tell();
         result
@@ -135,8 +168,10 @@ impl Scaler {
         let any = !granted.is_empty();
         // A client that has left in this very moment leaves its slot to the next one.
         loop {
-            let returned: Vec<Slot> =
-                granted.drain(..).filter_map(|(waiter, slot)| waiter.send(slot).err()).collect();
+            let returned: Vec<Slot> = granted
+                .drain(..)
+                .filter_map(|(waiter, slot): (Waiter, Slot)| waiter.send(Ok(slot)).err()?.ok())
+                .collect();
             if returned.is_empty() {
                 break;
             }
@@ -144,33 +179,51 @@ impl Scaler {
             let now = self.now();
             for mut slot in returned {
                 slot.scaler = None;
-                state.pool.release(&slot.replica, now);
+                state.pool.release(&slot.grant, now);
             }
             self.grant(&mut state, now, &mut granted);
         }
         (result, any)
     }
 
-    fn grant(
-        self: &Arc<Self>,
-        state: &mut State,
-        now: Duration,
-        granted: &mut Vec<(oneshot::Sender<Slot>, Slot)>,
-    ) {
-        while let Some((waiter, grant)) = state.pool.grant(now) {
-            // The pool grants planned replicas only, and each of them has a link.
-            let Some(Link { connections, gone }) = state.links.get(&grant.replica).cloned() else {
-                continue;
+    fn grant(self: &Arc<Self>, state: &mut State, now: Duration, granted: &mut Vec<(Waiter, Slot)>) {
+        while let Some(turn) = state.pool.grant(now) {
+            let (waiter, grant) = match turn {
+                Turn::Slot(waiter, grant) => (waiter, grant),
+                Turn::TooLate(waiter) => {
+                    // Whoever waited may have gone.
+                    drop(waiter.send(Err(Lost::TooLate)));
+                    continue;
+                }
             };
-            let (scaler, clocks) = (Some(Arc::clone(self)), state.pool.clocks(now));
-            granted.push((waiter, Slot { scaler, replica: grant.replica, connections, gone, clocks }));
+            if let Some(slot) = self.slot(state, grant, now) {
+                granted.push((waiter, slot));
+            }
         }
+    }
+
+    /// The slot of a grant. The pool grants planned replicas only, and each of them has a link.
+    fn slot(self: &Arc<Self>, state: &State, grant: Grant, now: Duration) -> Option<Slot> {
+        let Link { connections, gone, heard } = state.links.get(&grant.replica).cloned()?;
+        Some(Slot {
+            scaler: Some(Arc::clone(self)),
+            replica: grant.replica.clone(),
+            grant,
+            tokens: 0,
+            connections,
+            gone,
+            clocks: state.pool.clocks(now),
+            granted: self.began + now,
+            heard,
+            is_owed: false,
+        })
     }
 
     /// Serves this plan from now on. On return no request goes to a draining or missing replica.
     pub(crate) fn apply(self: &Arc<Self>, plan: &PoolPlan) {
         let ((), granted) = self.settle(|state, now| {
-            for replica in state.pool.apply(&plan.endpoints, rules(&plan.queue, self.speed), now) {
+            let rules = rules(&plan.queue, self.speed);
+            for replica in state.pool.apply(&plan.endpoints, plan.concurrency, rules, now) {
                 if let Some(link) = state.links.remove(&replica) {
                     link.gone.cancel();
                 }
@@ -181,14 +234,20 @@ impl Scaler {
                     continue;
                 }
                 let link = Link {
-                    connections: Arc::new(Connections::new(endpoint.address.clone())),
+                    connections: Arc::new(Connections::new(
+                        endpoint.address.clone(),
+                        Arc::clone(&self.dialer),
+                    )),
                     gone: self.stopping.child_token(),
+                    heard: Arc::default(),
                 };
                 if let Some(old) = state.links.insert(endpoint.replica.clone(), link) {
                     old.gone.cancel();
                 }
             }
+            state.health.apply(&plan.endpoints);
             state.plan = plan.clone();
+            state.tenants = Arc::new(plan.queue.tenants.clone());
             state.planned_at = Instant::now();
         });
         // The plan itself is no news to the controller that made it.
@@ -197,45 +256,77 @@ impl Scaler {
         }
     }
 
-    /// Gives a request a place.
-    pub(crate) fn enqueue(self: &Arc<Self>, bytes: usize) -> Result<Place, QueueFull> {
+    /// A slot at once, if one is free and nobody waits.
+    pub(crate) fn enter(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Option<Slot> {
+        let slot = {
+            let mut state = self.lock();
+            let now = self.now();
+            let arrival = demand.arrival(state.pool.expected_answer(demand.max_answer), patience);
+            let grant = state.pool.enter(&arrival, now)?;
+            state.health.retries.arrived();
+            self.slot(&state, grant, now)
+        };
+        self.tell();
+        slot
+    }
+
+    /// Gives a request a place, for as long as it waits while a replica serves; others may lose theirs.
+    pub(crate) fn enqueue(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Result<Place, QueueFull> {
         let (slot, granted) = oneshot::channel();
-        let (ticket, clocks) = self.update(|state, now| {
-            let ticket = state.pool.enqueue(bytes as u64, now, slot)?;
-            Ok((ticket, state.pool.clocks(now)))
+        let (ticket, position, shed, clocks) = self.update(|state, now| {
+            let arrival = demand.arrival(state.pool.expected_answer(demand.max_answer), patience);
+            let (ticket, shed) = state.pool.enqueue(&arrival, now, slot)?;
+            state.health.retries.arrived();
+            let position = state.pool.in_line(demand.priority);
+            Ok((ticket, position, shed, state.pool.clocks(now)))
         })?;
-        Ok(Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false })
+        for waiter in shed {
+            // Whoever waited may have gone.
+            drop(waiter.send(Err(Lost::Shed)));
+        }
+        Ok(Place { scaler: Arc::clone(self), ticket, position, granted, clocks, left: false })
     }
 
     /// Gives a request that a replica failed its place in front, and the replica's slot to another.
     pub(crate) fn enqueue_again(
         self: &Arc<Self>,
-        bytes: usize,
-        accepted: Instant,
         mut failed: Slot,
         fault: Option<Fault>,
+        patience: Duration,
     ) -> Place {
         let (slot, granted) = oneshot::channel();
-        let since = accepted.saturating_duration_since(self.began);
         failed.scaler = None;
         let (ticket, clocks, put_aside) = self.update(|state, now| {
-            let put_aside = fault.and_then(|fault| state.pool.failed(&failed.replica, fault, now));
-            state.pool.release(&failed.replica, now);
-            let ticket = state.pool.enqueue_again(bytes as u64, since, failed.replica.clone(), slot);
+            let put_aside = fault.and_then(|fault| {
+                let times = state.pool.failed(&failed.replica, fault, now)?;
+                Some((fault, times))
+            });
+            if fault == Some(Fault::Ended) {
+                let at = Duration::try_from_secs_f64(self.modelled(now)).unwrap_or(Duration::MAX);
+                state.health.outliers.failed(&failed.replica, at);
+            }
+            if std::mem::take(&mut failed.is_owed) {
+                state.health.outliers.owes_no_more(&failed.replica);
+            }
+            state.pool.release(&failed.grant, now);
+            let ticket = state.pool.enqueue_again(&failed.grant, patience, now, slot);
             (ticket, state.pool.clocks(now), put_aside)
         });
-        if let Some(times) = put_aside {
-            self.probe(failed.replica.clone(), Arc::clone(&failed.connections), times);
+        if let Some((fault, times)) = put_aside {
+            let why = Aside::from(fault);
+            self.account.put_aside(why);
+            self.probe(why, failed.replica.clone(), Arc::clone(&failed.connections), times);
         }
-        Place { scaler: Arc::clone(self), ticket, granted, clocks, left: false }
+        Place { scaler: Arc::clone(self), ticket, position: 1, granted, clocks, left: false }
     }
 
     /// Keeps trying to connect to a replica that was put aside, and lets requests come to it again.
-    fn probe(self: &Arc<Self>, replica: ReplicaId, connections: Arc<Connections>, times: u32) {
+    fn probe(self: &Arc<Self>, why: Aside, replica: ReplicaId, connections: Arc<Connections>, times: u32) {
         tracing::warn!(
             scaler = self.id.as_str(),
             replica = replica.as_str(),
             times,
+            reason = why.code(),
             "a replica is put aside"
         );
         let scaler = Arc::clone(self);
@@ -256,22 +347,15 @@ impl Scaler {
         });
     }
 
-    /// Longest waits: while warm, and while cold, in modelled time.
-    pub(crate) fn timeouts(&self) -> (Duration, Duration) {
-        let queue = self.lock().plan.queue;
-        (queue.timeout, queue.cold_start_timeout)
-    }
-
     /// When a refused client should come again, in modelled time: when the next replica is expected, as far
     /// as it is known.
     pub(crate) fn retry_after(&self) -> Duration {
-        let state = self.lock();
-        let Some(ready_in) = state.plan.ready_in_seconds else {
-            return DEFAULT_RETRY_AFTER;
-        };
-        let left = ready_in - self.modelled(state.planned_at.elapsed());
-        // Late already, or a plan that makes no sense: soon.
-        Duration::try_from_secs_f64(left).unwrap_or_default()
+        self.ready_in().unwrap_or(DEFAULT_RETRY_AFTER)
+    }
+
+    /// Requests that wait in front of one.
+    pub(crate) fn ahead(&self, ticket: Ticket) -> usize {
+        self.lock().pool.ahead(ticket)
     }
 
     /// Modelled seconds of a span on the wall.
@@ -304,6 +388,17 @@ impl Scaler {
                 state.pool.oldest().map_or(0.0, |since| self.modelled(now.saturating_sub(since)));
             report.in_flight = state.pool.in_flight();
             report.busy_seconds_total = self.modelled(state.pool.busy(now));
+            report.concurrency = state.pool.limits();
+            report.tokens_in_flight = state.pool.tokens_in_flight();
+            for priority in Priority::ALL {
+                let (queued, Some(oldest)) = state.pool.queued_of(priority) else { continue };
+                let oldest_wait_seconds = self.modelled(now.saturating_sub(oldest));
+                let class =
+                    ClassReport { queued: queued as u64, oldest_wait_seconds, ..ClassReport::default() };
+                report.classes.insert(priority, class);
+            }
+            let aside = state.pool.aside().map(|(id, why)| (id.clone(), why.code().to_owned()));
+            report.put_aside = aside.collect();
         }
         self.account.fill(&mut report);
         (report, version)
@@ -315,8 +410,8 @@ impl Scaler {
     }
 
     /// A request was turned away. It wanted to be served: the controller has to know.
-    pub(crate) fn refuse(&self) {
-        self.account.refuse();
+    pub(crate) fn refuse(&self, demand: &Demand) {
+        self.account.refuse(demand);
         if self.objective().is_some() {
             self.account.judge(false);
         }
@@ -367,11 +462,11 @@ fn on_the_wall(modelled: Duration, speed: f64) -> Duration {
 
 impl Place {
     /// Waits for the slot; safe to be called again after it was dropped.
-    pub(crate) async fn slot(&mut self) -> Slot {
+    pub(crate) async fn slot(&mut self) -> Result<Slot, Lost> {
         match (&mut self.granted).await {
-            Ok(slot) => {
+            Ok(outcome) => {
                 self.left = true;
-                slot
+                outcome
             }
             // The other end is dropped only by `Drop` below.
             Err(_) => std::future::pending().await,
@@ -391,11 +486,16 @@ impl Drop for Place {
 }
 
 impl Slot {
-    /// The replica began an answer.
-    pub(crate) fn answered(&self) {
+    /// The replica said something.
+    pub(crate) fn heard(&self) {
         if let Some(scaler) = &self.scaler {
-            scaler.lock().pool.answered(&self.replica);
+            self.heard.at(scaler.now());
         }
+    }
+
+    /// So many tokens of the answer were passed on.
+    pub(crate) fn passed_on(&mut self, tokens: u64) {
+        self.tokens += tokens;
     }
 }
 
@@ -403,7 +503,13 @@ impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(scaler) = self.scaler.take() {
             scaler.update(|state, now| {
-                state.pool.release(&self.replica, now);
+                if self.tokens > 0 {
+                    state.pool.answer_was(&self.grant, self.tokens);
+                }
+                state.pool.release(&self.grant, now);
+                if self.is_owed {
+                    state.health.outliers.owes_no_more(&self.replica);
+                }
                 scaler.account.complete();
             });
         }

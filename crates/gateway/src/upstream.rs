@@ -1,35 +1,39 @@
 //! Connections to one replica.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use tokio::net::TcpStream;
+
+pub(crate) use crate::dial::Sender;
+use crate::{
+    dial::{Dialer, Multiplexed, Target},
+    driven::Driven,
+    worker,
+};
 
 /// Longest time on the wall to connect: a replica on this network answers in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Idle connections kept for a replica; it never has more requests than its concurrency.
+/// Lists of idle connections: one for each thread that serves, because a connection belongs to the runtime that
+/// opened it. With more threads than that some share a list, and wake each other.
+const IDLE_LISTS: usize = 64;
+/// Idle connections kept in a list; a replica never has more requests than its concurrency.
 const MAX_IDLE: usize = 256;
-/// Headers an answer may have.
-const MAX_HEADERS: usize = 100;
 
-/// What a request's sender looks like.
-pub(crate) type Sender = SendRequest<Full<Bytes>>;
-
-/// Idle connections to one replica.
+/// Idle connections to one replica, and the one that requests share where it speaks HTTP/2.
 #[derive(Debug)]
 pub(crate) struct Connections {
     address: String,
-    idle: Mutex<Vec<Sender>>,
+    target: Target,
+    dialer: Arc<Dialer>,
+    idle: [Mutex<Vec<Driven>>; IDLE_LISTS],
+    shared: Mutex<Option<Multiplexed>>,
 }
 
 /// Why no answer began.
@@ -44,12 +48,25 @@ pub(crate) enum SendError {
 }
 
 impl Connections {
-    pub(crate) fn new(address: String) -> Self {
-        Self { address, idle: Mutex::new(Vec::new()) }
+    pub(crate) fn new(address: String, dialer: Arc<Dialer>) -> Self {
+        let target = Target::parse(&address);
+        Self {
+            address,
+            target,
+            dialer,
+            idle: std::array::from_fn(|_| Mutex::default()),
+            shared: Mutex::default(),
+        }
     }
 
+    /// The address as the plan has it.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// What stands in a request's `Host`.
+    pub(crate) fn host(&self) -> Option<&HeaderValue> {
+        self.target.host_header()
     }
 
     /// Sends a request and waits for the head of the answer. An idle connection that turns out to be
@@ -60,52 +77,80 @@ impl Connections {
     ) -> Result<(Response<Incoming>, Sender), SendError> {
         while let Some(mut sender) = self.take_idle() {
             if sender.ready().await.is_err() {
+                self.forget(&sender);
                 continue;
             }
             match sender.send_request(request.clone()).await {
                 Ok(response) => return Ok((response, sender)),
                 // The replica closed it while it was idle, or died: a new connection tells.
-                Err(error) => tracing::trace!(%error, "an idle connection was closed"),
+                Err(error) => {
+                    tracing::trace!(%error, "an idle connection was closed");
+                    self.forget(&sender);
+                }
             }
         }
-        let mut sender = self.connect().await.map_err(SendError::Connect)?;
+        // It is large, seldom needed, and would be a part of every request's future.
+        let mut sender = Box::pin(self.connect()).await.map_err(SendError::Connect)?;
         let response = sender.send_request(request.clone()).await.map_err(SendError::Closed)?;
         Ok((response, sender))
     }
 
     /// Whether somebody listens.
     pub(crate) async fn probe(&self) -> bool {
-        matches!(tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await, Ok(Ok(_)))
+        matches!(
+            tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(self.target.authority())).await,
+            Ok(Ok(_))
+        )
+    }
+
+    /// Whether somebody answers, whatever it is.
+    pub(crate) async fn answers(&self) -> bool {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = http::Uri::from_static("/health");
+        if let Ok(host) = http::HeaderValue::try_from(&self.address) {
+            request.headers_mut().insert(http::header::HOST, host);
+        }
+        let answer = async { self.connect().await.ok()?.send_request(request).await.ok() };
+        matches!(tokio::time::timeout(CONNECT_TIMEOUT, answer).await, Ok(Some(_)))
     }
 
     /// Keeps a connection whose answer was read to the end.
     pub(crate) fn put_back(&self, sender: Sender) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE && !sender.is_closed() {
+        let Sender::Http1(mut sender) = sender else { return };
+        sender.rest();
+        let mut idle = self.idle();
+        // The one that rests for longest, in its turn: nobody else notices that the replica closed it.
+        if idle.first_mut().is_some_and(Driven::is_closed) {
+            idle.remove(0);
+        }
+        if idle.len() < MAX_IDLE {
             idle.push(sender);
         }
     }
 
+    fn idle(&self) -> MutexGuard<'_, Vec<Driven>> {
+        self.idle[worker::number() % IDLE_LISTS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take_idle(&self) -> Option<Sender> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        shared.map(Sender::Http2).or_else(|| self.idle().pop().map(Sender::Http1))
+    }
+
+    /// Shares a connection no longer on which a request failed.
+    fn forget(&self, sender: &Sender) {
+        if matches!(sender, Sender::Http2(_)) {
+            *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     async fn connect(&self) -> std::io::Result<Sender> {
-        let connecting = TcpStream::connect(&self.address);
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        let sender = tokio::time::timeout(CONNECT_TIMEOUT, self.dialer.dial(&self.target))
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(std::io::Error::other)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "a connection to a replica ended");
-            }
-        });
+        if let Sender::Http2(shared) = &sender {
+            *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared.clone());
+        }
         Ok(sender)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     pool::Clocks,
-    scaler::{Place, Scaler, Slot},
+    scaler::{Lost, Place, Scaler, Slot},
 };
 
 /// Shortest time between two looks at the clocks.
@@ -19,13 +19,15 @@ pub(crate) struct Patience {
     pub(crate) was_cold: bool,
 }
 
-/// Which clock ran out.
+/// Why there was no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OutOfPatience {
+pub(crate) enum Unserved {
     /// Replicas serve, and none had a slot in time.
     Warm,
     /// No replica became ready in time.
     Cold,
+    /// Others took its place.
+    Shed,
 }
 
 impl Patience {
@@ -34,7 +36,7 @@ impl Patience {
     }
 
     /// Waits for the slot of a place.
-    pub(crate) async fn wait(&mut self, scaler: &Scaler, mut place: Place) -> Result<Slot, OutOfPatience> {
+    pub(crate) async fn wait(&mut self, scaler: &Scaler, mut place: Place) -> Result<Slot, Unserved> {
         let began = place.clocks;
         let mut clocks = began;
         loop {
@@ -42,8 +44,8 @@ impl Patience {
             // Only the clock that runs can run out. Which one runs may change unnoticed in between; since the
             // sleep is no longer than either has left, the next look is never late.
             let out = match clocks.is_warm() {
-                true => left.warm_left.is_zero().then_some(OutOfPatience::Warm),
-                false => left.cold_left.is_zero().then_some(OutOfPatience::Cold),
+                true => left.warm_left.is_zero().then_some(Unserved::Warm),
+                false => left.cold_left.is_zero().then_some(Unserved::Cold),
             };
             let sleep = if out.is_some() {
                 Duration::ZERO
@@ -52,7 +54,11 @@ impl Patience {
             };
             tokio::select! {
                 biased;
-                slot = place.slot() => {
+                outcome = place.slot() => {
+                    let slot = outcome.map_err(|lost| match lost {
+                        Lost::Shed => Unserved::Shed,
+                        Lost::TooLate => Unserved::Warm,
+                    })?;
                     *self = self.charged(began, slot.clocks);
                     return Ok(slot);
                 }
@@ -62,6 +68,11 @@ impl Patience {
                 },
             }
         }
+    }
+
+    /// How much longer it waits while replicas serve.
+    pub(crate) fn warm_left(&self) -> Duration {
+        self.warm_left
     }
 
     fn charged(self, began: Clocks, now: Clocks) -> Self {

@@ -5,8 +5,11 @@ use std::{
     time::Duration,
 };
 
-use forewarm_core::{ReplicaId, pool::Endpoint};
-use forewarm_gateway::pool::{Fault, Pool, QueueRules, Ticket, Yielding};
+use forewarm_core::{
+    ReplicaId,
+    pool::{Concurrency, Endpoint, Priority},
+};
+use forewarm_gateway::pool::{Arrival, Fault, Grant, Pool, QueueRules, Ticket, Turn, Yielding};
 use proptest::prelude::*;
 
 const REPLICAS: usize = 4;
@@ -86,9 +89,29 @@ fn endpoints(plan: &[Option<(u32, bool)>]) -> Vec<Endpoint> {
             replica: id(n),
             address: format!("127.0.0.1:{n}"),
             max_concurrency,
+            kv_tokens: None,
             draining,
         })
         .collect()
+}
+
+/// Gives a request a place that costs nobody else's.
+fn enqueue<W>(pool: &mut Pool<W>, bytes: u64, now: Duration, waiter: W) -> Option<Ticket> {
+    let (ticket, shed) = pool.enqueue(&Arrival::of_bytes(bytes), now, waiter).ok()?;
+    assert!(shed.is_empty(), "of one tenant nobody counts less than another");
+    Some(ticket)
+}
+
+fn apply<W>(pool: &mut Pool<W>, endpoints: &[Endpoint], rules: QueueRules, now: Duration) -> Vec<ReplicaId> {
+    pool.apply(endpoints, Concurrency::default(), rules, now)
+}
+
+/// The next one to get a slot.
+fn grant<W>(pool: &mut Pool<W>, now: Duration) -> Option<(W, Grant)> {
+    pool.grant(now).map(|turn| match turn {
+        Turn::Slot(waiter, grant) => (waiter, grant),
+        Turn::TooLate(_) => panic!("all are patient"),
+    })
 }
 
 proptest! {
@@ -100,10 +123,13 @@ proptest! {
         let rules = QueueRules { yielding, ..rules(8, 300) };
         let mut pool: Pool<u64> = Pool::new(rules);
         let mut plan: BTreeMap<ReplicaId, (u32, bool)> = BTreeMap::new();
-        let mut suspended = BTreeSet::new();
+        let mut suspended: BTreeMap<ReplicaId, Fault> = BTreeMap::new();
+        // Requests at a time of those that have to prove themselves.
+        let mut trials: BTreeMap<ReplicaId, u32> = BTreeMap::new();
         let mut waiting: Vec<Waits> = Vec::new();
-        let mut in_flight: Vec<(u64, ReplicaId)> = Vec::new();
+        let mut in_flight: Vec<(u64, Grant)> = Vec::new();
         let (mut enqueued, mut ended, mut number) = (0, 0, 0);
+        let mut sizes = Vec::new();
         let (mut now, mut busy) = (Duration::ZERO, Duration::ZERO);
         for step in steps {
             let span = Duration::from_secs(if let Step::Wait(seconds) = step { seconds } else { 1 });
@@ -114,17 +140,19 @@ proptest! {
                 Step::Enqueue(bytes) => {
                     let full = pool.queued() >= 8 || pool.queued_bytes() + bytes > 300;
                     let free = plan.iter().any(|(replica, (most, draining))| {
-                        let has = in_flight.iter().filter(|(_, at)| at == replica).count();
-                        !draining && !suspended.contains(replica) && has < *most as usize
+                        let has = in_flight.iter().filter(|(_, at)| &at.replica == replica).count();
+                        let most = trials.get(replica).map_or(*most, |trial| *most.min(trial));
+                        !draining && !suspended.contains_key(replica) && has < most as usize
                     });
-                    match pool.enqueue(bytes, now, number) {
-                        Ok(ticket) => {
+                    match enqueue(&mut pool, bytes, now, number) {
+                        Some(ticket) => {
                             prop_assert!(!full || (waiting.is_empty() && free));
                             waiting.push(Waits { ticket, request: number, bytes, since: now, sent_back: false });
                             enqueued += 1;
                         }
-                        Err(_) => prop_assert!(full && !(waiting.is_empty() && free)),
+                        None => prop_assert!(full && !(waiting.is_empty() && free)),
                     }
+                    sizes.push(bytes);
                     number += 1;
                 }
                 Step::Cancel(which) if !waiting.is_empty() => {
@@ -137,51 +165,64 @@ proptest! {
                     let before: BTreeSet<ReplicaId> = plan.keys().cloned().collect();
                     let endpoints = endpoints(&endpoint_plan);
                     plan = endpoints.iter().map(|e| (e.replica.clone(), (e.max_concurrency, e.draining))).collect();
-                    let left = pool.apply(&endpoints, rules, now);
+                    let left = apply(&mut pool, &endpoints, rules, now);
                     let gone: Vec<ReplicaId> = before.iter().filter(|id| !plan.contains_key(*id)).cloned().collect();
                     prop_assert_eq!(&left, &gone);
                     // A replica that comes back is given another chance.
-                    suspended.retain(|id| before.contains(id) && plan.contains_key(id));
+                    suspended.retain(|id, _| before.contains(id) && plan.contains_key(id));
+                    trials.retain(|id, _| before.contains(id) && plan.contains_key(id));
                 }
                 Step::Release(which) if !in_flight.is_empty() => {
-                    let (_, replica) = in_flight.remove(which % in_flight.len());
-                    pool.answered(&replica);
-                    pool.release(&replica, now);
+                    let (_, grant) = in_flight.remove(which % in_flight.len());
+                    pool.answered(&grant.replica, None);
+                    if let Some(trial) = trials.remove(&grant.replica).map(|trial| 2 * trial)
+                        && plan.get(&grant.replica).is_some_and(|(most, _)| trial < *most)
+                    {
+                        trials.insert(grant.replica.clone(), trial);
+                    }
+                    pool.release(&grant, now);
                     ended += 1;
                 }
                 Step::SendBack(which, refused) if !in_flight.is_empty() => {
-                    let (request, replica) = in_flight.remove(which % in_flight.len());
+                    let (request, failed) = in_flight.remove(which % in_flight.len());
+                    let (replica, bytes) = (&failed.replica, sizes[request as usize]);
                     let fault = if refused { Fault::NotServing } else { Fault::Ended };
-                    if pool.failed(&replica, fault, now).is_some() {
-                        prop_assert!(suspended.insert(replica.clone()), "put aside once");
+                    if pool.failed(replica, fault, now).is_some() {
+                        prop_assert!(suspended.insert(replica.clone(), fault).is_none(), "put aside once");
                     } else {
-                        prop_assert!(!refused || suspended.contains(&replica) || !plan.contains_key(&replica));
+                        prop_assert!(!refused || suspended.contains_key(replica) || !plan.contains_key(replica));
                     }
-                    pool.release(&replica, now);
-                    let ticket = pool.enqueue_again(10, now, replica, request);
-                    waiting.insert(0, Waits { ticket, request, bytes: 10, since: now, sent_back: true });
+                    pool.release(&failed, now);
+                    let ticket = pool.enqueue_again(&failed, Duration::MAX, now, request);
+                    waiting.insert(0, Waits { ticket, request, bytes, since: now, sent_back: true });
                 }
                 Step::Readmit(which) => {
+                    let warm = pool.is_warm();
                     pool.readmit(&id(which), now);
-                    suspended.remove(&id(which));
+                    trials.remove(&id(which));
+                    if suspended.remove(&id(which)) == Some(Fault::Ended) && warm {
+                        let has = in_flight.iter().filter(|(_, at)| at.replica == id(which)).count() as u32;
+                        trials.insert(id(which), has + 1);
+                    }
                 }
                 Step::Cancel(_) | Step::Release(_) | Step::SendBack(..) => {}
             }
-            suspended.retain(|id| plan.contains_key(id));
-            while let Some((request, grant)) = pool.grant(now) {
+            suspended.retain(|id, _| plan.contains_key(id));
+            while let Some((request, grant)) = grant(&mut pool, now) {
                 let expected = next(&waiting, yielding, now).map(|place| waiting.remove(place).request);
                 prop_assert_eq!(Some(request), expected, "in order");
-                prop_assert!(!suspended.contains(&grant.replica));
+                prop_assert!(!suspended.contains_key(&grant.replica));
                 let (most, draining) = plan[&grant.replica];
-                in_flight.push((request, grant.replica.clone()));
-                let has = in_flight.iter().filter(|(_, at)| *at == grant.replica).count();
+                let has = 1 + in_flight.iter().filter(|(_, at)| at.replica == grant.replica).count();
+                in_flight.push((request, grant));
                 prop_assert!(has <= most as usize && !draining);
             }
             let counted = pool.in_flight();
             for (replica, (most, draining)) in &plan {
-                let has = in_flight.iter().filter(|(_, at)| at == replica).count();
+                let has = in_flight.iter().filter(|(_, at)| &at.replica == replica).count();
                 prop_assert_eq!(counted.get(replica).map(|&count| count as usize), Some(has));
-                let open = !draining && !suspended.contains(replica) && has < *most as usize;
+                let most = trials.get(replica).map_or(*most, |trial| *most.min(trial));
+                let open = !draining && !suspended.contains_key(replica) && has < most as usize;
                 prop_assert!(!open || waiting.is_empty(), "a slot is free and somebody waits");
             }
             prop_assert_eq!(counted.values().sum::<u32>() as usize, in_flight.len());
@@ -202,7 +243,7 @@ proptest! {
         let (from, until) = (Duration::from_secs(from), Duration::from_secs(until));
         let rules = QueueRules { yielding: Some(Yielding { from, until }), ..rules(u32::MAX, u64::MAX) };
         let mut pool: Pool<u64> = Pool::new(rules);
-        pool.apply(&endpoints(&[Some((1, false))]), rules, Duration::ZERO);
+        apply(&mut pool, &endpoints(&[Some((1, false))]), rules, Duration::ZERO);
         let mut since = Vec::new();
         let mut served = BTreeSet::new();
         let last = arrivals.len() as u64;
@@ -210,10 +251,10 @@ proptest! {
         while now.as_secs() < last || pool.queued() > 0 {
             let coming = arrivals.get(now.as_secs() as usize).copied().unwrap_or(0);
             for _ in 0..coming {
-                pool.enqueue(1, now, since.len() as u64).unwrap();
+                enqueue(&mut pool, 1, now, since.len() as u64).unwrap();
                 since.push(now);
             }
-            if let Some((request, grant)) = pool.grant(now) {
+            if let Some((request, grant)) = grant(&mut pool, now) {
                 let oldest = (0..since.len() as u64).find(|request| !served.contains(request)).unwrap();
                 let waited = |request: u64| now - since[request as usize];
                 prop_assert!(
@@ -221,11 +262,58 @@ proptest! {
                     "{} goes before {}", request, oldest
                 );
                 served.insert(request);
-                pool.release(&grant.replica, now);
+                pool.release(&grant, now);
             }
             now += Duration::from_secs(1);
         }
         prop_assert_eq!(served.len(), since.len());
+    }
+
+    #[test]
+    fn to_enter_at_once_comes_to_the_same_as_to_wait_for_nobody(
+        limits in prop::collection::vec(1_u32..4, 1..REPLICAS),
+        yielding in yielding(),
+        steps in prop::collection::vec(prop_oneof![
+            3 => (1_u64..100, 0..Priority::ALL.len()).prop_map(|(bytes, class)| (Some((bytes, class)), 0)),
+            2 => any::<usize>().prop_map(|which| (None, which)),
+        ], 0..100),
+    ) {
+        let plan: Vec<_> = limits.iter().map(|&limit| Some((limit, false))).collect();
+        let rules = QueueRules { yielding, ..rules(20, 1_000) };
+        let (mut with, mut without) = (Pool::new(rules), Pool::new(rules));
+        let (mut with_it, mut without_it) = (BTreeMap::new(), BTreeMap::new());
+        for pool in [&mut with, &mut without] {
+            apply(pool, &endpoints(&plan), rules, Duration::ZERO);
+        }
+        for (number, (arrival, which)) in steps.into_iter().enumerate() {
+            let now = Duration::from_secs(number as u64);
+            match arrival {
+                Some((bytes, class)) => {
+                    let arrival = Arrival { priority: Priority::ALL[class], ..Arrival::of_bytes(bytes) };
+                    match with.enter(&arrival, now) {
+                        Some(grant) => drop(with_it.insert(number, grant)),
+                        None => drop(with.enqueue(&arrival, now, number)),
+                    }
+                    drop(without.enqueue(&arrival, now, number));
+                }
+                None => {
+                    let Some(&number) = with_it.keys().nth(which % with_it.len().max(1)) else { continue };
+                    for (pool, grants) in [(&mut with, &mut with_it), (&mut without, &mut without_it)] {
+                        pool.release(&grants.remove(&number).unwrap(), now);
+                    }
+                }
+            }
+            for (pool, grants) in [(&mut with, &mut with_it), (&mut without, &mut without_it)] {
+                grants.extend(std::iter::from_fn(|| grant(pool, now)));
+            }
+            let replicas = |grants: &BTreeMap<usize, Grant>| -> Vec<_> {
+                grants.iter().map(|(&number, grant)| (number, grant.replica.clone())).collect()
+            };
+            prop_assert_eq!(replicas(&with_it), replicas(&without_it));
+            prop_assert_eq!((with.queued(), with.in_flight()), (without.queued(), without.in_flight()));
+            prop_assert_eq!(with.tokens_in_flight(), without.tokens_in_flight());
+            prop_assert_eq!(with.busy(now), without.busy(now));
+        }
     }
 
     #[test]
@@ -240,7 +328,7 @@ proptest! {
             if is_warm { warm += seconds } else { cold += seconds }
             is_warm = becomes_warm;
             let plan = endpoints(&[is_warm.then_some((1, false))]);
-            pool.apply(&plan, rules(1, 1), Duration::from_secs(now));
+            apply(&mut pool, &plan, rules(1, 1), Duration::from_secs(now));
             let clocks = pool.clocks(Duration::from_secs(now));
             prop_assert_eq!(clocks.since(&began), (Duration::from_secs(warm), Duration::from_secs(cold)));
             prop_assert_eq!(clocks.is_warm(), is_warm);
@@ -254,15 +342,18 @@ fn late_requests_yield_until_half_their_time_is_over() {
     let yielding = Some(Yielding { from: seconds(5), until: seconds(30) });
     let rules = QueueRules { yielding, ..rules(9, 9) };
     let mut pool = Pool::new(rules);
+    enqueue(&mut pool, 1, seconds(0), "sent back").unwrap();
+    apply(&mut pool, &endpoints(&[Some((1, false))]), rules, seconds(0));
+    let (_, failed) = grant(&mut pool, seconds(0)).unwrap();
     for (at, request) in [(0, "oldest"), (20, "old"), (26, "late"), (27, "timely"), (31, "newest")] {
-        pool.enqueue(1, seconds(at), request).unwrap();
+        enqueue(&mut pool, 1, seconds(at), request).unwrap();
     }
-    let sent_back = pool.enqueue_again(1, seconds(3), id(1), "sent back");
+    pool.release(&failed, seconds(31));
+    let sent_back = pool.enqueue_again(&failed, Duration::MAX, seconds(31), "sent back");
     let mut pool_served = |at: u64| {
-        pool.apply(&endpoints(&[Some((1, false))]), rules, seconds(at));
-        let (request, grant) = pool.grant(seconds(at)).unwrap();
+        let (request, granted) = grant(&mut pool, seconds(at)).unwrap();
         assert_eq!(pool.grant(seconds(at)), None, "one slot");
-        pool.release(&grant.replica, seconds(at));
+        pool.release(&granted, seconds(at));
         request
     };
     let order =
@@ -277,28 +368,28 @@ fn late_requests_yield_until_half_their_time_is_over() {
 fn another_objective_holds_at_once_for_those_that_wait() {
     let seconds = Duration::from_secs;
     let mut pool = Pool::new(rules(9, 9));
-    pool.enqueue(1, seconds(0), "old").unwrap();
-    pool.enqueue(1, seconds(9), "young").unwrap();
+    enqueue(&mut pool, 1, seconds(0), "old").unwrap();
+    enqueue(&mut pool, 1, seconds(9), "young").unwrap();
     let yielding = Some(Yielding { from: seconds(5), until: seconds(60) });
-    pool.apply(&endpoints(&[Some((2, false))]), QueueRules { yielding, ..rules(9, 9) }, seconds(10));
-    assert_eq!(pool.grant(seconds(10)).map(|(request, _)| request), Some("young"));
-    assert_eq!(pool.grant(seconds(10)).map(|(request, _)| request), Some("old"));
+    apply(&mut pool, &endpoints(&[Some((2, false))]), QueueRules { yielding, ..rules(9, 9) }, seconds(10));
+    assert_eq!(grant(&mut pool, seconds(10)).map(|(request, _)| request), Some("young"));
+    assert_eq!(grant(&mut pool, seconds(10)).map(|(request, _)| request), Some("old"));
 }
 
 #[test]
 fn one_request_that_kills_connections_does_not_put_a_replica_aside() {
     let mut pool = Pool::new(rules(9, 9));
     let plan = endpoints(&[Some((1, false))]);
-    pool.apply(&plan, rules(9, 9), Duration::ZERO);
+    apply(&mut pool, &plan, rules(9, 9), Duration::ZERO);
     assert_eq!(pool.failed(&id(0), Fault::Ended, Duration::ZERO), None);
     assert_eq!(pool.failed(&id(0), Fault::Ended, Duration::ZERO), None);
-    pool.answered(&id(0));
+    pool.answered(&id(0), None);
     assert_eq!(pool.failed(&id(0), Fault::Ended, Duration::ZERO), None, "an answer in between");
     assert_eq!(pool.failed(&id(0), Fault::Ended, Duration::ZERO), None);
     assert_eq!(pool.failed(&id(0), Fault::Ended, Duration::ZERO), Some(1), "three in a row");
     assert!(pool.is_suspended(&id(0)) && !pool.is_warm());
     pool.readmit(&id(0), Duration::ZERO);
-    pool.enqueue(1, Duration::ZERO, 7).unwrap();
-    assert_eq!(pool.grant(Duration::ZERO).map(|(request, _)| request), Some(7));
+    enqueue(&mut pool, 1, Duration::ZERO, 7).unwrap();
+    assert_eq!(grant(&mut pool, Duration::ZERO).map(|(request, _)| request), Some(7));
     assert_eq!(pool.failed(&id(0), Fault::NotServing, Duration::ZERO), Some(2), "again, without an answer");
 }

@@ -23,6 +23,8 @@ pub enum Ending {
 pub enum FailureCause {
     /// It waited longer than it may.
     Deadline,
+    /// Others took its place in the gateway's full queue.
+    Shed,
     /// Its replica died after the first byte.
     ReplicaDiedMidStream,
     /// An error of the engine, or no replica could answer.
@@ -38,6 +40,7 @@ impl FailureCause {
     pub fn from_code(code: &str) -> Self {
         match code {
             "deadline" => FailureCause::Deadline,
+            "shed" => FailureCause::Shed,
             "replica_died_mid_stream" => FailureCause::ReplicaDiedMidStream,
             "gateway_died" => FailureCause::GatewayDied,
             "client_left" => FailureCause::ClientLeft,

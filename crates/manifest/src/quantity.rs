@@ -92,18 +92,17 @@ pub fn write_duration(span: Duration) -> String {
 /// # Errors
 /// When the text is none, or more than a `u64` holds.
 pub fn bytes(text: &str) -> Result<u64, InvalidQuantity> {
-    let value = quantity(text).map_err(|_| BYTES)?;
-    if value < 0.0 || value.fract() != 0.0 || value > u64::MAX as f64 {
-        return Err(BYTES);
-    }
-    Ok(value as u64)
+    let whole = text.parse::<Quantity>().ok().and_then(Quantity::whole);
+    whole.and_then(|size| u64::try_from(size).ok()).ok_or(BYTES)
 }
 
 /// A size in the form that [`bytes`] reads: `256Mi`.
 pub fn write_bytes(size: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+    // Kubernetes caps quantities with a binary suffix at the largest int64.
+    let takes_suffix = (1..=i64::MAX as u64).contains(&size);
     for (unit, name) in UNITS {
-        if size != 0 && size.is_multiple_of(unit) {
+        if takes_suffix && size.is_multiple_of(unit) {
             return format!("{}{name}", size / unit);
         }
     }
@@ -172,6 +171,8 @@ mod tests {
         }
         assert_eq!(bytes("256Mi"), Ok(268_435_456));
         assert_eq!(bytes("1.5Ki"), Ok(1536));
+        assert_eq!(bytes("9999999999999999999"), Ok(9_999_999_999_999_999_999));
+        assert!(bytes("18446744073709551616").is_err());
         assert!(bytes("0.5").is_err());
         assert!(bytes("-1").is_err());
     }
@@ -186,7 +187,7 @@ mod tests {
             let span = Duration::from_nanos(nanos);
             assert_eq!(duration(&write_duration(span)), Ok(span), "{}", write_duration(span));
         }
-        for size in [0, 1, 1023, 1024, 268_435_456, 1 << 40] {
+        for size in [0, 1, 1023, 1024, 268_435_456, 1 << 40, 10_000_000_000_000_000_000, u64::MAX] {
             assert_eq!(bytes(&write_bytes(size)), Ok(size));
         }
     }

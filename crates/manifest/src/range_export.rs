@@ -1,40 +1,34 @@
-//! What Prometheus answers to `/api/v1/query_range`, as observations.
+//! Answers to range queries of Prometheus, as observations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use forewarm_core::{Observation, Phase, Reading, Replica, ReplicaId, Signal, SignalName, Timestamp};
-use serde::Deserialize;
+use forewarm_workload::{RangeQuery, RangeQueryError};
 
 /// Labels that name a replica, the first that a series has.
 const REPLICA_LABELS: [&str; 2] = ["pod", "instance"];
 
-/// A text that is no answer to a range query.
+/// A text of which no observations can be made.
 #[derive(Debug, thiserror::Error)]
-#[error("{file_name}: {message}")]
-pub struct RangeError {
-    file_name: String,
-    message: String,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    status: String,
-    error: Option<String>,
-    data: Option<Data>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Data {
-    result_type: String,
-    result: Vec<Series>,
-}
-
-#[derive(Deserialize)]
-struct Series {
-    metric: BTreeMap<String, String>,
-    #[serde(default)]
-    values: Vec<(f64, String)>,
+pub enum RangeError {
+    /// It is no answer to a range query.
+    #[error("{file_name}: {source}")]
+    NotARangeQuery {
+        /// The file.
+        file_name: String,
+        /// What is wrong.
+        source: RangeQueryError,
+    },
+    /// A series has no name, and none was given.
+    #[error(
+        "{file_name}: data.result[{series}] has no `__name__`: give the signal's name with `--signal NAME`"
+    )]
+    NoName {
+        /// The file.
+        file_name: String,
+        /// Which series.
+        series: usize,
+    },
 }
 
 /// What the series of one moment say.
@@ -51,11 +45,6 @@ pub struct RangeExport {
 }
 
 impl RangeExport {
-    /// Whether a text is one at first sight: a JSON object that has a status.
-    pub fn is_one(text: &str) -> bool {
-        text.trim_start().starts_with('{') && serde_json::from_str::<Answer>(text).is_ok()
-    }
-
     /// Adds the series of a file. A metric is a signal of its name, or of that which `names` has for it; the
     /// series of a metric are added up, and those with a label `pod` or `instance` are the replicas' shares.
     ///
@@ -68,40 +57,21 @@ impl RangeExport {
         text: &str,
         names: &BTreeMap<String, String>,
     ) -> Result<(), RangeError> {
-        let error = |message: String| RangeError { file_name: file_name.into(), message };
-        let answer: Answer = serde_json::from_str(text).map_err(|failed| error(failed.to_string()))?;
-        let data = match answer {
-            Answer { status, data: Some(data), .. } if status == "success" => data,
-            Answer { status, error: why, .. } => {
-                let why = why.unwrap_or_else(|| "no data".into());
-                return Err(error(format!("the query's status is {status}: {why}")));
-            }
-        };
-        if data.result_type != "matrix" {
-            let kind = data.result_type;
-            return Err(error(format!(
-                "data.resultType is {kind}, wanted matrix: the answer of /api/v1/query_range"
-            )));
-        }
-        for (index, series) in data.result.into_iter().enumerate() {
-            let metric = series.metric.get("__name__").map_or("", String::as_str);
+        let answer = RangeQuery::read(text)
+            .map_err(|source| RangeError::NotARangeQuery { file_name: file_name.into(), source })?;
+        for (index, series) in answer.series.into_iter().enumerate() {
+            let metric = series.labels.get("__name__").map_or("", String::as_str);
             let name = match names.get(metric) {
                 Some(name) => name.as_str(),
                 None if metric.is_empty() => {
-                    let why = "has no `__name__`: give the signal's name with `--signal NAME`";
-                    return Err(error(format!("data.result[{index}] {why}")));
+                    return Err(RangeError::NoName { file_name: file_name.into(), series: index });
                 }
                 None => metric,
             };
-            let replica = REPLICA_LABELS.iter().find_map(|label| series.metric.get(*label));
-            for (seconds, text) in series.values {
-                let value: f64 = text.parse().map_err(|_| {
-                    error(format!("data.result[{index}] at {seconds}: `{text}` is no number"))
-                })?;
-                // A gap is written as NaN by some queries; it is a gap here, too.
-                if value.is_finite() {
-                    self.put(Timestamp::from_seconds(seconds), name, replica, value);
-                }
+            let replica = REPLICA_LABELS.iter().find_map(|label| series.labels.get(*label));
+            // What is infinite is no measurement, either.
+            for &(at, value) in series.samples.iter().filter(|(_, value)| value.is_finite()) {
+                self.put(Timestamp::from_seconds(at), name, replica, value);
             }
         }
         Ok(())

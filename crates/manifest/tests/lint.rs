@@ -131,6 +131,35 @@ spec:
 }
 
 #[test]
+fn a_sum_is_put_only_around_what_is_an_expression_and_settles_it() {
+    let cases = [
+        // Found by fuzzing: `sum()a by(((()` would be no better.
+        (")a by((((", false),
+        ("rate(a[1m]", false),
+        (r#"a{b="c}"#, false),
+        ("rate(a[1m]) # of all", false),
+        (r#"a{b=" by ("}"#, true),
+        (r#"a{b="("} "#, true),
+        (r#"rate(a{b="\")"}[1m])"#, true),
+        ("rate(a[1m])", true),
+    ];
+    for (query, is_fixed) in cases {
+        let text = format!(
+            "kind: ScaledObject\nspec:\n  triggers:\n    - type: prometheus\n      metadata:\n        query: '{query}'\n"
+        );
+        let of_code = |text: &str| -> Vec<_> {
+            let findings = lint(&[source("f.yaml", text)]);
+            findings.into_iter().filter(|finding| finding.code == "FW013").collect()
+        };
+        let findings = of_code(&text);
+        assert_eq!(findings.len(), 1, "{query}");
+        let (fixed, settled) = apply_fixes("f.yaml", &text, &findings);
+        assert_eq!(settled == 1, is_fixed, "{fixed}");
+        assert_eq!(of_code(&fixed).is_empty(), is_fixed, "{fixed}");
+    }
+}
+
+#[test]
 fn what_people_write_is_taken_as_it_is() {
     let hpa = |name: &str, target: &str| {
         format!(

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use forewarm_core::{Forewarm, Policy, PreWarm, QueueDepth, Replicas, Requests, ScalingRules, Timestamp};
-use forewarm_manifest::{CheckedScaler, EngineKind, SignalSource, Target, read_scalers};
+use forewarm_manifest::{CheckedScaler, EngineKind, KvTokens, SignalSource, Target, read_scalers};
 
 /// A valid manifest; each case changes one line of it.
 const VALID: &str = "\
@@ -29,6 +29,8 @@ spec:
   queue: {maxRequests: 5000, maxBytes: 256Mi, timeout: 15m}
   mode: Act
   pause: {replicas: 4, until: 2026-12-01T00:00:00Z}
+  aliases: {gpt-4o: llama3}
+  routing: {keepalive: 15s, prefixAffinity: {bytes: 512, loadFactor: 1.5}}
 ";
 
 /// Its policy.
@@ -54,6 +56,11 @@ fn every_field_of_the_schema_arrives() {
     assert_eq!(scaler.engine.kind, EngineKind::Vllm);
     assert_eq!(scaler.spec.max_concurrency, EngineKind::Vllm.auto_concurrency());
     assert_eq!(scaler.models, ["llama3"]);
+    let routing = &scaler.routing;
+    assert_eq!(routing.aliases.get("gpt-4o").map(String::as_str), Some("llama3"));
+    assert_eq!(routing.keepalive, Some(Duration::from_secs(15)));
+    let affinity = routing.affinity.expect("prefix affinity");
+    assert_eq!((affinity.prefix_bytes, affinity.load_factor), (512, 1.5));
     assert_eq!((scaler.spec.replicas.min, scaler.spec.replicas.max), (Replicas(1), Replicas(8)));
     assert_eq!(scaler.spec.cold_start.expected, Duration::from_secs(240));
     let requests = |n| Requests::new(n).expect("a number of requests");
@@ -145,6 +152,30 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
         case("processes: {", "webhook: {", "spec.target.webhook", 6, "not available in this version"),
         case("kind: vllm", "kind: vlm", "spec.engine.kind", 7, "did you mean `vllm`"),
         case("maxConcurrency: auto", "maxConcurrency: 0", "spec.engine.maxConcurrency", 7, "auto, or"),
+        case("auto}", "auto, slowStart: 3s}", "spec.engine.slowStart", 7, "true or false"),
+        case("auto}", "auto, kvTokens: 0}", "spec.engine.kvTokens", 7, "auto, or a whole number of tokens"),
+        case(
+            "timeout: 15m",
+            "tenants: {header: X Tenant}",
+            "spec.queue.tenants.header",
+            20,
+            "name of a header",
+        ),
+        case("timeout: 15m", "tenants: {usr: true}", "spec.queue.tenants.usr", 20, "did you mean `user`"),
+        case(
+            "timeout: 15m",
+            "tenants: {user: true, weights: {search: 0}}",
+            "spec.queue.tenants.weights.search",
+            20,
+            "from 1 to 1000",
+        ),
+        case(
+            "timeout: 15m",
+            "tenants: {weights: {search: 2}}",
+            "spec.queue.tenants",
+            20,
+            "`header` or `user: true` as well",
+        ),
         case("healthPath: /health", "healthPath: health", "spec.engine.healthPath", 7, "begins with `/`"),
         case(
             "environment: production",
@@ -176,6 +207,11 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
             16,
             "1800",
         ),
+        case("gpt-4o: llama3", "gpt-4o: qwen3", "spec.aliases.gpt-4o", 23, "one of `models`: llama3"),
+        case("gpt-4o: llama3", "llama3: llama3", "spec.aliases.llama3", 23, "not one of `models`"),
+        case("keepalive: 15s", "keepalive: 15", "spec.routing.keepalive", 24, "`240s`"),
+        case("bytes: 512", "bytes: 0", "spec.routing.prefixAffinity.bytes", 24, "from 1 to 65536"),
+        case("loadFactor: 1.5", "loadFactor: 0.9", "spec.routing.prefixAffinity.loadFactor", 24, "1 to 100"),
         case(
             "allowScaleToZero: false",
             "allowScaleToZero: 'no'",
@@ -238,7 +274,7 @@ fn all_problems_are_told_at_once_and_in_order() {
     fleet.yaml has 3 problems:
       fleet.yaml:10:27: spec.replicas.max: found 0, wanted a whole number from 1 to 10000
       fleet.yaml:15:54: spec.policy.queueDepth.preWarm.threshold: found 2, wanted a number above 0, at most 1
-      fleet.yaml:20:47: spec.queue.timout: found an unknown field, wanted one of maxRequests, maxBytes, timeout, coldStartTimeout (did you mean `timeout`?)
+      fleet.yaml:20:47: spec.queue.timout: found an unknown field, wanted one of maxRequests, maxBytes, timeout, coldStartTimeout, tenants (did you mean `timeout`?)
     ");
 }
 
@@ -255,13 +291,37 @@ fn scale_to_zero_takes_a_word_in_production_and_none_elsewhere() {
 }
 
 #[test]
+fn who_shares_the_queue_and_what_a_replica_bears_arrive_and_are_written_again() {
+    let text = VALID
+        .replace("maxConcurrency: auto", "maxConcurrency: 32, slowStart: true, kvTokens: auto")
+        .replace("timeout: 15m", "tenants: {header: X-Tenant, user: true, weights: {search: 4}}");
+    let scaler = read_one(&text);
+    assert_eq!((scaler.spec.max_concurrency, scaler.engine.learns_concurrency), (32, false));
+    assert!(scaler.engine.slow_start);
+    assert_eq!(scaler.engine.kv_tokens, Some(KvTokens::Auto));
+    let tenants = &scaler.queue.tenants;
+    assert_eq!((tenants.header.as_deref(), tenants.user), (Some("x-tenant"), true));
+    assert_eq!(tenants.weights["search"].get(), 4);
+    assert_eq!(read_one(&scaler.to_yaml().expect("yaml")), scaler);
+
+    let known = read_one(&text.replace("kvTokens: auto", "kvTokens: 100000"));
+    assert_eq!(known.engine.kv_tokens, Some(KvTokens::Tokens(100_000)));
+    assert_eq!(read_one(&known.to_yaml().expect("yaml")), known);
+    assert!(read_one(VALID).engine.learns_concurrency, "nobody has measured it");
+}
+
+#[test]
 fn several_documents_must_agree() {
-    let other = VALID.replace("llama3", "mistral");
+    let other = VALID.replace("llama3", "mistral").replace("gpt-4o", "gpt-5");
     assert_eq!(read_scalers("f", &format!("{VALID}---\n{other}---\n# nothing\n")).expect("two").len(), 2);
 
     let twice = read_scalers("f", &format!("{VALID}---\n{VALID}")).expect_err("one name twice");
     assert!(twice.to_string().contains("the name of a scaler above"), "{twice}");
     assert!(twice.to_string().contains("llama3, which goes to `llama3` already"), "{twice}");
+    assert!(
+        twice.to_string().contains("spec.aliases: found gpt-4o, which goes to `llama3` already"),
+        "{twice}"
+    );
 
     assert!(read_scalers("f", "# nothing\n").expect_err("empty").to_string().contains("no document"));
 }
@@ -293,7 +353,7 @@ spec:
         kind: vllm
         metricsPath: /metrics
         healthPath: /health
-        maxConcurrency: 256
+        maxConcurrency: auto
       environment: production
       replicas:
         min: 1

@@ -92,13 +92,20 @@ fn series_are_added_up_and_similar_names_left_alone() {
 
 #[test]
 fn each_engine_has_its_names() {
-    use EngineMetric::{GenerationTokensTotal, KvUsage, RejectionsTotal, Running, Waiting};
+    use EngineMetric::{GenerationTokensTotal, KvTokens, KvUsage, RejectionsTotal, Running, Waiting};
     let table = [
         (EngineKind::Vllm, "vllm:gpu_cache_usage_perc{model_name=\"a\"} 0.5\n", vec![(KvUsage, 0.5)]),
         (
             EngineKind::Vllm,
             "vllm:gpu_cache_usage_perc{model_name=\"a\"} 0.9\nvllm:kv_cache_usage_perc{model_name=\"a\"} 0.5\n",
             vec![(KvUsage, 0.5)],
+        ),
+        (
+            EngineKind::Vllm,
+            "vllm:cache_config_info{block_size=\"16\",engine=\"0\",num_gpu_blocks=\"1000\"} 1\n\
+             vllm:cache_config_info{block_size=\"16\",engine=\"1\",num_gpu_blocks=\"500\"} 1\n\
+             vllm:cache_config_info{block_size=\"16\",engine=\"2\",num_gpu_blocks=\"None\"} 1\n",
+            vec![(KvTokens, 24_000.0)],
         ),
         (
             EngineKind::Sglang,

@@ -131,8 +131,25 @@ impl Account {
         }
     }
 
+    /// Adds the requests of another run.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.attained += other.attained;
+        self.missed += other.missed;
+        self.hours.resize(self.hours.len().max(other.hours.len()), (0, 0));
+        for (mine, theirs) in self.hours.iter_mut().zip(&other.hours) {
+            *mine = (mine.0 + theirs.0, mine.1 + theirs.1);
+        }
+        // All of them have the same bounds, so that nothing is out of range.
+        for (mine, theirs) in
+            [(&mut self.ttft, &other.ttft), (&mut self.e2e, &other.e2e), (&mut self.itl, &other.itl)]
+        {
+            mine.add(theirs).unwrap_or_else(|_| unreachable!("the bounds are the same"));
+        }
+    }
+
     /// Fills in what the account knows.
-    pub(crate) fn close(self, report: &mut Report) {
+    pub(crate) fn close(&self, report: &mut Report) {
         let worst = |spans: &mut dyn Iterator<Item = (u64, u64)>| {
             spans
                 .filter(|&(sent, _)| sent >= WORTH_JUDGING)

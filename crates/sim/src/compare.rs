@@ -30,8 +30,11 @@ pub struct References {
 pub struct Row {
     /// The policy, as it was named.
     pub policy: String,
-    /// The trace, as it was named.
+    /// The trace, as it was named; empty for the sum of a mix.
     pub trace: String,
+    /// In a mix of several models: whose requests; `all` for their sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Where requests wait.
     pub data_plane: DataPlane,
     /// As it is written on a command line.
@@ -89,6 +92,8 @@ pub struct Subject {
     pub policy: String,
     /// The trace, as it was named.
     pub trace: String,
+    /// Whose requests, in a mix of several models.
+    pub model: Option<String>,
     /// Where requests wait.
     pub data_plane: DataPlane,
     /// What requests have to attain.
@@ -104,6 +109,7 @@ impl Row {
         Self {
             policy: subject.policy,
             trace: subject.trace,
+            model: subject.model,
             data_plane: subject.data_plane,
             objective: subject.objective.to_string(),
             attained,
@@ -128,6 +134,31 @@ impl Row {
             flaps: report.flaps,
             max_replicas: report.max_replicas,
             length_seconds: report.length_seconds,
+        }
+    }
+}
+
+/// The name of the sum over the models of a mix.
+pub const ALL_MODELS: &str = "all";
+
+impl Row {
+    /// The sum over the models of a mix, whose rows these are: `report` is about all of their requests. Costs are added
+    /// up. Each model's clairvoyant has the GPUs for itself.
+    pub fn sum(rows: &[Row], subject: Subject, report: &Report) -> Self {
+        let sum = |of: fn(&Row) -> Option<f64>| rows.iter().map(of).sum::<Option<f64>>();
+        let alike = Price { gpus_per_replica: 1, dollars_per_gpu_hour: None };
+        let gpu_hours: f64 = rows.iter().map(|row| row.gpu_hours).sum();
+        let clairvoyant_gpu_hours = sum(|row| row.clairvoyant_gpu_hours);
+        Self {
+            trace: String::new(),
+            model: Some(ALL_MODELS.to_owned()),
+            gpu_hours,
+            clairvoyant_gpu_hours,
+            bound_gpu_hours: sum(|row| row.bound_gpu_hours),
+            regret: clairvoyant_gpu_hours.filter(|best| *best > 0.0).map(|best| gpu_hours / best),
+            dollars: sum(|row| row.dollars),
+            starting_gpu_hours: rows.iter().map(|row| row.starting_gpu_hours).sum(),
+            ..Self::new(subject, report, References::default(), alike)
         }
     }
 }

@@ -69,6 +69,11 @@ impl<E: Engine> Fleet<E> {
         }
     }
 
+    /// The provider has no more replicas than this from now on.
+    pub(crate) fn limit(&mut self, replicas: u32) {
+        self.capacity = replicas;
+    }
+
     /// Replicas that exist.
     pub(crate) fn len(&self) -> u32 {
         self.replicas.len() as u32

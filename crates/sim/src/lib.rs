@@ -17,9 +17,11 @@ mod knobs;
 mod line;
 mod objective;
 pub mod parallel;
+pub mod routing;
 mod run;
 mod time;
 mod timeline;
+mod together;
 pub mod tune;
 mod world;
 
@@ -34,4 +36,5 @@ pub use objective::Objective;
 pub use run::{simulate, warm_up};
 pub use time::Micros;
 pub use timeline::{Course, Moment, Timeline};
+pub use together::{Model, Together, simulate_together};
 pub use world::{DataPlane, World};

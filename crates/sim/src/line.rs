@@ -47,6 +47,16 @@ impl Line {
         self.timely.is_empty() && self.late.is_empty()
     }
 
+    /// Whether nobody waits who is not late yet.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.timely.is_empty()
+    }
+
+    /// Those who wait and are late.
+    pub(crate) fn late(&self) -> usize {
+        self.late.len()
+    }
+
     /// Whether the same requests wait. (Which of them are late is only noted when somebody is called.)
     pub(crate) fn goes_on_like(&self, other: &Self) -> bool {
         self.len() == other.len() && self.waiting().eq(other.waiting())

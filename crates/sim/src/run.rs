@@ -28,12 +28,40 @@ const FLAP: Micros = 600_000_000;
 ///
 /// `record_timeline` keeps the course of the run for charts; it costs memory, not exactness.
 pub fn simulate(world: &World, decider: &Decider, requests: &[Request], record_timeline: bool) -> Report {
+    let mut run = begin(world, decider, requests, record_timeline);
+    while run.next_at().is_some() {
+        run.step();
+    }
+    run.close().0
+}
+
+/// A run, event by event.
+pub(crate) trait Running {
+    /// When something happens next; `None` when the last request has ended.
+    fn next_at(&self) -> Option<Micros>;
+    /// Lets it happen.
+    fn step(&mut self);
+    /// Replicas that exist.
+    fn replicas(&self) -> u32;
+    /// No more replicas than this may exist from now on, apart from those that do.
+    fn limit(&mut self, replicas: u32);
+    /// What came of it, and the account of its requests.
+    fn close(self: Box<Self>) -> (Report, Account);
+}
+
+/// A run at its beginning.
+pub(crate) fn begin<'a>(
+    world: &'a World,
+    decider: &Decider,
+    requests: &'a [Request],
+    record_timeline: bool,
+) -> Box<dyn Running + 'a> {
     match &world.engine {
         EngineModel::Slots(model) => {
-            Run::new(world, decider, requests, record_timeline, || Slots::new(*model)).play()
+            Box::new(Run::new(world, decider, requests, record_timeline, || Slots::new(*model)))
         }
         EngineModel::Batching(model) => {
-            Run::new(world, decider, requests, record_timeline, || Batching::new(model)).play()
+            Box::new(Run::new(world, decider, requests, record_timeline, || Batching::new(model)))
         }
     }
 }
@@ -80,6 +108,8 @@ struct Run<'a, E, F> {
     wake_at: Option<Micros>,
     /// When events that came too soon after a look are looked at.
     event_at: Option<Micros>,
+    next_arrival: usize,
+    now: Micros,
     next_step: usize,
     target: u32,
     last_change: Option<(Micros, bool)>,
@@ -117,13 +147,15 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             queue: Line::new(world.queue_order, world.objective.ttft),
             engine_queues: BTreeMap::new(),
             last_turn: 0,
-            agenda: BinaryHeap::new(),
+            agenda: BinaryHeap::from([(0, MOMENT, 0), (TICK, TICKS, 0), (0, LOOK, 0)].map(Reverse)),
             in_flight: 0,
             waiting: 0,
             arrived: 0,
             looked_at: 0,
             wake_at: None,
-            event_at: None,
+            event_at: Some(0),
+            next_arrival: 0,
+            now: 0,
             next_step: 0,
             target: world.initial_replicas,
             last_change: None,
@@ -139,15 +171,13 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         }
     }
 
-    fn play(mut self) -> Report {
-        let end = self.go_on(None);
-        self.close(end)
-    }
-
     /// Goes on for a time, whether or not requests are left, and keeps what the core remembers. Replicas and
     /// requests are gone: the run that comes after begins with its own.
     fn remember(mut self, length: Duration) -> Decider {
-        self.go_on(Some(micros(length)));
+        let end = micros(length);
+        while self.arrival().into_iter().chain(self.event()).any(|at| at < end) {
+            self.happen_next();
+        }
         if let Decider::Core { state, epoch, .. } = &mut self.decider {
             *epoch += length;
             state.target = None;
@@ -155,39 +185,25 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         self.decider
     }
 
-    /// Until the last request has ended, or until the given moment. Returns when that was.
-    fn go_on(&mut self, until: Option<Micros>) -> Micros {
-        let mut now = 0;
-        let mut next = 0;
-        self.agenda.push(Reverse((0, MOMENT, 0)));
-        self.agenda.push(Reverse((TICK, TICKS, 0)));
-        self.event_at = Some(0);
-        self.agenda.push(Reverse((0, LOOK, 0)));
-        loop {
-            let arrival = self.requests.get(next).map(|request| micros(request.arrival));
-            let over = arrival.is_none() && self.in_flight == 0 && self.waiting == 0 && self.queue.is_empty();
-            if over && until.is_none() {
-                break;
-            }
-            let event = self.agenda.peek().map(|Reverse((at, _, _))| *at);
-            if until.is_some_and(|until| arrival.into_iter().chain(event).all(|at| at >= until)) {
-                break;
-            }
-            match (arrival, event) {
-                (Some(at), event) if event.is_none_or(|event| at < event) => {
-                    now = at;
-                    self.arrive(now, next as u32);
-                    next += 1;
-                }
-                (_, Some(_)) => {
-                    let Some(Reverse((at, kind, index))) = self.agenda.pop() else { break };
-                    now = at;
-                    self.happen(now, kind, index);
-                }
-                (_, None) => break,
-            }
+    fn arrival(&self) -> Option<Micros> {
+        self.requests.get(self.next_arrival).map(|request| micros(request.arrival))
+    }
+
+    fn event(&self) -> Option<Micros> {
+        self.agenda.peek().map(|Reverse((at, _, _))| *at)
+    }
+
+    fn happen_next(&mut self) {
+        let event = self.event();
+        if let Some(at) = self.arrival().filter(|&at| event.is_none_or(|event| at < event)) {
+            self.now = at;
+            let index = self.next_arrival as u32;
+            self.next_arrival += 1;
+            self.arrive(at, index);
+        } else if let Some(Reverse((at, kind, index))) = self.agenda.pop() {
+            self.now = at;
+            self.happen(at, kind, index);
         }
-        now
     }
 
     /// Counts request-seconds before the number in flight changes.
@@ -478,8 +494,29 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             });
         }
     }
+}
 
-    fn close(mut self, now: Micros) -> Report {
+impl<E: Engine, F: Fn() -> E> Running for Run<'_, E, F> {
+    fn next_at(&self) -> Option<Micros> {
+        let arrival = self.arrival();
+        let over = arrival.is_none() && self.in_flight == 0 && self.waiting == 0 && self.queue.is_empty();
+        if over { None } else { arrival.into_iter().chain(self.event()).min() }
+    }
+
+    fn step(&mut self) {
+        self.happen_next();
+    }
+
+    fn replicas(&self) -> u32 {
+        self.fleet.len()
+    }
+
+    fn limit(&mut self, replicas: u32) {
+        self.fleet.limit(replicas);
+    }
+
+    fn close(mut self: Box<Self>) -> (Report, Account) {
+        let now = self.now;
         let hours = |span: Micros| span as f64 / 3.6e9;
         let (billed, starting) = self.fleet.bill(now);
         self.report.replica_hours = hours(billed);
@@ -490,6 +527,6 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         self.report.lost = self.requests.len() as u64 - self.account.sent;
         self.report.timeline = self.timeline.take().unwrap_or_default();
         self.account.close(&mut self.report);
-        self.report
+        (self.report, self.account)
     }
 }

@@ -139,7 +139,8 @@ fn what_cannot_be_attained_is_nearly_attained_as_far_as_it_can_be_and_no_dearer(
         let most = simulate(&world, &plenty, &requests, false);
         assert!(most.attainment() < 0.99, "{most:?}");
         let report = clairvoyant(&world, (1, 50), &requests).report;
-        assert!(report.attainment() >= most.attainment() - 0.02, "{most:?}, {queue_order:?}: {report:?}");
+        // Beyond the fewest, 0.02 % of the requests may miss: one.
+        assert!(report.attained + 1 >= most.attained, "{most:?}, {queue_order:?}: {report:?}");
         assert!(report.replica_hours < most.replica_hours / 10.0, "{queue_order:?}: {report:?}");
     }
 }

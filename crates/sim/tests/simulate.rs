@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use forewarm_core::{Bounds, Environment, Policy, QueueDepth, Requests, ScalerSpec};
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Looks, Objective, QueueOrder, Report, Step, World,
+    ColdStartLaw, DataPlane, Decider, Looks, Model, Objective, QueueOrder, Report, Step, World,
     engine::{EngineModel, SlotsModel},
-    simulate,
+    simulate, simulate_together,
 };
 use forewarm_workload::Request;
 
@@ -148,4 +148,68 @@ fn behind_a_service_each_engine_has_its_own_queue() {
     let in_turn =
         simulate(&World { data_plane: DataPlane::Engine, ..one_slot }, &static_two, &requests, false);
     assert_eq!((shared.attained, in_turn.attained), (3, 2), "{in_turn:?}");
+}
+
+#[test]
+fn models_with_room_for_all_run_as_if_each_were_alone() {
+    let worlds = [world(1, 60.0), world(0, 120.0)];
+    let deciders = [Decider::core(spec(1)), Decider::core(spec(0))];
+    let requests: [Vec<Request>; 2] = [
+        (0..600).map(|index| request(f64::from(index) * 0.5)).collect(),
+        (0..40).map(|index| request(100.0 + f64::from(index) * 0.01)).collect(),
+    ];
+    let model = |index: usize| Model {
+        name: ["a", "b"][index],
+        world: &worlds[index],
+        decider: &deciders[index],
+        requests: &requests[index],
+        gpus_per_replica: [1, 4][index],
+    };
+    for gpus in [None, Some(1_000)] {
+        let together = simulate_together(&[model(0), model(1)], gpus, true);
+        for index in 0..2 {
+            let alone = simulate(&worlds[index], &deciders[index], &requests[index], true);
+            assert_eq!(together.models[index], alone, "{gpus:?}");
+        }
+        let [a, b] = &together.models[..] else { panic!("two models") };
+        assert_eq!(together.sum.sent, 640);
+        assert_eq!(together.sum.attained, a.attained + b.attained);
+        assert!((together.sum.replica_hours - a.replica_hours - b.replica_hours).abs() < 1e-12);
+        assert!(together.sum.max_replicas <= a.max_replicas + b.max_replicas);
+        assert!(together.most_gpus >= 4 * b.max_replicas && together.sum.ttft_seconds.p99 > 100.0);
+        assert_eq!(together.sum.timeline.moments[1].ready, 1);
+    }
+}
+
+#[test]
+fn gpus_that_one_model_holds_are_missing_to_the_other_until_it_gives_them_back() {
+    let worlds = [world(0, 60.0), world(0, 60.0)];
+    // The first wants four replicas for 300 s; the second wants four from 10 s on.
+    let steps = |steps: &[(u64, u32)]| {
+        let step = |&(second, replicas): &(u64, u32)| Step { at: second * 1_000_000, replicas };
+        Decider::Timetable(steps.iter().map(step).collect())
+    };
+    let deciders = [steps(&[(0, 4), (300, 0)]), steps(&[(10, 4)])];
+    let requests: [Vec<Request>; 2] =
+        [vec![request(0.0), request(290.0)], (0..20).map(|index| request(20.0 + f64::from(index))).collect()];
+    let models: Vec<Model<'_>> = (0..2)
+        .map(|index| Model {
+            name: ["a", "b"][index],
+            world: &worlds[index],
+            decider: &deciders[index],
+            requests: &requests[index],
+            gpus_per_replica: [2, 1][index],
+        })
+        .collect();
+    let together = simulate_together(&models, Some(9), false);
+    assert_eq!(together.most_gpus, 9);
+    let [first, second] = &together.models[..] else { panic!("two models") };
+    assert_eq!((first.failed_starts, first.max_replicas), (0, 4));
+    // One of nine GPUs is left to it, as long as the other runs.
+    assert_eq!(second.max_replicas, 1);
+    assert!(second.failed_starts >= 3, "{second:?}");
+    assert_eq!((second.sent, second.lost), (20, 0));
+    let alone = simulate(&worlds[1], &deciders[1], &requests[1], false);
+    assert_eq!((alone.failed_starts, alone.max_replicas), (0, 4));
+    assert_eq!(together, simulate_together(&models, Some(9), false), "a run repeats");
 }

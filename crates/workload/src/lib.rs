@@ -4,6 +4,7 @@
 
 mod prometheus;
 mod quantile;
+mod range_query;
 mod read;
 mod servegen;
 mod shape;
@@ -13,6 +14,7 @@ mod transform;
 use std::time::Duration;
 
 pub use prometheus::{RateError, RateSpec};
+pub use range_query::{RangeQuery, RangeQueryError, RangeSeries};
 pub use read::{ReadError, RowProblem, read_trace, read_trace_from};
 pub use servegen::{
     SIMPLE_ENGINE_INPUT_TOKENS_PER_SECOND, SIMPLE_ENGINE_SECONDS_PER_OUTPUT_TOKEN, ServeGen, ServeGenError,

@@ -14,10 +14,9 @@ use std::{
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use serde::Deserialize;
 
 use crate::{
-    ReadError, Request, Workload,
+    RangeQuery, RangeQueryError, RangeSeries, ReadError, Request, Workload,
     read::{MAX_ROWS, MAX_SECONDS, decompressed},
     shape::{ARRIVALS, INPUT, INPUT_TOKENS, OUTPUT, OUTPUT_TOKENS, stream, tokens},
 };
@@ -50,20 +49,20 @@ pub enum RateError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// It is something else.
-    #[error("{} is no answer of a Prometheus range query with a matrix: {found}", path.display())]
-    NotAMatrix {
+    #[error("{} is no answer of a Prometheus range query: {source}", path.display())]
+    NotARangeQuery {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        found: String,
+        source: RangeQueryError,
     },
     /// A value is no rate.
-    #[error("{} has the value `{found}` at {at}, wanted requests per second, 0 or more", path.display())]
+    #[error("{} has the value {found} at {at}, wanted requests per second, 0 or more", path.display())]
     NotARate {
         /// The file.
         path: PathBuf,
         /// What is there.
-        found: String,
+        found: f64,
         /// Its Unix time.
         at: f64,
     },
@@ -77,23 +76,6 @@ pub enum RateError {
         /// How long they would take.
         days: f64,
     },
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    data: Data,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Data {
-    result_type: String,
-    result: Vec<Series>,
-}
-
-#[derive(Deserialize)]
-struct Series {
-    values: Vec<(f64, String)>,
 }
 
 /// The steps of the query, each ending at its sample: a rate looks back.
@@ -123,32 +105,22 @@ pub(crate) fn workload(spec: &RateSpec) -> Result<Workload, RateError> {
     Ok(Workload { requests, notes })
 }
 
-fn read(path: &Path) -> Result<Vec<Series>, RateError> {
+fn read(path: &Path) -> Result<Vec<RangeSeries>, RateError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
-    let not_a_matrix = |found: String| RateError::NotAMatrix { path: path.to_owned(), found };
     let mut text = String::new();
     let file = File::open(path).map_err(io)?;
     decompressed(file).map_err(io)?.read_to_string(&mut text).map_err(io)?;
-    let answer: Answer = serde_json::from_str(&text).map_err(|error| not_a_matrix(error.to_string()))?;
-    if answer.data.result_type != "matrix" {
-        return Err(not_a_matrix(format!("its resultType is `{}`", answer.data.result_type)));
-    }
-    Ok(answer.data.result)
+    let not_one = |source| RateError::NotARangeQuery { path: path.to_owned(), source };
+    Ok(RangeQuery::read(&text).map_err(not_one)?.series)
 }
 
 /// The sum of the series at each moment, over those that have a sample there.
-fn sum(path: &Path, series: &[Series]) -> Result<Vec<(f64, f64)>, RateError> {
+fn sum(path: &Path, series: &[RangeSeries]) -> Result<Vec<(f64, f64)>, RateError> {
     // Keyed by the millisecond: the server's own precision.
     let mut total: BTreeMap<i64, f64> = BTreeMap::new();
-    for (at, text) in series.iter().flat_map(|series| &series.values) {
-        let wrong = || RateError::NotARate { path: path.to_owned(), found: text.clone(), at: *at };
-        let rate = text.parse::<f64>().map_err(|_| wrong())?;
-        // `0/0` in a query is no measurement: a sample that is not there.
-        if rate.is_nan() {
-            continue;
-        }
+    for &(at, rate) in series.iter().flat_map(|series| &series.samples) {
         if !(0.0..f64::INFINITY).contains(&rate) || !at.is_finite() {
-            return Err(wrong());
+            return Err(RateError::NotARate { path: path.to_owned(), found: rate, at });
         }
         *total.entry((at * 1e3).round() as i64).or_default() += rate;
     }

@@ -80,12 +80,17 @@ fn a_range_query_becomes_arrivals_at_its_rate() {
 #[test]
 fn what_is_no_range_query_is_said() {
     let vector = r#"{"status": "success", "data": {"resultType": "vector", "result": []}}"#;
-    let negative = r#"{"data": {"resultType": "matrix", "result": [{"values": [[1, "2"], [2, "-1"]]}]}}"#;
-    let nothing = r#"{"data": {"resultType": "matrix", "result": []}}"#;
+    let negative = r#"{"status": "success", "data": {"resultType": "matrix", "result": [{"values": [[1, "2"], [2, "-1"]]}]}}"#;
+    let failed = r#"{"status": "error", "errorType": "bad_data", "error": "parse error"}"#;
+    let word =
+        r#"{"status": "success", "data": {"resultType": "matrix", "result": [{"values": [[1, "many"]]}]}}"#;
+    let nothing = r#"{"status": "success", "data": {"resultType": "matrix", "result": []}}"#;
     for (settings, text, said) in [
-        ("", vector, "its resultType is `vector`"),
+        ("", vector, "data.resultType is vector, wanted matrix"),
+        ("", failed, "the query's status is error: parse error"),
+        ("", word, "data.result[0] at 1: `many` is no number"),
         ("", "hello", "is no answer of a Prometheus range query"),
-        ("", negative, "has the value `-1` at 2, wanted requests per second, 0 or more"),
+        ("", negative, "has the value -1 at 2, wanted requests per second, 0 or more"),
         ("", nothing, "has no requests"),
         ("?tokens=3", RANGE, "a setting is `tokens`, wanted input_tokens, output_tokens or seed"),
         ("?input_tokens=0", RANGE, "input_tokens is `0`, wanted a number of tokens from 1"),

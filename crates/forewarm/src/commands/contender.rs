@@ -108,6 +108,11 @@ impl Contender {
         }
     }
 
+    /// Replicas that are ready at the beginning of its run.
+    pub(crate) fn initial(&self) -> u32 {
+        if let Play::Static(count) = self.play { count } else { self.bounds.min.0 }
+    }
+
     /// The most replicas that it will ever have.
     pub(crate) fn most(&self) -> u32 {
         if let Play::Static(count) = self.play { count } else { self.bounds.max.0 }

@@ -12,7 +12,8 @@ use clap::Args;
 use forewarm_control::{Clock, Snapshot};
 use forewarm_core::{
     Bounds, ColdStartSpec, Decision, Environment, Policy, PreWarm, QueueDepth, Requests, ScalerId,
-    ScalerSpec, pool::QueueLimits,
+    ScalerSpec,
+    pool::{Concurrency, QueueLimits, Tenants},
 };
 use forewarm_gateway::{Gateway, GatewayConfig};
 use forewarm_load::{LoadConfig, LoadProgress, LoadReport};
@@ -129,6 +130,9 @@ async fn play(args: &DemoArgs, workload: &Workload, interrupted: CancellationTok
             spec: spec(args)?,
             models: vec![MODEL.to_owned()],
             queue: queue(),
+            routing: Default::default(),
+            concurrency: Concurrency::default(),
+            kv_tokens: None,
             fleet: Arc::clone(&fleet) as Arc<_>,
             gateway: Arc::new(LocalGateway { handle, scaler }),
             signals: Vec::new(),
@@ -229,6 +233,7 @@ fn queue() -> QueueLimits {
         timeout: PATIENCE,
         cold_start_timeout: PATIENCE,
         ttft_objective: None,
+        tenants: Tenants::default(),
     }
 }
 

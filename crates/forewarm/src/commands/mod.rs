@@ -4,6 +4,7 @@ pub(crate) mod completion;
 pub(crate) mod contender;
 pub(crate) mod decide;
 pub(crate) mod demo;
+mod edge;
 pub(crate) mod engine;
 pub(crate) mod exporter;
 pub(crate) mod gateway;

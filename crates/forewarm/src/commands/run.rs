@@ -4,16 +4,22 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
-use forewarm_control::{Clock, Store, ports};
-use forewarm_gateway::{ControlToken, Gateway, GatewayConfig, GatewayHandle, RemoteGateway};
-use forewarm_manifest::{CheckedScaler, Target, read_scalers};
+use forewarm_control::{Clock, Several, Store, ports};
+use forewarm_core::pool::Concurrency;
+use forewarm_gateway::{
+    ControlAccess, ControlToken, Gateway, GatewayConfig, GatewayHandle, RemoteGateway, UpstreamTls,
+};
+use forewarm_manifest::{CheckedScaler, KvTokens, Target, read_scalers};
 use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    commands::values,
+    commands::{
+        edge::{EdgeArgs, reload_on_hangup},
+        values,
+    },
     exit::{Failure, say},
-    lifecycle::{runtime, shutdown_on_signal},
+    lifecycle::{cores, runtime, shutdown_on_signal},
     measure,
     page::{Followed, Page},
     wire::{self, LocalGateway, OtherGateway, Parts, Running},
@@ -39,10 +45,29 @@ pub(crate) struct RunArgs {
     /// Where clients connect.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Use the gateway in another process, by its control address, instead of one of our own.
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "listen")]
-    gateway: Option<String>,
-    /// What that gateway asks of its controllers.
+    #[command(flatten)]
+    edge: EdgeArgs,
+    /// Use the gateway in another process, by its control address (`https://…` with TLS), instead of one of our own.
+    /// May be repeated: gateways side by side share the replicas' slots.
+    #[arg(
+        long = "gateway",
+        value_name = "ADDRESS",
+        conflicts_with_all = ["listen", "keys", "tls_cert", "trusted_proxies", "upstream_ca", "upstream_server_name"]
+    )]
+    gateways: Vec<String>,
+    /// Who signs their certificates; default: whom the system trusts.
+    #[arg(long, value_name = "FILE", requires = "gateways")]
+    gateway_ca: Option<PathBuf>,
+    /// The name in their certificates, if it is not the one in the address.
+    #[arg(long, value_name = "NAME", requires = "gateways")]
+    gateway_server_name: Option<String>,
+    /// The certificate that they are shown.
+    #[arg(long, value_name = "FILE", requires = "gateway_key")]
+    gateway_cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, value_name = "FILE", requires = "gateway_cert")]
+    gateway_key: Option<PathBuf>,
+    /// What those gateways ask of their controllers.
     #[arg(long, env = "FOREWARM_CONTROL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     control_token: Option<String>,
     /// The live page, JSON, /metrics, /healthz and /readyz.
@@ -121,7 +146,7 @@ fn read(files: &[PathBuf]) -> Result<Vec<CheckedScaler>, Failure> {
 /// Where requests come in.
 enum FrontDoor {
     Ours(GatewayHandle),
-    Other(String, Option<ControlToken>),
+    Others(Vec<String>, ControlAccess),
 }
 
 impl FrontDoor {
@@ -129,31 +154,45 @@ impl FrontDoor {
         let name = scaler.spec.scaler.clone();
         match self {
             FrontDoor::Ours(handle) => Arc::new(LocalGateway { handle: handle.clone(), scaler: name }),
-            FrontDoor::Other(address, None) => Arc::new(OtherGateway(RemoteGateway::new(name, address))),
-            FrontDoor::Other(address, Some(token)) => {
-                Arc::new(OtherGateway(RemoteGateway::with_token(name, address, token.clone())))
+            FrontDoor::Others(addresses, access) => {
+                let mut others: Vec<(String, Arc<dyn ports::Gateway>)> = Vec::new();
+                for address in addresses {
+                    let remote = RemoteGateway::new(name.clone(), address, access);
+                    others.push((address.clone(), Arc::new(OtherGateway(remote))));
+                }
+                match others.pop() {
+                    Some((_, only)) if others.is_empty() => only,
+                    last => {
+                        others.extend(last);
+                        Arc::new(Several::new(others))
+                    }
+                }
             }
         }
     }
 }
 
 async fn serve(
-    args: RunArgs,
+    mut args: RunArgs,
     scalers: Vec<CheckedScaler>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     let clock = Clock::start(args.speed);
     // Ports first: nothing has been started when one cannot be had.
-    let (door, gateway) = match &args.gateway {
-        Some(address) => {
-            let token = args.control_token.clone().map(ControlToken::new);
-            (FrontDoor::Other(address.clone(), token), None)
-        }
-        None => {
-            let config = GatewayConfig { speed: args.speed, ..GatewayConfig::new(args.listen) };
-            let gateway = Gateway::bind(config).await.map_err(Failure::usage)?;
-            (FrontDoor::Ours(gateway.handle()), Some(gateway))
-        }
+    let (door, gateway) = if args.gateways.is_empty() {
+        let config = GatewayConfig { threads: cores(), speed: args.speed, ..GatewayConfig::new(args.listen) };
+        let gateway = Gateway::bind(args.edge.configure(config)).await.map_err(Failure::usage)?;
+        reload_on_hangup(gateway.reloader())?;
+        (FrontDoor::Ours(gateway.handle()), Some(gateway))
+    } else {
+        let tls = UpstreamTls {
+            ca: args.gateway_ca.take(),
+            server_name: args.gateway_server_name.take(),
+            identity: args.gateway_cert.take().zip(args.gateway_key.take()),
+        };
+        let token = args.control_token.take().map(ControlToken::new);
+        let access = ControlAccess::new(token, &tls).map_err(Failure::usage)?;
+        (FrontDoor::Others(std::mem::take(&mut args.gateways), access), None)
     };
     let store = wire::store(&args.state_dir)?;
     let mut fleets = Vec::new();
@@ -247,7 +286,16 @@ async fn start(
     let parts = Parts {
         spec: scaler.spec,
         models: scaler.models,
+        routing: scaler.routing,
         queue: scaler.queue,
+        concurrency: Concurrency {
+            learned: scaler.engine.learns_concurrency,
+            slow_start: scaler.engine.slow_start,
+        },
+        kv_tokens: match scaler.engine.kv_tokens {
+            Some(KvTokens::Tokens(tokens)) => Some(tokens),
+            Some(KvTokens::Auto) | None => None,
+        },
         fleet,
         gateway,
         signals,

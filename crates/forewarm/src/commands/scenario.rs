@@ -6,10 +6,11 @@ use anyhow::anyhow;
 use clap::Args;
 use forewarm_core::Bounds;
 use forewarm_sim::{
-    Clairvoyant, DataPlane, Decider, Objective, QueueOrder, Report, Step, World, clairvoyant,
+    Clairvoyant, DataPlane, Decider, Model, Objective, QueueOrder, Report, Step, Together, World,
+    clairvoyant,
     compare::{Price, Subject},
     engine::{BatchingModel, EngineModel, SlotsModel},
-    lower_bound, simulate, warm_up,
+    lower_bound, simulate, simulate_together, warm_up,
 };
 use forewarm_workload::{Burst, Request, Workload, WorkloadSource};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,7 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::{
     commands::{
         contender::{Contender, Terms},
-        values::{self, ColdStart},
+        values::{self, ColdStart, ForModel},
     },
     exit::Failure,
 };
@@ -26,8 +27,9 @@ use crate::{
 pub(crate) struct ScenarioArgs {
     /// Request traces (Azure, BurstGPT, Mooncake or plain CSV; .zst and .gz too), `demo[:SEED]`,
     /// `servegen:RATES,TOKENS[?replicas=20&seed=1&days=2]`, or
-    /// `prometheus:FILE[?input_tokens=1020&output_tokens=129&seed=1]`: a range query of requests per second.
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    /// `prometheus:FILE[?input_tokens=1020&output_tokens=129&seed=1]`: a range query of requests per second. With a
+    /// name each, `NAME=FILE`, they are the requests of several models that run at the same time.
+    #[arg(long, value_name = "[NAME=]FILE", required = true, num_args = 1..)]
     trace: Vec<String>,
     /// How long a start takes: `240s` always, `heavy:240s` in the median and up to four times as long, with one
     /// start in a hundred that hangs.
@@ -52,12 +54,13 @@ pub(crate) struct ScenarioArgs {
     /// The most replicas, for every policy; default: what its manifest says.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max: Option<u32>,
-    /// N requests for each one of the trace, all but the first shifted by up to 30 s.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    scale: u32,
-    /// Lets the requests of the trace come S times as fast one after the other; what one takes stays as it is.
+    /// N requests for each one of the trace, all but the first shifted by up to 30 s. `NAME=N`: of that model.
+    #[arg(long, value_name = "[NAME=]N", value_parser = values::for_model)]
+    scale: Vec<ForModel>,
+    /// Lets the requests of the trace come S times as fast one after the other. Only arrivals: what a request, a start
+    /// or a window takes stays as it is. (`--speed` of `forewarm load` and `demo` is about all of modelled time.)
     #[arg(long, default_value = "1", value_name = "S", value_parser = values::speed)]
-    speed: f64,
+    arrival_speed: f64,
     /// Requests on top of the trace: `at=1h,requests=500,over=30s`. May be given several times.
     #[arg(long, value_parser = values::burst, value_name = "BURST")]
     burst: Vec<Burst>,
@@ -73,9 +76,13 @@ pub(crate) struct ScenarioArgs {
     /// The same seed gives the same run: starts, shifts and bursts are drawn from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// GPUs of a replica.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    gpus_per_replica: u32,
+    /// GPUs of a replica; default: 1. `NAME=N`: of that model.
+    #[arg(long, value_name = "[NAME=]N", value_parser = values::for_model)]
+    gpus_per_replica: Vec<ForModel>,
+    /// All GPUs that the provider has, for all models together. A start for which none are left fails; it is tried
+    /// again when the policy looks again. Default: no limit.
+    #[arg(long, value_name = "GPUS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    capacity: Option<u32>,
     /// Price of a GPU for an hour.
     #[arg(long, value_parser = price, value_name = "DOLLARS")]
     price: Option<f64>,
@@ -106,6 +113,10 @@ fn profile(word: &str) -> Result<BatchingModel, String> {
 pub(crate) struct Trace {
     /// As it was named.
     pub(crate) name: String,
+    /// Whose requests it has, in a mix of several models.
+    pub(crate) model: Option<String>,
+    /// GPUs of one replica.
+    pub(crate) gpus_per_replica: u32,
     /// Before anything is judged.
     history: Vec<Request>,
     pub(crate) requests: Vec<Request>,
@@ -115,7 +126,10 @@ pub(crate) struct Trace {
 pub(crate) struct Scenario {
     pub(crate) traces: Vec<Trace>,
     pub(crate) objective: Objective,
-    pub(crate) price: Price,
+    /// Dollars for one GPU and one hour.
+    pub(crate) dollars_per_gpu_hour: Option<f64>,
+    /// All GPUs that there are.
+    pub(crate) capacity: Option<u32>,
     cold_start: ColdStart,
     failing: f64,
     engine: EngineModel,
@@ -137,9 +151,10 @@ impl ScenarioArgs {
             None => (EngineModel::Slots(SlotsModel { slots: self.slots }), self.slots),
         };
         let scenario = Scenario {
-            traces: self.trace.iter().map(|name| self.read(name)).collect::<Result<_, _>>()?,
+            traces: self.traces()?,
             objective: self.objective,
-            price: Price { gpus_per_replica: self.gpus_per_replica, dollars_per_gpu_hour: self.price },
+            dollars_per_gpu_hour: self.price,
+            capacity: self.capacity,
             cold_start: self.cold_start,
             failing: self.failing,
             engine,
@@ -157,15 +172,41 @@ impl ScenarioArgs {
         Ok(scenario)
     }
 
-    fn read(&self, name: &str) -> Result<Trace, Failure> {
+    fn traces(&self) -> Result<Vec<Trace>, Failure> {
+        let sources: Vec<(Option<&str>, &str)> = self.trace.iter().map(|text| with_model(text)).collect();
+        let models: Vec<&str> = sources.iter().filter_map(|(model, _)| *model).collect();
+        if !models.is_empty() && models.len() < sources.len() {
+            return Err(Failure::usage(anyhow!(
+                "`--trace` has a model's name for some traces only: name all of them for one mix, or none"
+            )));
+        }
+        if let Some(twice) = models.iter().enumerate().find(|(index, model)| models[..*index].contains(model))
+        {
+            return Err(Failure::usage(anyhow!("`--trace` has two traces of the model `{}`", twice.1)));
+        }
+        for (option, counts) in [("--scale", &self.scale), ("--gpus-per-replica", &self.gpus_per_replica)] {
+            let known =
+                |count: &&ForModel| count.model.as_deref().is_none_or(|model| models.contains(&model));
+            if let Some(model) =
+                counts.iter().find(|count| !known(count)).and_then(|count| count.model.as_ref())
+            {
+                return Err(Failure::usage(anyhow!(
+                    "`{option} {model}=…` names no model: `--trace {model}=FILE` would"
+                )));
+            }
+        }
+        sources.into_iter().map(|(model, name)| self.read(model, name)).collect()
+    }
+
+    fn read(&self, model: Option<&str>, name: &str) -> Result<Trace, Failure> {
         let source: WorkloadSource = name.parse().map_err(Failure::usage)?;
         let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
         let judged = self.duration.or(self.days.map(days));
         let end = judged.map(|judged| self.warm_up.saturating_add(judged).min(LONGEST));
         // The built-in workload is made as long as it is wanted; sped up, it has to be longer.
-        let workload = source.load(end.map(|end| end.mul_f64(self.speed))).map_err(Failure::usage)?;
+        let workload = source.load(end.map(|end| end.mul_f64(self.arrival_speed))).map_err(Failure::usage)?;
         workload.notes.iter().for_each(|note| tracing::warn!("{name}: {note}"));
-        let workload = workload.sped_up(self.speed).scaled(self.scale, self.seed);
+        let workload = workload.sped_up(self.arrival_speed).scaled(of_model(&self.scale, model), self.seed);
         let workload =
             self.burst.iter().fold(workload, |workload, &burst| workload.with_burst(burst, self.seed));
         let Workload { mut requests, .. } = workload;
@@ -178,13 +219,39 @@ impl ScenarioArgs {
                 forewarm_manifest::quantity::write_duration(self.warm_up)
             )));
         }
-        Ok(Trace { name: name.to_owned(), history: requests, requests: judged })
+        Ok(Trace {
+            name: name.to_owned(),
+            model: model.map(str::to_owned),
+            gpus_per_replica: of_model(&self.gpus_per_replica, model),
+            history: requests,
+            requests: judged,
+        })
     }
 }
 
+/// The model's name before a source, if it has one: a word and `=`. (A file of such a name is `./NAME=FILE`.)
+fn with_model(text: &str) -> (Option<&str>, &str) {
+    let is_word = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    match text.split_once('=') {
+        Some((name, source)) if is_word(name) => (Some(name), source),
+        _ => (None, text),
+    }
+}
+
+/// What counts for a model: the last number for it, or for all; 1 where there is none.
+fn of_model(counts: &[ForModel], model: Option<&str>) -> u32 {
+    let mine = counts.iter().rfind(|count| count.model.is_some() && count.model.as_deref() == model);
+    mine.or(counts.iter().rfind(|count| count.model.is_none())).map_or(1, |count| count.count)
+}
+
 impl Trace {
-    /// The file's name without its directory.
+    /// The model's name, or the file's without its directory.
     pub(crate) fn short_name(&self) -> &str {
+        if let Some(model) = &self.model {
+            return model;
+        }
         let plain = !self.name.contains(':');
         plain.then(|| Path::new(&self.name).file_name()?.to_str()).flatten().unwrap_or(&self.name)
     }
@@ -203,6 +270,8 @@ impl Trace {
             after.iter().map(|request| Request { arrival: request.arrival - at, ..*request }).collect();
         let part = |history: &[Request], requests| Trace {
             name: self.name.clone(),
+            model: self.model.clone(),
+            gpus_per_replica: self.gpus_per_replica,
             history: history.to_vec(),
             requests,
         };
@@ -217,7 +286,21 @@ impl Scenario {
         words.iter().map(|word| Contender::read(word, terms)).collect()
     }
 
-    fn world(&self, data_plane: DataPlane, initial_replicas: u32) -> World {
+    /// Whether the traces are those of several models that run at the same time.
+    pub(crate) fn is_mix(&self) -> bool {
+        self.traces.iter().any(|trace| trace.model.is_some())
+    }
+
+    /// Whether starts fail for what the command line says.
+    pub(crate) fn starts_may_fail(&self) -> bool {
+        self.failing > 0.0 || self.capacity.is_some()
+    }
+
+    pub(crate) fn price(&self, trace: &Trace) -> Price {
+        Price { gpus_per_replica: trace.gpus_per_replica, dollars_per_gpu_hour: self.dollars_per_gpu_hour }
+    }
+
+    fn world(&self, trace: &Trace, data_plane: DataPlane, initial_replicas: u32) -> World {
         World {
             engine: self.engine.clone(),
             cold_start: self.cold_start.law(self.failing),
@@ -225,7 +308,7 @@ impl Scenario {
             queue_order: QueueOrder::LateYields,
             objective: self.objective,
             initial_replicas,
-            provider_capacity: None,
+            provider_capacity: self.capacity.map(|gpus| gpus / trace.gpus_per_replica),
             seed: self.seed,
         }
     }
@@ -239,17 +322,52 @@ impl Scenario {
         decider: &Decider,
         record_timeline: bool,
     ) -> Report {
-        let world = self.world(data_plane, min);
-        if trace.history.is_empty() {
-            return simulate(&world, decider, &trace.requests, record_timeline);
-        }
-        let decider = warm_up(&world, decider, &trace.history, self.warm_up);
+        let world = self.world(trace, data_plane, min);
+        let decider = self.warmed_up(trace, &world, decider);
         simulate(&world, &decider, &trace.requests, record_timeline)
+    }
+
+    fn warmed_up(&self, trace: &Trace, world: &World, decider: &Decider) -> Decider {
+        if trace.history.is_empty() {
+            decider.clone()
+        } else {
+            warm_up(world, decider, &trace.history, self.warm_up)
+        }
+    }
+
+    /// One run of all models at the same time; for each what decides, and the replicas that are ready at the beginning.
+    pub(crate) fn run_mix(
+        &self,
+        data_plane: DataPlane,
+        deciders: &[(Decider, u32)],
+        record_timeline: bool,
+    ) -> Together {
+        let prepared: Vec<(&Trace, World, Decider)> = self
+            .traces
+            .iter()
+            .zip(deciders)
+            .map(|(trace, (decider, initial))| {
+                let world = self.world(trace, data_plane, *initial);
+                let decider = self.warmed_up(trace, &world, decider);
+                (trace, world, decider)
+            })
+            .collect();
+        let models: Vec<Model<'_>> = prepared
+            .iter()
+            .map(|(trace, world, decider)| Model {
+                name: trace.short_name(),
+                world,
+                decider,
+                requests: &trace.requests,
+                gpus_per_replica: trace.gpus_per_replica,
+            })
+            .collect();
+        simulate_together(&models, self.capacity, record_timeline)
     }
 
     /// What others are measured by, where it can be computed.
     pub(crate) fn measure(&self, trace: &Trace, bounds: Bounds) -> Option<Measure> {
-        let world = self.world(DataPlane::Gateway, bounds.min.0);
+        let world = self.world(trace, DataPlane::Gateway, bounds.min.0);
         let simple = matches!(self.engine, EngineModel::Slots(_));
         simple.then(|| {
             let plan = clairvoyant(&world, (bounds.min.0, bounds.max.0), &trace.requests);
@@ -265,6 +383,7 @@ impl Scenario {
         Subject {
             policy: policy.to_owned(),
             trace: trace.name.clone(),
+            model: trace.model.clone(),
             data_plane,
             objective: self.objective,
         }
@@ -280,8 +399,9 @@ impl Scenario {
             EngineModel::Slots(model) => format!("{} slots a replica", model.slots),
             EngineModel::Batching(model) => format!("up to {} requests in a batch", model.max_num_seqs),
         };
+        let capacity = self.capacity.map_or_else(String::new, |gpus| format!(" · {gpus} GPUs in all"));
         format!(
-            "{} · a cold start takes {}{failing} · {engine} · seed {}",
+            "{} · a cold start takes {}{failing} · {engine}{capacity} · seed {}",
             self.objective, self.cold_start, self.seed
         )
     }
@@ -293,7 +413,7 @@ impl Scenario {
         let at_once = |request: &Request| Request { arrival: Duration::ZERO, ..*request };
         let requests: Vec<Request> = trace.requests.iter().step_by(every).map(at_once).collect();
         let one = Decider::Timetable(vec![Step { at: 0, replicas: 1 }]);
-        let report = simulate(&self.world(DataPlane::Gateway, 1), &one, &requests, false);
+        let report = simulate(&self.world(trace, DataPlane::Gateway, 1), &one, &requests, false);
         requests.len() as f64 / report.length_seconds.max(1e-3)
     }
 

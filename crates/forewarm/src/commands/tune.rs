@@ -94,6 +94,11 @@ struct Judged {
 
 pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
     let scenario = args.scenario.load()?;
+    if scenario.is_mix() {
+        return Err(Failure::usage(anyhow!(
+            "settings are searched for one model at a time: `--trace` without names"
+        )));
+    }
     if args.write.is_some() && args.policy.len() * scenario.traces.len() != 1 {
         return Err(Failure::usage(anyhow!("`--write` takes the settings of one policy on one trace")));
     }
@@ -175,7 +180,7 @@ fn tune_one(
     let judged = |outcome: Outcome| Judged {
         attained: outcome.attained,
         meets_objective: outcome.attained >= wanted,
-        gpu_hours: outcome.replica_hours * f64::from(scenario.price.gpus_per_replica),
+        gpu_hours: outcome.replica_hours * f64::from(trace.gpus_per_replica),
     };
     let rows = candidates.iter().zip(on_rest).map(|(&(index, candidate), on_rest)| Settings {
         tag: match index {

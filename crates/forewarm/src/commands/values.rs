@@ -12,11 +12,31 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| format!("`{text}` is no duration: write it like `90s`, `5m` or `1h30m`"))
 }
 
-/// Reads a speed: how many modelled seconds pass in one on the wall.
+/// Reads a speed: how many times as fast.
 pub(crate) fn speed(text: &str) -> Result<f64, String> {
     let wrong = || format!("`{text}` is no speed: it must be a number from 0.1 to 1000");
     let speed: f64 = text.parse().map_err(|_| wrong())?;
     if (0.1..=1_000.0).contains(&speed) { Ok(speed) } else { Err(wrong()) }
+}
+
+/// A number for all models of a mix, or for the one that is named: `4`, `llama3=4`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ForModel {
+    pub(crate) model: Option<String>,
+    pub(crate) count: u32,
+}
+
+/// Reads one, of 1 to 10,000.
+pub(crate) fn for_model(text: &str) -> Result<ForModel, String> {
+    let (model, count) = match text.split_once('=') {
+        Some((model, count)) => (Some(model.to_owned()), count),
+        None => (None, text),
+    };
+    let count = count.parse().ok().filter(|count| (1..=10_000).contains(count));
+    let count = count.ok_or_else(|| {
+        format!("`{text}` is no number from 1 to 10000; for one model of several write it like `llama3=4`")
+    })?;
+    Ok(ForModel { model, count })
 }
 
 /// Reads a share written in percent: `1%`, `0.5%`.

@@ -38,10 +38,12 @@ const FOREWARM: &str = "  policy: {forewarm: {}}\n  objective: {ttft: 5s, percen
 /// Everything that runs for one test.
 pub(crate) struct Stage {
     directory: TempDir,
-    gateway: Child,
+    gateways: std::sync::Mutex<Vec<Child>>,
     controller: std::sync::Mutex<Option<Child>>,
-    listen: String,
-    control: String,
+    /// Where clients connect to each gateway.
+    pub(crate) listens: Vec<String>,
+    /// Where the controller does.
+    controls: Vec<String>,
     admin: String,
     name: String,
     http: reqwest::Client,
@@ -51,6 +53,30 @@ impl Stage {
     /// Engines of four slots each, between `min` and `max` of them.
     pub(crate) async fn start(name: &str, min: u32, max: u32) -> Self {
         Self::start_all(name, min, max, &engine(), QUEUE_DEPTH).await
+    }
+
+    /// The same, with so many gateways.
+    pub(crate) async fn start_gateways(name: &str, min: u32, max: u32, gateways: usize) -> Self {
+        let stage = Self::prepare(name, min, max, &engine(), QUEUE_DEPTH, gateways, gateways);
+        for number in 0..gateways {
+            stage.start_gateway(number, number, &[]);
+        }
+        stage.start_controller().await;
+        stage
+    }
+
+    /// One place for clients, and two control addresses: for a gateway, and the one that takes its place.
+    pub(crate) async fn start_replaceable(name: &str, min: u32, max: u32) -> Self {
+        let stage = Self::prepare(name, min, max, &engine(), QUEUE_DEPTH, 1, 2);
+        stage.replace_gateway(0);
+        stage.start_controller().await;
+        stage
+    }
+
+    /// Starts a gateway at one of the control addresses, which takes the place of the one before.
+    pub(crate) fn replace_gateway(&self, control: usize) {
+        let path = self.directory.path().join("gateway.sock").display().to_string();
+        self.start_gateway(0, control, &["--handover", &path]);
     }
 
     /// Such engines, scaled by forewarm's own policy.
@@ -65,6 +91,21 @@ impl Stage {
     }
 
     async fn start_all(name: &str, min: u32, max: u32, command: &[String], policy: &str) -> Self {
+        let stage = Self::prepare(name, min, max, command, policy, 1, 1);
+        stage.start_gateway(0, 0, &[]);
+        stage.start_controller().await;
+        stage
+    }
+
+    fn prepare(
+        name: &str,
+        min: u32,
+        max: u32,
+        command: &[String],
+        policy: &str,
+        listens: usize,
+        controls: usize,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let manifest = format!(
             "apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\nmetadata: {{name: {name}}}\nspec:\n  \
@@ -74,24 +115,46 @@ impl Stage {
             serde_json::to_string(command).unwrap()
         );
         std::fs::write(directory.path().join("forewarm.yaml"), manifest).unwrap();
-        let [listen, control, admin] = [free_address(), free_address(), free_address()];
-        let gateway = spawn(&[
-            "gateway",
-            "--listen",
-            &listen,
-            "--control",
-            &control,
-            "--speed",
-            &SPEED.to_string(),
-            "--log=warn",
-            "--control-token=secret",
-        ]);
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let controller = std::sync::Mutex::new(None);
-        let stage =
-            Self { directory, gateway, controller, listen, control, admin, name: name.to_owned(), http };
-        stage.start_controller().await;
-        stage
+        Self {
+            directory,
+            gateways: std::sync::Mutex::default(),
+            controller: std::sync::Mutex::default(),
+            listens: (0..listens).map(|_| free_address()).collect(),
+            controls: (0..controls).map(|_| free_address()).collect(),
+            admin: free_address(),
+            name: name.to_owned(),
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+        }
+    }
+
+    fn start_gateway(&self, listen: usize, control: usize, more: &[&str]) {
+        let speed = SPEED.to_string();
+        let mut args =
+            vec!["gateway", "--listen", &self.listens[listen], "--control", &self.controls[control]];
+        args.extend(["--speed", &speed, "--log=warn", "--control-token=secret"]);
+        args.extend(more);
+        self.gateways.lock().unwrap().push(spawn(&args));
+    }
+
+    /// Ends a gateway without any chance to say goodbye.
+    pub(crate) fn kill_gateway(&self, number: usize) {
+        let mut child = self.gateways.lock().unwrap().remove(number);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Waits until the oldest gateway has ended in order.
+    pub(crate) async fn gateway_ends(&self) {
+        let mut child = self.gateways.lock().unwrap().remove(0);
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the gateway does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(status.success(), "{status}");
     }
 
     fn state(&self) -> PathBuf {
@@ -102,22 +165,23 @@ impl Stage {
     pub(crate) async fn start_controller(&self) {
         let file = self.directory.path().join("forewarm.yaml").display().to_string();
         let state = self.state().display().to_string();
-        let child = spawn(&[
+        let speed = SPEED.to_string();
+        let mut args = vec![
             "run",
             "-f",
             &file,
-            "--gateway",
-            &self.control,
             "--admin",
             &self.admin,
             "--state-dir",
             &state,
             "--speed",
-            &SPEED.to_string(),
+            &speed,
             "--on-exit=stop",
             "--control-token=secret",
             "--log=warn",
-        ]);
+        ];
+        args.extend(self.controls.iter().flat_map(|control| ["--gateway", control]));
+        let child = spawn(&args);
         *self.controller.lock().unwrap() = Some(child);
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -167,8 +231,13 @@ impl Stage {
 
     /// Sends a workload through the gateway.
     pub(crate) async fn load(&self, workload: Workload) -> LoadReport {
+        self.load_at(0, workload).await
+    }
+
+    /// Sends a workload through one of several gateways.
+    pub(crate) async fn load_at(&self, gateway: usize, workload: Workload) -> LoadReport {
         let config = LoadConfig {
-            target: self.listen.clone(),
+            target: self.listens[gateway].clone(),
             model: "m".to_owned(),
             speed: SPEED,
             stream: true,
@@ -209,8 +278,9 @@ impl Stage {
             let ours = String::from_utf8_lossy(&environment).contains(&*self.state().to_string_lossy());
             assert!(!ours, "replica process {pid} outlived its controller");
         }
-        let gateway = std::mem::replace(&mut self.gateway, Command::new("true").spawn().unwrap());
-        end(gateway).await;
+        for gateway in std::mem::take(self.gateways.get_mut().unwrap()) {
+            end(gateway).await;
+        }
         StateDirectory(self)
     }
 }
@@ -227,7 +297,8 @@ impl StateDirectory {
 impl Drop for Stage {
     fn drop(&mut self) {
         // A test that failed leaves nothing running either.
-        for child in self.controller.lock().unwrap().iter_mut().chain([&mut self.gateway]) {
+        let mut gateways = self.gateways.lock().unwrap();
+        for child in self.controller.lock().unwrap().iter_mut().chain(gateways.iter_mut()) {
             drop(child.kill());
             drop(child.wait());
         }

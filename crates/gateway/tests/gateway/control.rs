@@ -1,7 +1,10 @@
 //! The gateway as its controller sees it, in this process and in another.
 
-use forewarm_core::{ScalerId, pool::PoolReport};
-use forewarm_gateway::{ControlToken, GatewayConfig, RemoteGateway};
+use forewarm_core::{
+    ScalerId,
+    pool::{PoolReport, Priority},
+};
+use forewarm_gateway::{ControlAccess, ControlToken, GatewayConfig, RemoteGateway, UpstreamTls};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 
@@ -17,7 +20,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn a_controller_elsewhere_plans_and_sees_changes_at_once() {
     let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
-    let remote = RemoteGateway::new(scaler(), &rig.control.to_string());
+    let remote = RemoteGateway::new(scaler(), &rig.control.to_string(), &ControlAccess::default());
     let error = remote.report().await.unwrap_err();
     assert!(error.to_string().contains("no plan for scaler `s`"), "{error}");
     remote.apply(&plan(Vec::new())).await.unwrap();
@@ -32,8 +35,10 @@ async fn a_controller_elsewhere_plans_and_sees_changes_at_once() {
         }
     })
     .await;
-    let oldest_wait_seconds = report.oldest_wait_seconds;
-    assert_eq!(report, PoolReport { oldest_wait_seconds, ..rig.report() });
+    // All but the wait, which goes on.
+    let (oldest_wait_seconds, classes) = (report.oldest_wait_seconds, report.classes.clone());
+    assert_eq!(report, PoolReport { oldest_wait_seconds, classes, ..rig.report() });
+    assert_eq!(report.classes[&Priority::Normal].queued, 1);
     remote.apply(&plan(vec![replica.endpoint("a", 1)])).await.unwrap();
     replica.call().await.stream().await;
     assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
@@ -42,7 +47,7 @@ async fn a_controller_elsewhere_plans_and_sees_changes_at_once() {
 #[tokio::test]
 async fn a_gateway_that_does_not_answer_is_an_error_and_is_found_again() {
     let rig = Rig::start().await;
-    let remote = RemoteGateway::new(scaler(), &rig.control.to_string());
+    let remote = RemoteGateway::new(scaler(), &rig.control.to_string(), &ControlAccess::default());
     remote.apply(&plan(Vec::new())).await.unwrap();
     remote.report().await.unwrap();
     let (control, address) = (rig.control, rig.address);
@@ -107,8 +112,12 @@ async fn pools_are_for_those_who_show_the_token() {
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{shown}");
     }
     let address = rig.control.to_string();
-    RemoteGateway::new(scaler(), &address).report().await.expect_err("without a token");
-    RemoteGateway::with_token(scaler(), &address, token).report().await.unwrap();
+    RemoteGateway::new(scaler(), &address, &ControlAccess::default())
+        .report()
+        .await
+        .expect_err("without a token");
+    let access = ControlAccess::new(Some(token), &UpstreamTls::default()).unwrap();
+    RemoteGateway::new(scaler(), &address, &access).report().await.unwrap();
     assert_eq!(get(rig.control, "/metrics").await.status, StatusCode::OK);
 }
 
@@ -134,8 +143,8 @@ async fn metrics_are_those_of_the_account() {
         "forewarm_gateway_requests_completed_total{scaler=\"s\"} 1",
         "forewarm_gateway_requests_attained_total{scaler=\"s\"} 0",
         "forewarm_gateway_requests_missed_total{scaler=\"s\"} 0",
-        "forewarm_gateway_queue_wait_seconds_bucket{scaler=\"s\",le=\"+Inf\"} 1",
-        "forewarm_gateway_queue_wait_seconds_count{scaler=\"s\"} 1",
+        "forewarm_gateway_queue_wait_seconds_bucket{scaler=\"s\",priority=\"normal\",le=\"+Inf\"} 1",
+        "forewarm_gateway_queue_wait_seconds_count{scaler=\"s\",priority=\"normal\"} 1",
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
     }

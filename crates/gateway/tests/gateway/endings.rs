@@ -108,3 +108,22 @@ async fn a_draining_replica_finishes_what_it_has_and_gets_nothing_new() {
     let report = rig.until("all ended", |report| report.succeeded_total == 3).await;
     assert_eq!((report.retried_total, report.failed_total.len()), (0, 0));
 }
+
+#[tokio::test]
+async fn of_an_answer_that_breaks_at_once_the_client_has_what_there_was() {
+    let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
+    rig.apply(vec![replica.endpoint("a", 1)]);
+    for _ in 0..20 {
+        let reply = rig.chat();
+        let mut call = replica.call().await;
+        call.write("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\nhalf")
+            .await;
+        drop(call);
+        let mut reply = reply.await.unwrap();
+        assert_eq!(reply.status, StatusCode::OK);
+        assert_eq!(reply.next().await.unwrap(), "half");
+        assert!(reply.whole().await.is_err(), "and knows that it is not whole");
+    }
+    let report = rig.until("all ended", |report| report.in_flight_sum() == 0).await;
+    assert_eq!(report.failed_total.get("replica_died_mid_stream"), Some(&20));
+}

@@ -50,7 +50,7 @@ async fn headers_of_one_connection_stay_there_and_the_client_is_named() {
     for gone in ["x-private", "te:", "keep-alive", "connection:"] {
         assert!(!head.contains(&format!("\r\n{gone}")), "{gone} in {head}");
     }
-    assert!(head.contains("\r\nx-forwarded-for: 192.0.2.7, 127.0.0.1"), "{head}");
+    assert!(head.contains("\r\nx-forwarded-for: 127.0.0.1\r\n"), "{head}");
     assert!(head.contains("\r\nauthorization: bearer sk-1"), "{head}");
     assert!(head.contains(&format!("\r\nhost: {}", replica.address)), "{head}");
     call.write(

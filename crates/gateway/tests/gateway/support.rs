@@ -8,9 +8,9 @@ use std::{
 use bytes::Bytes;
 use forewarm_core::{
     ReplicaId, ScalerId,
-    pool::{Endpoint, PoolPlan, PoolReport, QueueLimits},
+    pool::{Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Tenants},
 };
-use forewarm_gateway::{Gateway, GatewayConfig, GatewayHandle};
+use forewarm_gateway::{Gateway, GatewayConfig, GatewayHandle, Reloader};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -35,6 +35,7 @@ pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
     pub(crate) control: SocketAddr,
     pub(crate) handle: GatewayHandle,
+    pub(crate) reloader: Reloader,
     pub(crate) stop: CancellationToken,
     pub(crate) running: JoinHandle<()>,
     _guard: DropGuard,
@@ -55,13 +56,16 @@ pub(crate) fn plan(endpoints: Vec<Endpoint>) -> PoolPlan {
         models: vec!["m".to_owned()],
         endpoints,
         ready_in_seconds: None,
+        routing: Default::default(),
         queue: QueueLimits {
             max_requests: 100,
             max_bytes: 1 << 20,
             timeout: Duration::from_secs(600),
             cold_start_timeout: Duration::from_secs(600),
             ttft_objective: None,
+            tenants: Tenants::default(),
         },
+        concurrency: Concurrency::default(),
     }
 }
 
@@ -74,9 +78,9 @@ impl Rig {
         let gateway = Gateway::bind(config).await.expect("a free port");
         let address = gateway.local_addr().unwrap();
         let control = gateway.control_addr().unwrap().unwrap();
-        let (handle, stop) = (gateway.handle(), CancellationToken::new());
+        let (handle, reloader, stop) = (gateway.handle(), gateway.reloader(), CancellationToken::new());
         let running = tokio::spawn(gateway.run(stop.clone()));
-        Self { address, control, handle, _guard: stop.clone().drop_guard(), stop, running }
+        Self { address, control, handle, reloader, _guard: stop.clone().drop_guard(), stop, running }
     }
 
     pub(crate) fn apply(&self, endpoints: Vec<Endpoint>) {
@@ -246,6 +250,7 @@ impl Upstream {
             replica: ReplicaId::from(name),
             address: self.address.to_string(),
             max_concurrency,
+            kv_tokens: None,
             draining: false,
         }
     }
@@ -300,6 +305,11 @@ async fn read_call(mut stream: TcpStream, calls: mpsc::UnboundedSender<Call>) {
 impl Call {
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Whether the gateway took the bytes.
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
     }
 
     /// One chunk of a chunked body.

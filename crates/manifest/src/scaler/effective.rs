@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use forewarm_core::{Behavior, Environment, Mode, RateUnit, ScalingRules, SelectPolicy};
+use forewarm_core::{
+    Behavior, Environment, Mode, RateUnit, ScalingRules, SelectPolicy,
+    pool::{Routing, Tenants},
+};
 use serde::Serialize;
 
-use super::{API_VERSION, CheckedScaler, KIND, SignalSource, Target, effective_policy::PolicyLine};
+use super::{API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target, effective_policy::PolicyLine};
 use crate::quantity::{write_bytes, write_duration};
 
 #[derive(Serialize)]
@@ -31,6 +34,8 @@ struct Spec<'a> {
     engine: Engine<'a>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     models: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    aliases: &'a BTreeMap<String, String>,
     environment: &'static str,
     replicas: Bounds,
     allow_scale_to_zero: bool,
@@ -41,7 +46,9 @@ struct Spec<'a> {
     behavior: BehaviorLine,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     signals: Vec<SignalLine<'a>>,
-    queue: Queue,
+    queue: Queue<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing: Option<RoutingLine>,
     max_signal_age: String,
     drain_deadline: String,
     max_changes_per_minute: u32,
@@ -73,8 +80,22 @@ struct Engine<'a> {
     kind: &'static str,
     metrics_path: &'a str,
     health_path: &'a str,
-    max_concurrency: u32,
+    max_concurrency: Amount,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    slow_start: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_tokens: Option<Amount>,
 }
+
+/// A number, or `auto`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Amount {
+    Number(u64),
+    Auto(&'static str),
+}
+
+const AUTO: Amount = Amount::Auto("auto");
 
 #[derive(Serialize)]
 struct Bounds {
@@ -140,11 +161,40 @@ enum SourceLine<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Queue {
+struct Queue<'a> {
     max_requests: u32,
     max_bytes: String,
     timeout: String,
     cold_start_timeout: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenants: Option<&'a Tenants>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RoutingLine {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keepalive: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_affinity: Option<AffinityLine>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AffinityLine {
+    bytes: u32,
+    load_factor: f64,
+}
+
+impl RoutingLine {
+    /// `None` where nothing is asked for.
+    fn of(routing: &Routing) -> Option<Self> {
+        let keepalive = routing.keepalive.map(write_duration);
+        let affinity = routing.affinity;
+        let prefix_affinity = affinity
+            .map(|affinity| AffinityLine { bytes: affinity.prefix_bytes, load_factor: affinity.load_factor });
+        (keepalive.is_some() || prefix_affinity.is_some()).then_some(Self { keepalive, prefix_affinity })
+    }
 }
 
 #[derive(Serialize)]
@@ -155,7 +205,8 @@ struct Pause {
 
 impl<'a> Manifest<'a> {
     pub(super) fn of(scaler: &'a CheckedScaler) -> Self {
-        let CheckedScaler { namespace, spec, target, engine, models, queue, signals, objective } = scaler;
+        let CheckedScaler { namespace, spec, target, engine, models, queue, routing, signals, objective } =
+            scaler;
         let metadata = Metadata { name: spec.scaler.as_str(), namespace: namespace.as_deref() };
         let spec = Spec {
             target: target_line(target),
@@ -163,9 +214,18 @@ impl<'a> Manifest<'a> {
                 kind: engine.kind.label(),
                 metrics_path: &engine.metrics_path,
                 health_path: &engine.health_path,
-                max_concurrency: engine.max_concurrency,
+                max_concurrency: match engine.learns_concurrency {
+                    true => AUTO,
+                    false => Amount::Number(engine.max_concurrency.into()),
+                },
+                slow_start: engine.slow_start,
+                kv_tokens: engine.kv_tokens.map(|kv_tokens| match kv_tokens {
+                    KvTokens::Auto => AUTO,
+                    KvTokens::Tokens(tokens) => Amount::Number(tokens),
+                }),
             },
             models,
+            aliases: &routing.aliases,
             environment: match spec.environment {
                 Environment::Production => "production",
                 Environment::Staging => "staging",
@@ -193,7 +253,9 @@ impl<'a> Manifest<'a> {
                 max_bytes: write_bytes(queue.max_bytes),
                 timeout: write_duration(queue.timeout),
                 cold_start_timeout: write_duration(queue.cold_start_timeout),
+                tenants: (queue.tenants != Tenants::default()).then_some(&queue.tenants),
             },
+            routing: RoutingLine::of(routing),
             max_signal_age: write_duration(spec.max_signal_age),
             drain_deadline: write_duration(spec.drain_deadline),
             max_changes_per_minute: spec.max_changes_per_minute,

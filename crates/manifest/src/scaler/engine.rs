@@ -39,8 +39,9 @@ impl EngineKind {
         }
     }
 
-    /// Requests at a time that `maxConcurrency: auto` means: what the engine itself runs at a time by
-    /// default. One more would wait inside the engine, where no replica that becomes ready can take it.
+    /// The most requests at a time that `maxConcurrency: auto` means, from which the gateway learns down: what the
+    /// engine itself runs at a time by default. One more would wait inside the engine, where no replica that becomes
+    /// ready can take it.
     ///
     /// - vLLM, SGLang: 256, vLLM's `--max-num-seqs` for its API server on GPUs below 70 GiB
     ///   (`EngineArgs.get_batch_defaults`); SGLang derives its limit from the memory left and is at
@@ -66,6 +67,15 @@ impl EngineKind {
     }
 }
 
+/// The size of a replica's KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvTokens {
+    /// What each engine says of its own.
+    Auto,
+    /// So many tokens.
+    Tokens(u64),
+}
+
 /// What serves the requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineSpec {
@@ -77,6 +87,12 @@ pub struct EngineSpec {
     pub health_path: String,
     /// Requests that one replica is given at a time.
     pub max_concurrency: u32,
+    /// Whether that is `auto`: nobody has measured it, and the gateway learns how many of them are too many.
+    pub learns_concurrency: bool,
+    /// Whether a replica that is new begins with a part of it.
+    pub slow_start: bool,
+    /// Tokens that one replica's requests may need together; `None`: nobody counts them.
+    pub kv_tokens: Option<KvTokens>,
 }
 
 impl EngineSpec {
@@ -91,6 +107,9 @@ impl EngineSpec {
             metrics_path: Self::DEFAULT_METRICS_PATH.into(),
             health_path: kind.default_health_path().into(),
             max_concurrency: kind.auto_concurrency(),
+            learns_concurrency: true,
+            slow_start: false,
+            kv_tokens: None,
         }
     }
 
@@ -108,16 +127,31 @@ impl EngineSpec {
             && concurrency.node.text() != Some("auto")
         {
             match concurrency.node.integer().and_then(|n| u32::try_from(n).ok()) {
-                Some(n @ 1..=Self::MAX_CONCURRENCY) => engine.max_concurrency = n,
+                Some(n @ 1..=Self::MAX_CONCURRENCY) => {
+                    (engine.max_concurrency, engine.learns_concurrency) = (n, false);
+                }
                 Some(_) | None => {
                     concurrency
                         .wanted(format!("auto, or a whole number from 1 to {}", Self::MAX_CONCURRENCY));
                 }
             }
         }
+        engine.slow_start = fields.get("slowStart").and_then(|at| at.bool()).unwrap_or(false);
+        engine.kv_tokens = fields.get("kvTokens").and_then(|at| kv_tokens(&at));
         fields.finish();
         engine
     }
+}
+
+fn kv_tokens(at: &Cursor<'_>) -> Option<KvTokens> {
+    if at.node.text() == Some("auto") {
+        return Some(KvTokens::Auto);
+    }
+    let tokens = at.node.integer().and_then(|n| u64::try_from(n).ok()).filter(|&n| n > 0);
+    if tokens.is_none() {
+        at.wanted("auto, or a whole number of tokens of at least 1");
+    }
+    tokens.map(KvTokens::Tokens)
 }
 
 fn url_path(at: &Cursor<'_>) -> Option<String> {

@@ -8,13 +8,17 @@ mod effective_policy;
 mod engine;
 mod policy;
 mod read;
+mod routing;
 mod target;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use forewarm_core::{ScalerSpec, pool::QueueLimits};
+use forewarm_core::{
+    ScalerSpec,
+    pool::{QueueLimits, Routing},
+};
 
-pub use engine::{EngineKind, EngineSpec};
+pub use engine::{EngineKind, EngineSpec, KvTokens};
 pub use read::read_scalers;
 pub(crate) use read::{MAX_REPLICAS, read_one};
 
@@ -38,6 +42,8 @@ pub struct CheckedScaler {
     pub models: Vec<String>,
     /// The waiting room at the gateway.
     pub queue: QueueLimits,
+    /// How the gateway tells requests apart, and what those that wait are told.
+    pub routing: Routing,
     /// What is read, by name.
     pub signals: Vec<NamedSignal>,
     /// What is promised to users, when anything is.

@@ -1,25 +1,28 @@
 //! From a file to its checked scalers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use forewarm_core::{
     Behavior, Bounds, Cadence, ColdStartSpec, Environment, Mode, Pause, Policy, Replicas, ScalerId,
-    ScalerSpec, Timestamp, pool::QueueLimits,
+    ScalerSpec, Timestamp,
+    pool::{QueueLimits, Routing, Tenants},
 };
 
 use super::{
     API_VERSION, CheckedScaler, EngineSpec, KIND, NamedSignal, Objective, SignalSource, Target, policy,
-    target,
+    routing, target,
 };
 use crate::{
     cursor::{Cursor, Fields, join},
     problem::{Collector, Problems},
-    yaml::{self, Node},
+    yaml::{self, Entry, Node},
 };
 
 /// The most replicas of one scaler: above any single target, and small enough that a slip of the hand
 /// (`max: 80000`) is caught.
 pub(crate) const MAX_REPLICAS: u32 = 10_000;
+/// A thousand times another's share: what is above it is a slip of the hand.
+const MAX_WEIGHT: u32 = 1_000;
 
 /// Every `InferenceScaler` of a file, which may hold several documents.
 ///
@@ -50,11 +53,13 @@ fn check_together(read: &[(&Node, Option<CheckedScaler>)], out: &Collector) {
             out.add("metadata.name", at.span, format!("{name}, the name of a scaler above"), "another name");
         }
         let all = vec!["(every model)".to_owned()];
-        for model in if scaler.models.is_empty() { &all } else { &scaler.models } {
+        let own = if scaler.models.is_empty() { &all } else { &scaler.models };
+        for model in own.iter().chain(scaler.routing.aliases.keys()) {
             if let Some(other) = models.insert(model.clone(), name) {
-                let at = document.at(&["spec", "models"]).unwrap_or(document);
+                let field = if scaler.routing.aliases.contains_key(model) { "aliases" } else { "models" };
+                let at = document.at(&["spec", field]).unwrap_or(document);
                 let found = format!("{model}, which goes to `{other}` already");
-                out.add("spec.models", at.span, found, "each model at one scaler");
+                out.add(&format!("spec.{field}"), at.span, found, "each model at one scaler");
             }
         }
     }
@@ -133,6 +138,7 @@ struct Spec {
     behavior: Option<Behavior>,
     signals: Vec<NamedSignal>,
     queue: Option<QueueLimits>,
+    routing: Option<Routing>,
     mode: Option<Mode>,
     pause: Option<Option<Pause>>,
     max_signal_age: Option<Duration>,
@@ -159,10 +165,12 @@ impl Spec {
             .require("policy", "how replicas are computed")
             .and_then(|at| policy::read(&at, replicas, objective));
         let default = policy.as_ref().map_or_else(Behavior::default, Policy::default_behavior);
+        let models = fields.get("models").map(|models| models.texts()).unwrap_or_default();
         let spec = Self {
             target: fields.require("target", "what is scaled").and_then(|at| target::read(&at)),
             engine: EngineSpec::read(fields.get("engine").as_ref()),
-            models: fields.get("models").map(|models| models.texts()).unwrap_or_default(),
+            routing: routing::read(&fields, &models),
+            models,
             environment: optional(&fields, "environment", Environment::default(), |at| {
                 at.one_of(&environments)
             }),
@@ -253,6 +261,7 @@ impl Spec {
             engine: self.engine,
             models: self.models,
             queue: QueueLimits { ttft_objective, ..self.queue? },
+            routing: self.routing?,
             signals: self.signals,
             objective,
         })
@@ -324,6 +333,7 @@ fn default_queue(cold_start_deadline: Duration) -> QueueLimits {
         timeout: CheckedScaler::DEFAULT_QUEUE_TIMEOUT,
         cold_start_timeout: cold_start_deadline,
         ttft_objective: None,
+        tenants: Tenants::default(),
     }
 }
 
@@ -335,6 +345,7 @@ fn queue(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> 
     let timeout = optional(&fields, "timeout", default.timeout, Cursor::positive_duration);
     let cold_start_timeout =
         optional(&fields, "coldStartTimeout", default.cold_start_timeout, Cursor::positive_duration);
+    let tenants = optional(&fields, "tenants", Tenants::default(), tenants);
     fields.finish();
     Some(QueueLimits {
         max_requests: max_requests?,
@@ -342,7 +353,41 @@ fn queue(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> 
         timeout: timeout?,
         cold_start_timeout: cold_start_timeout?,
         ttft_objective: None,
+        tenants: tenants?,
     })
+}
+
+fn tenants(at: &Cursor<'_>) -> Option<Tenants> {
+    let fields = at.fields()?;
+    let header = optional(&fields, "header", None, |at| header_name(at).map(Some));
+    let user = optional(&fields, "user", false, Cursor::bool);
+    let weights = optional(&fields, "weights", BTreeMap::new(), |at| {
+        at.fields()?;
+        let entries = at.node.entries().iter();
+        let weight = |entry: &Entry| {
+            let cursor = Cursor::new(&entry.value, format!("{}.{}", at.path, entry.key), at.out);
+            let weight = cursor.whole(1, MAX_WEIGHT).and_then(NonZeroU32::new)?;
+            Some((entry.key.clone(), weight))
+        };
+        Some(entries.filter_map(weight).collect())
+    });
+    fields.finish();
+    let tenants = Tenants { header: header?, user: user?, weights: weights? };
+    if !tenants.weights.is_empty() && tenants.header.is_none() && !tenants.user {
+        at.problem("`weights` of tenants that nothing names", "`header` or `user: true` as well");
+        return None;
+    }
+    Some(tenants)
+}
+
+/// A header's name, in small letters as HTTP compares it.
+fn header_name(at: &Cursor<'_>) -> Option<String> {
+    let name = at.text()?;
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
+        return Some(name.to_ascii_lowercase());
+    }
+    at.wanted("the name of a header, such as X-Tenant");
+    None
 }
 
 fn signals(at: &Cursor<'_>) -> Vec<NamedSignal> {

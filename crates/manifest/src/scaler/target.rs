@@ -57,7 +57,7 @@ fn is_list(at: &Cursor<'_>) -> bool {
     matches!(at.node.value, Value::Seq(_))
 }
 
-fn texts_by_name(at: &Cursor<'_>) -> BTreeMap<String, String> {
+pub(super) fn texts_by_name(at: &Cursor<'_>) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     if at.fields().is_some() {
         for entry in at.node.entries() {

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::EngineMetric;
+use crate::text::Sample;
 
 /// An engine, by the names of its metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -90,10 +91,21 @@ pub(super) struct Series {
     pub(super) name: &'static str,
     /// The label and the value that a sample must have, where one name serves several metrics.
     pub(super) only: Option<(&'static str, &'static str)>,
+    /// The labels whose product is the value, where the sample's own says nothing.
+    pub(super) product: Option<(&'static str, &'static str)>,
+}
+
+impl Series {
+    /// What a sample says; `None` where the labels that say it are no numbers.
+    pub(super) fn value(&self, sample: &Sample<'_>) -> Option<f64> {
+        let Some((one, other)) = self.product else { return Some(sample.value) };
+        let number = |label| sample.labels.get(label)?.parse::<u32>().ok().map(f64::from);
+        Some(number(one)? * number(other)?)
+    }
 }
 
 const fn named(metric: EngineMetric, name: &'static str) -> Series {
-    Series { metric, name, only: None }
+    Series { metric, name, only: None, product: None }
 }
 
 const fn labelled(
@@ -102,7 +114,11 @@ const fn labelled(
     label: &'static str,
     value: &'static str,
 ) -> Series {
-    Series { metric, name, only: Some((label, value)) }
+    Series { metric, name, only: Some((label, value)), product: None }
+}
+
+const fn product(metric: EngineMetric, name: &'static str, one: &'static str, other: &'static str) -> Series {
+    Series { metric, name, only: None, product: Some((one, other)) }
 }
 
 /// As captured from vLLM 0.32.0. `gpu_cache_usage_perc` was its name until 0.10.
@@ -111,6 +127,7 @@ const VLLM: &[Series] = &[
     named(EngineMetric::Running, "vllm:num_requests_running"),
     named(EngineMetric::KvUsage, "vllm:kv_cache_usage_perc"),
     named(EngineMetric::KvUsage, "vllm:gpu_cache_usage_perc"),
+    product(EngineMetric::KvTokens, "vllm:cache_config_info", "num_gpu_blocks", "block_size"),
     named(EngineMetric::PromptTokensTotal, "vllm:prompt_tokens_total"),
     named(EngineMetric::GenerationTokensTotal, "vllm:generation_tokens_total"),
     named(EngineMetric::RequestsFinishedTotal, "vllm:request_success_total"),

@@ -47,6 +47,7 @@ fn join(metric: EngineMetric, left: f64, right: f64) -> f64 {
         EngineMetric::KvUsage => left.max(right),
         EngineMetric::Waiting
         | EngineMetric::Running
+        | EngineMetric::KvTokens
         | EngineMetric::PromptTokensTotal
         | EngineMetric::GenerationTokensTotal
         | EngineMetric::RequestsFinishedTotal
@@ -93,6 +94,8 @@ impl EngineReading {
                     sample.labels.get(label).is_some_and(|found| found == value)
                 };
                 if series.name == sample.name && series.only.is_none_or(fits) {
+                    let Some(value) = series.value(&sample) else { continue };
+                    let sample = Sample { value, ..sample };
                     let slot = &mut best[series.metric.index()];
                     *slot = Some(slot.map_or(rank, |best| best.min(rank)));
                     found.push((rank, sample));

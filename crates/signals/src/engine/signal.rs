@@ -12,6 +12,8 @@ pub enum EngineMetric {
     Running,
     /// Used share of the KV cache, 0 to 1, of the engine that is fullest.
     KvUsage,
+    /// Tokens that the KV caches hold.
+    KvTokens,
     /// Prompt tokens ever taken in.
     PromptTokensTotal,
     /// Tokens ever generated.
@@ -30,10 +32,11 @@ pub enum EngineMetric {
 
 impl EngineMetric {
     /// Every metric.
-    pub const ALL: [EngineMetric; 10] = [
+    pub const ALL: [EngineMetric; 11] = [
         EngineMetric::Waiting,
         EngineMetric::Running,
         EngineMetric::KvUsage,
+        EngineMetric::KvTokens,
         EngineMetric::PromptTokensTotal,
         EngineMetric::GenerationTokensTotal,
         EngineMetric::RequestsFinishedTotal,
@@ -49,6 +52,7 @@ impl EngineMetric {
             EngineMetric::Waiting => "waiting",
             EngineMetric::Running => "running",
             EngineMetric::KvUsage => "kv_usage",
+            EngineMetric::KvTokens => "kv_tokens",
             EngineMetric::PromptTokensTotal => "prompt_tokens_total",
             EngineMetric::GenerationTokensTotal => "generation_tokens_total",
             EngineMetric::RequestsFinishedTotal => "requests_finished_total",
@@ -61,7 +65,10 @@ impl EngineMetric {
 
     /// Whether it only grows, until its engine restarts.
     pub const fn is_counter(self) -> bool {
-        !matches!(self, EngineMetric::Waiting | EngineMetric::Running | EngineMetric::KvUsage)
+        !matches!(
+            self,
+            EngineMetric::Waiting | EngineMetric::Running | EngineMetric::KvUsage | EngineMetric::KvTokens
+        )
     }
 
     /// Its name as a rate, `None` where a rate means nothing.
@@ -75,6 +82,7 @@ impl EngineMetric {
             EngineMetric::Waiting
             | EngineMetric::Running
             | EngineMetric::KvUsage
+            | EngineMetric::KvTokens
             | EngineMetric::TtftSecondsSum
             | EngineMetric::TtftSecondsCount => None,
         }

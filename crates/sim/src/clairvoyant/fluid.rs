@@ -1,9 +1,12 @@
-//! A first plan for a queue in order of arrival, from a fluid picture of it, by dynamic programming.
+//! A first plan from a fluid picture of the queue, by dynamic programming.
 
-use crate::clairvoyant::{
-    Price,
-    demand::Demand,
-    plan::{Change, Rules, add_changes},
+use crate::{
+    QueueOrder,
+    clairvoyant::{
+        Price,
+        demand::{Bin, Demand},
+        plan::{Change, Rules, add_changes},
+    },
 };
 
 /// A state that is worth remembering, and where it came from.
@@ -25,9 +28,10 @@ const NONE: (f64, u32) = (f64::INFINITY, u32::MAX);
 /// The cheapest plan when a miss costs `price`.
 ///
 /// Time is cut into the bins of `demand`. In each, work comes as if there were slots without end, and `slots ×
-/// replicas` of it is done; the rest is the backlog. A request that comes while the backlog takes longer than the
-/// patience misses. Going up costs a cold start for each replica, going down nothing.
-pub(crate) fn plan(demand: &Demand, rules: Rules, price: Price) -> Vec<Change> {
+/// replicas` of it is done; the rest is the backlog. In order of arrival, a request that comes while the backlog takes
+/// longer than the patience misses. If late requests yield, only that misses by which the backlog outgrows what can
+/// be done in time. Going up costs a cold start for each replica, going down nothing.
+pub(crate) fn plan(demand: &Demand, order: QueueOrder, rules: Rules, price: Price) -> Vec<Change> {
     let width = demand.bin as f64 / 1e6;
     let start_cost = rules.cold_start as f64 / 1e6;
     let levels = (rules.min..=rules.max.min(demand.most_replicas.max(rules.initial).max(rules.min)))
@@ -71,11 +75,13 @@ pub(crate) fn plan(demand: &Demand, rules: Rules, price: Price) -> Vec<Change> {
                     }
                     left = most;
                 }
-                let misses = if bin.arrivals == 0 {
-                    0.0
-                } else {
-                    f64::from(bin.arrivals)
-                        * late(backlog as f64 / rate, f64::from(left) / rate, bin.patience)
+                let misses = match order {
+                    _ if bin.arrivals == 0 => 0.0,
+                    QueueOrder::Arrival => {
+                        f64::from(bin.arrivals)
+                            * late(backlog as f64 / rate, f64::from(left) / rate, bin.patience)
+                    }
+                    QueueOrder::LateYields => crowded_out(bin, backlog as f64, f64::from(left), rate),
                 };
                 let cost = cost + width * f64::from(replicas) + price * misses;
                 if next.len() <= left as usize {
@@ -130,6 +136,13 @@ fn late(from: f64, to: f64, patience: f64) -> f64 {
     } else {
         (high - patience) / (high - low)
     }
+}
+
+/// Arrivals of a bin that will be late although they come before those that are: as many of them as are of the work by
+/// which the backlog grows beyond what is done within their patience.
+fn crowded_out(bin: &Bin, from: f64, to: f64, rate: f64) -> f64 {
+    let grows = to - from.max(bin.patience * rate);
+    f64::from(bin.arrivals) * (grows / f64::from(bin.work.max(1))).clamp(0.0, 1.0)
 }
 
 impl Level {

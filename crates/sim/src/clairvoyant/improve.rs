@@ -1,5 +1,7 @@
 //! A plan is made better change by change; each trial is replayed exactly, as far as it makes a difference.
 
+use std::collections::BTreeSet;
+
 use crate::{
     clairvoyant::{
         Price,
@@ -23,6 +25,9 @@ pub(crate) struct Search<'a> {
     end: Moment,
     /// Jobs replayed in trials so far.
     effort: u64,
+    /// Where the last pass and this one changed something; before the first, everything counts as changed.
+    changed_before: Option<BTreeSet<Micros>>,
+    changed: BTreeSet<Micros>,
 }
 
 /// What a trial would bring.
@@ -51,6 +56,8 @@ const SHIFTS: [Micros; 8] =
 
 /// A change makes no more difference to misses after this, in microseconds.
 const AFTERMATH: Micros = 600_000_000;
+/// Changes farther apart than this hardly depend on each other, in microseconds.
+const NEAR: Micros = 300_000_000;
 /// By how much the work that a drained replica ends may change the cost, in microseconds.
 const SPREAD: i64 = 20_000_000;
 
@@ -65,8 +72,17 @@ pub(crate) fn spacing(jobs: &[Job]) -> Micros {
 impl<'a> Search<'a> {
     pub(crate) fn new(machine: Machine<'a>, rules: Rules, changes: Vec<Change>, spacing: Micros) -> Self {
         let beginning = machine.beginning(rules.initial);
-        let mut search =
-            Self { machine, rules, changes, moments: Vec::new(), spacing, end: beginning, effort: 0 };
+        let mut search = Self {
+            machine,
+            rules,
+            changes,
+            moments: Vec::new(),
+            spacing,
+            end: beginning,
+            effort: 0,
+            changed_before: None,
+            changed: BTreeSet::new(),
+        };
         search.replay();
         search
     }
@@ -100,8 +116,10 @@ impl<'a> Search<'a> {
 
     /// The most misses that a change of the plan in this span can avoid.
     fn avoidable(&self, from: Micros, to: Micros) -> u64 {
-        let at = |time: Micros| self.moments.get((time / self.spacing) as usize).unwrap_or(&self.end).missed;
-        at(to + AFTERMATH).saturating_sub(at(from))
+        let at = |time: Micros| (time / self.spacing) as usize;
+        let lost = |moment: Option<&Moment>| moment.unwrap_or(&self.end).lost();
+        let mut after = (at(to) + 1..=at(to + AFTERMATH)).map_while(|index| self.moments.get(index));
+        lost(after.find(|moment| moment.is_calm())).saturating_sub(lost(self.moments.get(at(from))))
     }
 
     /// Replays other changes, which differ from the plan's in the span from `from` to `to` and by `cost` of
@@ -126,8 +144,12 @@ impl<'a> Search<'a> {
             self.effort += (moment.arrived() - before) as u64;
             let base = if ended { &self.end } else { self.moments.get(index).unwrap_or(&self.end) };
             let billed = moment.billed() - base.billed();
-            let missed = moment.missed as i64 - base.missed as i64;
-            if ended || (until > to && moment.goes_on_like(base)) {
+            let missed = moment.lost() as i64 - base.lost() as i64;
+            let settled = match aim {
+                Aim::Price(_) => moment.goes_on_nearly_like(base),
+                Aim::Within(_) => moment.goes_on_like(base),
+            };
+            if ended || (until > to && settled) {
                 return self.worth(aim, billed, missed).then(|| Trial {
                     changes,
                     billed,
@@ -190,45 +212,83 @@ impl<'a> Search<'a> {
         let removed = remove.iter().filter_map(|&index| self.changes.get(index));
         let cost = add.iter().map(worth).sum::<i64>() - removed.map(worth).sum::<i64>();
         let Some(trial) = self.trial(changes, span, cost, aim) else { return false };
+        self.changed.extend([span.0, span.1]);
         self.take(trial);
         true
+    }
+
+    /// Whether the last pass or this one changed something near by: only then a trial may turn out otherwise.
+    fn may_turn_out_otherwise(&self, at: Micros) -> bool {
+        let near = at.saturating_sub(NEAR)..=at + NEAR;
+        self.changed_before.as_ref().is_none_or(|before| {
+            before.range(near.clone()).next().is_some() || self.changed.range(near).next().is_some()
+        })
     }
 
     /// Tries each change of the plan earlier, later, and left out together with the next, as long as no more than
     /// `effort` jobs have been replayed. Returns whether another pass is worth while.
     pub(crate) fn pass(&mut self, aim: Aim, effort: u64) -> bool {
-        let mut taken = false;
         let mut index = 0;
         while let Some(&change) = self.changes.get(index)
             && self.effort < effort
         {
+            if !self.may_turn_out_otherwise(change.at) {
+                index += 1;
+                continue;
+            }
             if let Some(next) = self.changes.get(index + 1)
                 && next.down != change.down
                 && self.attempt(&[index, index + 1], &[], aim)
             {
-                taken = true;
                 continue;
             }
-            taken |= SHIFTS.iter().fold(false, |taken, &shift| self.move_by(index, shift, aim) | taken);
+            for shift in SHIFTS {
+                self.move_by(index, shift, aim);
+            }
             index += 1;
         }
         // Trials forget how requests are spread over replicas; the replay does not.
         self.replay();
-        taken && self.effort < effort
+        let changed = std::mem::take(&mut self.changed);
+        let again = !changed.is_empty() && self.effort < effort;
+        self.changed_before = Some(changed);
+        again
+    }
+
+    /// Tries a replica more from the last calm moment before requests miss to the next one, as often as it helps.
+    pub(crate) fn add_where_missed(&mut self, price: Price, effort: u64) -> bool {
+        let mut added = false;
+        let mut index = 0;
+        while index + 1 < self.moments.len() && self.effort < effort {
+            let calm = |moment: &&Moment| moment.is_calm();
+            let first = index;
+            let Some((from, rest)) = self.moments.get(first..).and_then(<[Moment]>::split_first) else {
+                break;
+            };
+            let to = rest.iter().find(calm).unwrap_or(&self.end);
+            index += 1 + rest.iter().position(|moment| moment.is_calm()).unwrap_or(rest.len());
+            let (at, until) = (from.at.max(self.rules.cold_start), to.at);
+            let cost = (self.rules.cold_start + until.saturating_sub(at)) as f64 / 1e6;
+            if at >= until || price * ((to.lost() - from.lost()) as f64) <= cost {
+                continue;
+            }
+            let pair = [Change { at, down: false }, Change { at: until, down: true }];
+            while self.attempt(&[], &pair, Aim::Price(price)) {
+                added = true;
+            }
+        }
+        added
     }
 
     /// Moves a change by this much, later and earlier, as often as it helps.
-    fn move_by(&mut self, index: usize, shift: Micros, aim: Aim) -> bool {
-        let mut taken = false;
+    fn move_by(&mut self, index: usize, shift: Micros, aim: Aim) {
         for later in [true, false] {
             while let Some(&change) = self.changes.get(index) {
                 let at = if later { change.at + shift } else { change.at.saturating_sub(shift) };
                 if at == change.at || !self.attempt(&[index], &[Change { at, ..change }], aim) {
                     break;
                 }
-                taken = true;
             }
         }
-        taken
     }
 }

@@ -7,12 +7,13 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{
     clairvoyant::{
-        MANY_JOBS, Price,
+        Price,
         jobs::{Job, crowd},
         machine::Machine,
         plan::{Change, Rules, add_changes},
     },
     line::Line,
+    parallel,
     time::{Micros, micros},
 };
 
@@ -32,8 +33,20 @@ const SHORTEST_BIN: Micros = 1_000_000;
 const MOST_LEVELS: usize = u16::MAX as usize;
 /// The most bins, times levels.
 const MOST_CELLS: u64 = 100_000_000;
-/// Over so many times the objective's TTFT a fluid's demand is smoothed: waiting levels out what is shorter.
-const SMOOTHED_OVER: u64 = 3;
+/// Spans that are counted exactly, or not.
+const SPAN: Micros = 600_000_000;
+/// A count begins so long before its span, to have the slots filled at its beginning.
+const LEAD: Micros = 120_000_000;
+/// With fewer slots than the mean demand less so many times its root, what it would vary by if it were noise, a fluid
+/// is counted: these levels are for no plan.
+const HOPELESS: f64 = 4.0;
+
+/// What would be asked for in a span of time if there were slots without end, in slots.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    mean: f64,
+    most: u32,
+}
 
 impl Levels {
     pub(crate) fn new(machine: Machine<'_>, rules: Rules) -> Self {
@@ -42,97 +55,20 @@ impl Levels {
         let replicas: Vec<u32> = (rules.min.min(rules.initial)..=most).take(MOST_LEVELS).collect();
         let end = jobs.iter().map(|job| job.arrival + job.service).max().unwrap_or(0);
         let bin = SHORTEST_BIN.max(end * replicas.len() as u64 / MOST_CELLS);
-        let mut levels = Self { bin, misses: vec![0; ((end / bin) as usize + 1) * replicas.len()], replicas };
-        if jobs.len() > MANY_JOBS {
-            levels.count_fluid(machine);
-        } else {
-            for index in 0..levels.replicas.len() {
-                levels.count(machine, rules.initial, index);
+        let bins = (end / bin) as usize + 1;
+        let asked = asked(jobs, end);
+        let counts = parallel::map(
+            &replicas,
+            |&replicas| Count { machine, initial: rules.initial, replicas, bin, asked: &asked }.misses(bins),
+            || (),
+        );
+        let mut misses = vec![0; bins * replicas.len()];
+        for (index, count) in counts.into_iter().enumerate() {
+            for (cell, count) in misses.iter_mut().skip(index).step_by(replicas.len()).zip(count) {
+                *cell = count;
             }
         }
-        levels
-    }
-
-    fn miss(&mut self, index: usize, job: &Job) {
-        let cell = (job.arrival / self.bin) as usize * self.replicas.len() + index;
-        if let Some(misses) = self.misses.get_mut(cell) {
-            *misses += 1;
-        }
-    }
-
-    /// Counts what misses if there are that many replicas as soon as there can be. Late jobs vanish, those apart that
-    /// came before: any plan has to do them.
-    fn count(&mut self, machine: Machine<'_>, initial: u32, index: usize) {
-        let replicas = self.replicas.get(index).copied().unwrap_or(initial);
-        let mut slots = (initial * machine.slots) as usize;
-        let mut settled_at = machine.cold_start;
-        let late_from = micros(machine.ttft);
-        let mut ends: BinaryHeap<Reverse<Micros>> = BinaryHeap::new();
-        let mut line = Line::new(machine.queue_order, machine.ttft);
-        let mut arriving = 0;
-        loop {
-            let arrival = machine.jobs.get(arriving).map_or(Micros::MAX, |job| job.arrival);
-            let end = ends.peek().map_or(Micros::MAX, |&Reverse(end)| end);
-            let now = end.min(settled_at).min(arrival);
-            if now == Micros::MAX {
-                break;
-            }
-            if end == now {
-                ends.pop();
-            } else if settled_at == now {
-                slots = (replicas * machine.slots) as usize;
-                settled_at = Micros::MAX;
-            } else {
-                line.push(now, arriving as u32);
-                arriving += 1;
-            }
-            while ends.len() < slots
-                && let Some(job) = line.pop(now).and_then(|index| machine.jobs.get(index as usize))
-            {
-                let wait = now - job.arrival;
-                if wait > job.patience {
-                    self.miss(index, job);
-                }
-                if wait < late_from || job.arrival < machine.cold_start {
-                    ends.push(Reverse(now + job.service));
-                }
-            }
-        }
-        // Without any replica nobody is ever called.
-        while let Some(job) = line.pop(Micros::MAX).and_then(|index| machine.jobs.get(index as usize)) {
-            self.miss(index, job);
-        }
-    }
-
-    /// Takes jobs for a fluid: what is asked for beyond the capacity misses, and nothing else.
-    fn count_fluid(&mut self, machine: Machine<'_>) {
-        let bins = self.misses.len() / self.replicas.len();
-        // Slot-time asked for, as if there were slots without end; and arrivals.
-        let mut asked = vec![(0_u64, 0_u32); bins];
-        for job in machine.jobs {
-            let end = job.arrival + job.service;
-            let (first, last) = ((job.arrival / self.bin) as usize, (end / self.bin) as usize);
-            for (index, bin) in asked.iter_mut().enumerate().take(last + 1).skip(first) {
-                bin.1 += u32::from(index == first);
-                bin.0 += end.min((index as u64 + 1) * self.bin) - job.arrival.max(index as u64 * self.bin);
-            }
-        }
-        let span = (SMOOTHED_OVER * micros(machine.ttft)).div_ceil(self.bin).max(1) as usize;
-        let capacity = |replicas: u32| (u64::from(replicas * machine.slots) * self.bin) as f64;
-        let capacities: Vec<f64> = self.replicas.iter().map(|&replicas| capacity(replicas)).collect();
-        let mut sum = 0;
-        let cells = self.misses.chunks_exact_mut(capacities.len());
-        for (bin, (cells, &(work, arrivals))) in cells.zip(&asked).enumerate() {
-            sum += work;
-            if let Some(before) = bin.checked_sub(span).and_then(|before| asked.get(before)) {
-                sum -= before.0;
-            }
-            let demand = sum as f64 / span.min(bin + 1) as f64;
-            for (misses, capacity) in cells.iter_mut().zip(&capacities) {
-                let share = if demand > *capacity { 1.0 - capacity / demand } else { 0.0 };
-                *misses = (f64::from(arrivals) * share).round() as u32;
-            }
-        }
+        Self { bin, replicas, misses }
     }
 
     /// The cheapest plan when a miss costs `price` replica-seconds. A replica more costs a cold start.
@@ -188,5 +124,156 @@ impl Levels {
         changes.reverse();
         rules.fill_short_pauses(&mut changes);
         changes
+    }
+}
+
+/// What is asked for, by span.
+fn asked(jobs: &[Job], end: Micros) -> Vec<Asked> {
+    let mut spans = vec![Asked::default(); (end / SPAN) as usize + 1];
+    let mut ends: BinaryHeap<Reverse<Micros>> = BinaryHeap::new();
+    for job in jobs {
+        let end = job.arrival + job.service;
+        while ends.peek().is_some_and(|&Reverse(end)| end <= job.arrival) {
+            ends.pop();
+        }
+        ends.push(Reverse(end));
+        let (first, last) = ((job.arrival / SPAN) as usize, (end / SPAN) as usize);
+        for (index, span) in spans.iter_mut().enumerate().take(last + 1).skip(first) {
+            let from = job.arrival.max(index as u64 * SPAN);
+            span.mean += (end.min((index as u64 + 1) * SPAN) - from) as f64 / SPAN as f64;
+            span.most = span.most.max(if index == first { ends.len() as u32 } else { 1 });
+        }
+    }
+    spans
+}
+
+/// Counts what misses with so many replicas.
+struct Count<'a> {
+    machine: Machine<'a>,
+    initial: u32,
+    replicas: u32,
+    bin: Micros,
+    asked: &'a [Asked],
+}
+
+/// How a span is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Nobody waits, so nobody misses.
+    Nobody,
+    /// Job by job.
+    Exact,
+    /// What is asked for beyond the capacity misses.
+    Fluid,
+}
+
+impl Count<'_> {
+    fn slots(&self) -> u32 {
+        self.replicas * self.machine.slots
+    }
+
+    fn way(&self, index: usize) -> Option<Way> {
+        let asked = self.asked.get(index)?;
+        let before = index.checked_sub(1).and_then(|before| self.asked.get(before));
+        let waits = |asked: &Asked| asked.most > self.slots();
+        Some(if index as u64 * SPAN <= self.machine.cold_start {
+            Way::Exact
+        } else if f64::from(self.slots()) < asked.mean - HOPELESS * asked.mean.sqrt() {
+            Way::Fluid
+        } else if waits(asked) || before.is_some_and(waits) {
+            Way::Exact
+        } else {
+            Way::Nobody
+        })
+    }
+
+    /// By bin.
+    fn misses(&self, bins: usize) -> Vec<u32> {
+        let mut misses = vec![0; bins];
+        let mut index = 0;
+        while let Some(way) = self.way(index) {
+            let first = index;
+            while self.way(index) == Some(way) {
+                index += 1;
+            }
+            let (from, to) = (first as u64 * SPAN, index as u64 * SPAN);
+            match way {
+                Way::Nobody => {}
+                Way::Exact => self.count(from, to, &mut misses),
+                Way::Fluid => self.count_fluid(from, to, &mut misses),
+            }
+        }
+        misses
+    }
+
+    fn miss(&self, job: &Job, misses: &mut [u32]) {
+        if let Some(misses) = misses.get_mut((job.arrival / self.bin) as usize) {
+            *misses += 1;
+        }
+    }
+
+    /// Counts what misses of the jobs that come in a span. Late jobs vanish, those apart that came before there can be
+    /// that many replicas: any plan has to do them.
+    fn count(&self, from: Micros, to: Micros, misses: &mut [u32]) {
+        let Machine { jobs, cold_start, .. } = self.machine;
+        let begin = if from <= cold_start { 0 } else { from - LEAD.min(from) };
+        let arrives_before = |moment| jobs.partition_point(|job| job.arrival < moment);
+        let (mut arriving, last) = (arrives_before(begin), arrives_before(to));
+        let (mut slots, mut settled_at) = if begin < cold_start {
+            ((self.initial * self.machine.slots) as usize, cold_start)
+        } else {
+            (self.slots() as usize, Micros::MAX)
+        };
+        let late_from = micros(self.machine.ttft);
+        let mut ends: BinaryHeap<Reverse<Micros>> = BinaryHeap::new();
+        let mut line = Line::new(self.machine.queue_order, self.machine.ttft);
+        loop {
+            let arrival = if arriving < last { jobs.get(arriving) } else { None };
+            let arrival = arrival.map_or(Micros::MAX, |job| job.arrival);
+            let end = ends.peek().map_or(Micros::MAX, |&Reverse(end)| end);
+            let now = end.min(settled_at).min(arrival);
+            if now == Micros::MAX {
+                break;
+            }
+            if end == now {
+                ends.pop();
+            } else if settled_at == now {
+                slots = self.slots() as usize;
+                settled_at = Micros::MAX;
+            } else {
+                line.push(now, arriving as u32);
+                arriving += 1;
+            }
+            while ends.len() < slots
+                && let Some(job) = line.pop(now).and_then(|index| jobs.get(index as usize))
+            {
+                let wait = now - job.arrival;
+                if wait > job.patience && job.arrival >= from {
+                    self.miss(job, misses);
+                }
+                if wait < late_from || job.arrival < cold_start {
+                    ends.push(Reverse(now + job.service));
+                }
+            }
+        }
+        // Without any replica nobody is ever called.
+        while let Some(job) = line.pop(Micros::MAX).and_then(|index| jobs.get(index as usize)) {
+            self.miss(job, misses);
+        }
+    }
+
+    /// Takes the jobs of a span for a fluid: what is asked for beyond the capacity misses.
+    fn count_fluid(&self, from: Micros, to: Micros, misses: &mut [u32]) {
+        let jobs = self.machine.jobs;
+        let arrives_before = |moment| jobs.partition_point(|job| job.arrival < moment);
+        let mut missed = 0.0;
+        for job in jobs.get(arrives_before(from)..arrives_before(to)).unwrap_or_default() {
+            let mean = self.asked.get((job.arrival / SPAN) as usize).map_or(0.0, |asked| asked.mean);
+            missed += 1.0 - f64::from(self.slots()) / mean;
+            if missed >= 1.0 {
+                missed -= 1.0;
+                self.miss(job, misses);
+            }
+        }
     }
 }

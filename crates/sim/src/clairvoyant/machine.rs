@@ -18,13 +18,31 @@ struct Replica {
     draining: bool,
 }
 
+/// When a request ends, and on which replica. One number is compared faster than two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct End(u128);
+
+impl End {
+    fn new(at: Micros, serial: u32) -> Self {
+        Self(u128::from(at) << 32 | u128::from(serial))
+    }
+
+    fn at(self) -> Micros {
+        (self.0 >> 32) as Micros
+    }
+
+    fn serial(self) -> u32 {
+        self.0 as u32
+    }
+}
+
 /// Where a replay is.
 #[derive(Clone, Debug)]
 pub(crate) struct Moment {
     /// Everything before this moment has happened.
     pub(crate) at: Micros,
     replicas: Vec<Replica>,
-    ends: BinaryHeap<Reverse<(Micros, u32)>>,
+    ends: BinaryHeap<Reverse<End>>,
     /// A sum over the requests in service, to tell two states apart quickly.
     mark: u64,
     free: u32,
@@ -81,7 +99,7 @@ impl Machine<'_> {
         let mut next = changes.partition_point(|change| change.at < moment.at);
         loop {
             let arrival = self.jobs.get(moment.next_arrival).map_or(Micros::MAX, |job| job.arrival);
-            let end = moment.ends.peek().map_or(Micros::MAX, |Reverse((at, _))| *at);
+            let end = moment.ends.peek().map_or(Micros::MAX, |Reverse(end)| end.at());
             if arrival == Micros::MAX && end == Micros::MAX && moment.line.is_empty() {
                 return true;
             }
@@ -137,6 +155,21 @@ impl Moment {
             && self.replicas.len() == other.replicas.len()
     }
 
+    /// Jobs that have missed, or will for certain.
+    pub(crate) fn lost(&self) -> u64 {
+        self.missed + self.line.late() as u64
+    }
+
+    /// Whether nobody waits who could still be in time.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.line.is_calm()
+    }
+
+    /// Whether nearly the same follows: as many replicas, and nobody waits for one in time.
+    pub(crate) fn goes_on_nearly_like(&self, other: &Self) -> bool {
+        self.replicas.len() == other.replicas.len() && self.is_calm() && other.is_calm()
+    }
+
     /// Adds what has happened differently before.
     pub(crate) fn shift(&mut self, billed: i64, missed: i64) {
         self.billed += billed;
@@ -144,7 +177,8 @@ impl Moment {
     }
 
     fn finish(&mut self, slots: u32) {
-        let Some(Reverse((end, serial))) = self.ends.pop() else { return };
+        let Some(Reverse(end)) = self.ends.pop() else { return };
+        let (end, serial) = (end.at(), end.serial());
         self.mark = self.mark.wrapping_sub(mark(end));
         let Ok(index) = self.replicas.binary_search_by_key(&serial, |replica| replica.serial) else { return };
         let Some(replica) = self.replicas.get_mut(index) else { return };
@@ -197,7 +231,7 @@ impl Moment {
         let end = self.at + job.service;
         self.mark = self.mark.wrapping_add(mark(end));
         self.missed += u64::from(self.at - job.arrival > job.patience);
-        self.ends.push(Reverse((end, replica.serial)));
+        self.ends.push(Reverse(End::new(end, replica.serial)));
     }
 }
 

@@ -42,30 +42,28 @@ pub struct Clairvoyant {
 /// The price of a miss, in replica-seconds.
 pub(crate) type Price = f64;
 
-/// How much is tried.
-struct Effort {
-    /// Trials of prices for a miss.
-    prices: u32,
-    /// Passes over the plan of one price, and jobs that may be replayed in them.
-    passes: u32,
-    jobs: u64,
-}
-
-const EFFORT: Effort = Effort { prices: 11, passes: 4, jobs: 12_000_000 };
-const EFFORT_FOR_MANY: Effort = Effort { prices: 6, passes: 1, jobs: 40_000_000 };
+/// How much is tried to improve the plan of one price: passes over it, and jobs that may be replayed in them.
+const PASSES: u32 = 4;
+const EFFORT: u64 = 12_000_000;
 /// Jobs that may be replayed to improve the plan in the end.
 const LAST_EFFORT: u64 = 25_000_000;
-/// With more jobs than this, replays are dear: fewer prices are tried, and plans are improved by fewer passes.
-const MANY_JOBS: usize = 2_000_000;
-/// Plans by which so many times the allowed requests miss are not worth improving: their price is too low.
-const FAR_TOO_MANY: u64 = 4;
-/// The first price, in replica-seconds, and the factor to the next until the objective lies between two.
+/// With more jobs than this a first plan is as good as it gets: trials would take minutes for a thousandth of its cost.
+const MANY_JOBS: usize = 1_000_000;
+/// Trials of prices for a miss.
+const PRICES: u32 = 11;
+/// The first price, in replica-seconds.
 const FIRST_PRICE: Price = 8.0;
-const PRICE_FACTOR: Price = 3.0;
+/// The least factor to the second price, and that to the next until the objective lies between two.
+const PRICE_FACTORS: (f64, f64) = (1.3, 3.0);
 const HIGHEST_PRICE: Price = 10_000.0;
+/// Prices closer than this make no difference.
+const CLOSE_PRICES: f64 = 1.002;
 /// The part of the patience that the fluid picture may use up: real queues wait longer than fluid ones. The second
-/// is for objectives that the first cannot attain at any price.
+/// is for objectives that the first cannot attain at any price. The first for many jobs, whose plans are not improved.
 const PATIENCE: [f64; 2] = [0.6, 0.0];
+const PATIENCE_FOR_MANY: f64 = 0.45;
+/// Of many jobs, a picture is given up when a higher price leaves more than this part of the misses.
+const NO_USE: f64 = 0.95;
 /// A plan whose misses come this close to what is allowed is as good as the price can make it.
 const CLOSE_ENOUGH: f64 = 0.003;
 /// Starts drawn to learn how long they take, and the shares of them that a plan may count on.
@@ -127,7 +125,7 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
         let (machine, rules) = (machine(lead), rules(lead));
         let outcome = |changes: &[Change]| outcome(lead, changes);
         let mut found = (u64::MAX, Vec::new());
-        for picture in Picture::of(world.queue_order) {
+        for picture in Picture::of(world.queue_order, jobs.len()) {
             let plan = picture.planner(machine, rules);
             let tried = best_changes(machine, rules, &*plan, allowed, exact.is_some(), &outcome);
             if tried.0 < found.0 {
@@ -156,15 +154,18 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
 enum Picture {
     /// As if what misses depended on the replicas of the moment only.
     Levels,
-    /// As a fluid backlog, in order of arrival, that may use up this part of the patience.
+    /// As a fluid backlog that may use up this part of the patience.
     Backlog(f64),
 }
 
 impl Picture {
     /// The pictures to try, one after the other, until the objective is attained.
-    fn of(order: QueueOrder) -> impl Iterator<Item = Self> {
-        let levels = (order == QueueOrder::LateYields).then_some(Self::Levels);
-        levels.into_iter().chain(PATIENCE.map(Self::Backlog))
+    fn of(order: QueueOrder, jobs: usize) -> impl Iterator<Item = Self> {
+        let many = jobs > MANY_JOBS;
+        let levels = (order == QueueOrder::LateYields && !many).then_some(Self::Levels);
+        let [patience, none] = PATIENCE;
+        let patience = if many { PATIENCE_FOR_MANY } else { patience };
+        levels.into_iter().chain([patience, none].map(Self::Backlog))
     }
 
     /// What makes a plan for a price.
@@ -176,7 +177,7 @@ impl Picture {
             }
             Self::Backlog(patience) => {
                 let demand = Demand::new(machine.jobs, machine.slots, patience);
-                Box::new(move |price| fluid::plan(&demand, rules, price))
+                Box::new(move |price| fluid::plan(&demand, machine.queue_order, rules, price))
             }
         }
     }
@@ -195,22 +196,19 @@ fn best_changes(
     let spacing = improve::spacing(machine.jobs);
     // The best so far: misses too many, replica-time, changes.
     let mut best: Option<(u64, i64, Vec<Change>)> = None;
-    let (mut low, mut high): (Option<Price>, Option<Price>) = (None, None);
+    let (mut low, mut high) = (None, None);
     let many = machine.jobs.len() > MANY_JOBS;
-    let effort = if many { EFFORT_FOR_MANY } else { EFFORT };
-    for _ in 0..effort.prices {
-        let price = match (low, high) {
-            (None, None) => FIRST_PRICE,
-            (Some(low), None) => low * PRICE_FACTOR,
-            (None, Some(high)) => high / PRICE_FACTOR,
-            (Some(low), Some(high)) => (low * high).sqrt(),
-        };
+    for _ in 0..PRICES {
+        let price = next_price(low, high, allowed).unwrap_or(FIRST_PRICE);
         let mut changes = plan(price);
         let (mut misses, mut billed) = outcome(&changes);
-        if !many || misses <= FAR_TOO_MANY * allowed {
+        if !many {
             let mut search = Search::new(machine, rules, changes, spacing);
-            for _ in 0..effort.passes {
-                if !search.pass(Aim::Price(price), effort.jobs) {
+            for round in 0..PASSES {
+                // Moving what is there is cheaper than a start: so it comes first.
+                let moved = search.pass(Aim::Price(price), EFFORT);
+                let added = round + 1 < PASSES && search.add_where_missed(price, EFFORT);
+                if !moved && !added {
                     break;
                 }
             }
@@ -222,24 +220,47 @@ fn best_changes(
             best = Some((rank.0, rank.1, changes));
         }
         if misses > allowed {
-            if price > HIGHEST_PRICE {
+            let no_use = |(_, before): (Price, u64)| misses as f64 > NO_USE * before as f64;
+            if price > HIGHEST_PRICE || (many && high.is_none() && low.is_some_and(no_use)) {
                 break;
             }
-            low = Some(price);
+            low = Some((price, misses));
         } else {
-            high = Some(price);
+            high = Some((price, misses));
             if (allowed - misses) as f64 <= CLOSE_ENOUGH * allowed as f64 {
                 break;
             }
         }
+        if low.zip(high).is_some_and(|(low, high)| high.0 < low.0 * CLOSE_PRICES) {
+            break;
+        }
     }
     let Some((too_many, _, changes)) = best else { return (u64::MAX, Vec::new()) };
-    if too_many > 0 || !exact {
+    if too_many > 0 || !exact || many {
         return (too_many, changes);
     }
     let mut search = Search::new(machine, rules, changes, spacing);
     while search.pass(Aim::Within(allowed), LAST_EFFORT) {}
     (0, search.changes().to_vec())
+}
+
+/// The next price to try, after prices that are too low and too high, each with what misses. Misses are taken to be
+/// inverse to the price, or to a power of it once two are known.
+fn next_price(low: Option<(Price, u64)>, high: Option<(Price, u64)>, allowed: u64) -> Option<Price> {
+    let wanted = (allowed as f64 * (1.0 - CLOSE_ENOUGH / 2.0)).max(0.5);
+    let times_wanted = |misses: u64| (misses as f64).max(0.5) / wanted;
+    let factor = |times: f64| times.clamp(PRICE_FACTORS.0, PRICE_FACTORS.1);
+    Some(match (low, high) {
+        (None, None) => return None,
+        (Some((price, misses)), None) if price <= FIRST_PRICE => price * factor(times_wanted(misses)),
+        (Some((price, _)), None) => price * PRICE_FACTORS.1,
+        (None, Some((price, misses))) if price >= FIRST_PRICE => price / factor(1.0 / times_wanted(misses)),
+        (None, Some((price, _))) => price / PRICE_FACTORS.1,
+        (Some((low, more)), Some((high, fewer))) => {
+            let (more, fewer) = (times_wanted(more).ln(), times_wanted(fewer).ln());
+            low * (high / low).powf((more / (more - fewer)).clamp(0.1, 0.9))
+        }
+    })
 }
 
 /// The jobs' mean number per microsecond.

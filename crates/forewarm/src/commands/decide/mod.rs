@@ -15,6 +15,7 @@ use forewarm_core::{
     Cadence, Decision, Observation, Phase, Replica, Replicas, ScalerSpec, ScalerState, plan,
 };
 use forewarm_manifest::{RangeExport, read_observations, read_policy};
+use forewarm_workload::RangeQuery;
 
 use crate::exit::Failure;
 
@@ -169,7 +170,7 @@ impl Recording {
             .map(|file| Ok((file.display().to_string(), read_text(file)?)))
             .collect::<Result<_, Failure>>()?;
         if let [(name, text)] = texts.as_slice()
-            && !RangeExport::is_one(text)
+            && !RangeQuery::is_one(text)
         {
             let observations = read_observations(name, text).map_err(Failure::usage)?;
             if observations.is_empty() {

@@ -97,18 +97,55 @@ pub(in crate::lint) fn pattern_takes_breakdown(world: &World<'_>, sink: &mut Sin
 /// FW013.
 pub(in crate::lint) fn several_series(world: &World<'_>, sink: &mut Sink) {
     for (manifest, loc, query) in queries(world) {
-        if manifest.kind == Kind::AdapterRules || is_single(query) {
+        let code = without_strings(query);
+        if manifest.kind == Kind::AdapterRules || is_single(code.as_deref().unwrap_or(query)) {
             continue;
         }
         let message = "the query gives one series for each pod, and a single value is wanted: with a second \
                        pod it fails";
-        let edits = raw(manifest, &loc).map(|(start, end)| {
+        // Around what is no expression, `sum(…)` makes none either.
+        let is_whole = code.is_some_and(|code| is_balanced(&code));
+        let edits = raw(manifest, &loc).filter(|_| is_whole).map(|(start, end)| {
             let insert = |at: usize, text: &str| Edit { start: at, end: at, replacement: text.into() };
             vec![insert(start, "sum("), insert(end, ")")]
         });
         let fix = Fix::edit("sum over the pods: `sum(…)`", edits.unwrap_or_default());
         sink.at(manifest, &loc, message.into(), fix);
     }
+}
+
+/// The query with spaces for what stands in quotes; `None` if a quote has no end, or there is a comment.
+fn without_strings(query: &str) -> Option<String> {
+    let mut quote = None;
+    let mut escaped = false;
+    let mut code = String::with_capacity(query.len());
+    for c in query.chars() {
+        let shown = match quote {
+            None if c == '#' => return None,
+            None => {
+                quote = matches!(c, '"' | '\'' | '`').then_some(c);
+                c
+            }
+            Some(end) if c == end && !escaped => {
+                quote = None;
+                c
+            }
+            Some(_) => ' ',
+        };
+        escaped = quote.is_some_and(|quote| quote != '`') && c == '\\' && !escaped;
+        code.push(shown);
+    }
+    quote.is_none().then_some(code)
+}
+
+/// Whether each parenthesis has its other one.
+fn is_balanced(code: &str) -> bool {
+    let depth = code.chars().try_fold(0_u32, |depth, c| match c {
+        '(' => Some(depth + 1),
+        ')' => depth.checked_sub(1),
+        _ => Some(depth),
+    });
+    depth == Some(0)
 }
 
 fn is_single(query: &str) -> bool {

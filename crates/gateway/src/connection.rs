@@ -1,0 +1,199 @@
+//! One client's connection: TLS or not, HTTP/1.1 or HTTP/2, until it ends or the gateway says goodbye.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, header};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    forwarded::Origin,
+    pace::{Pace, Paced, pumped},
+    server::Front,
+};
+
+/// Headers a request may have.
+const MAX_HEADERS: usize = 100;
+/// Bytes of headers a request may have.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Requests under way on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 256;
+/// Streams that a client may reset before they were looked at, and that we may reset for what it sends; beyond
+/// that the connection ends (CVE-2023-44487 and CVE-2025-8671).
+const MAX_RESETS: usize = 20;
+const MAX_OUR_RESETS: usize = 256;
+/// Bytes that one request, and all of a connection, may send ahead: a body of 30 MiB need not wait for each
+/// acknowledgement.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes of an answer that wait in the gateway for one HTTP/2 client.
+const MAX_SEND_BYTES: usize = 128 << 10;
+/// An HTTP/2 connection that says nothing is asked whether it lives.
+const PING_AFTER: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest that an HTTP/2 connection may go without a new request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// The preface of HTTP/2 begins so, and no method of HTTP/1.1 does.
+const HTTP2: &[u8; 2] = b"PR";
+/// How long an idle HTTP/1.1 connection is kept when the gateway stops. It cannot be told to go: a request may be on
+/// its way already, and would fail. Until then each answer says that it is the last.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+
+/// Serves a connection.
+pub(crate) async fn serve(
+    front: Arc<Front>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    closing: CancellationToken,
+) {
+    let pace = Pace::default();
+    let (read_timeout, send_timeout) = (front.config.read_timeout, front.config.send_timeout);
+    let Some(acceptor) = front.tls.as_ref().map(|tls| tls.acceptor()) else {
+        let mut start = [0; HTTP2.len()];
+        // Whatever is wrong with the connection, serving it finds out.
+        tokio::select! {
+            _ = stream.peek(&mut start) => {}
+            () = tokio::time::sleep(read_timeout) => return,
+            () = last_chance(&closing) => return,
+        }
+        let is_http2 = &start == HTTP2;
+        let (stream, origin) =
+            (Paced::new(stream, send_timeout, pace.clone()), Arc::new(Origin::new(peer, false)));
+        return Connection { front, origin, pace, closing }.speak(stream, is_http2).await;
+    };
+    let stream = Paced::new(stream, send_timeout, pace.clone());
+    match tokio::time::timeout(read_timeout, Box::pin(acceptor.accept(stream))).await {
+        Ok(Ok(stream)) => {
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let origin = Arc::new(Origin::new(peer, true));
+            Connection { front, origin, pace, closing }.speak(stream, is_http2).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a client's TLS handshake failed"),
+        Err(_) => tracing::debug!("a client's TLS handshake took too long"),
+    }
+}
+
+/// Returns when the gateway stops and has waited long enough for what may be on its way.
+async fn last_chance(closing: &CancellationToken) {
+    closing.cancelled().await;
+    tokio::time::sleep(LAST_CHANCE).await;
+}
+
+/// Who sends a request.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) pace: Pace,
+}
+
+struct Connection {
+    front: Arc<Front>,
+    origin: Arc<Origin>,
+    pace: Pace,
+    closing: CancellationToken,
+}
+
+impl Connection {
+    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, is_http2: bool) {
+        // Each on its own, so that neither takes the room of the other.
+        let ended = match is_http2 {
+            true => Box::pin(self.http2(stream)).await,
+            false => Box::pin(self.http1(stream)).await,
+        };
+        if let Err(error) = ended {
+            tracing::trace!(%error, "a client's connection ended");
+        }
+    }
+
+    async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> hyper::Result<()> {
+        let Self { front, origin, pace, closing } = self;
+        let read_timeout = front.config.read_timeout;
+        let last = closing.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (front, last) = (Arc::clone(&front), last.clone());
+            let client = Client { origin: Arc::clone(&origin), pace: pace.clone() };
+            async move {
+                let mut response = front.answer(request, client).await;
+                if last.is_cancelled() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(read_timeout)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = last_chance(&closing) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> hyper::Result<()> {
+        let Self { front, origin, closing, .. } = self;
+        let (read_timeout, send_timeout) = (front.config.read_timeout, front.config.send_timeout);
+        let begun = Arc::new(AtomicU64::new(0));
+        let begins = Arc::clone(&begun);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (front, pace) = (Arc::clone(&front), Pace::default());
+            let client = Client { origin: Arc::clone(&origin), pace: pace.clone() };
+            begins.fetch_add(1, Relaxed);
+            async move {
+                let response = front.answer(request, client).await;
+                Ok::<_, Infallible>(response.map(|body| pumped(body, send_timeout, pace)))
+            }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADER_BYTES as u32)
+            .max_pending_accept_reset_streams(MAX_RESETS)
+            .max_local_error_reset_streams(MAX_OUR_RESETS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(MAX_SEND_BYTES)
+            .keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let (mut seen, mut patience) = (0, read_timeout);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = closing.cancelled() => break,
+                () = tokio::time::sleep(patience) => match begun.load(Relaxed) {
+                    // It may not even have said hello in full.
+                    0 => return Ok(()),
+                    now if now == seen => break,
+                    now => (seen, patience) = (now, IDLE_TIMEOUT),
+                },
+            }
+        }
+        // Two GOAWAY frames: the client begins no more, and what it had begun is served.
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+}

@@ -1,0 +1,52 @@
+//! A replica that the controller says is gone: what it still sends is passed on, and nothing else is waited for.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// Longest silence on the wall, once the replica is gone, until its answer counts as cut: what it sent before it died
+/// is at the gateway's socket already.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// Waits for the end of what a gone replica has sent.
+pub(crate) struct Gone {
+    gone: CancellationToken,
+    /// Waits for it, from the first time on that there is something to wait for.
+    waiting: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    stopping: CancellationToken,
+    /// Runs once it is gone; anew with each word.
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl Gone {
+    /// `gone` is cancelled with `stopping`, too; then nothing is waited for.
+    pub(crate) fn new(gone: CancellationToken, stopping: CancellationToken) -> Self {
+        Self { gone, waiting: None, stopping, silence: None }
+    }
+
+    /// The replica said something.
+    pub(crate) fn heard(&mut self) {
+        if let Some(silence) = &mut self.silence {
+            silence.as_mut().reset(tokio::time::Instant::now() + LAST_WORDS);
+        }
+    }
+
+    /// Ready when nothing more is to be expected.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.silence.is_none() {
+            let gone = &self.gone;
+            let waiting = self.waiting.get_or_insert_with(|| Box::pin(gone.clone().cancelled_owned()));
+            ready!(waiting.as_mut().poll(context));
+            if self.stopping.is_cancelled() {
+                return Poll::Ready(());
+            }
+        }
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_WORDS)));
+        silence.as_mut().poll(context)
+    }
+}

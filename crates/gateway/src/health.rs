@@ -1,0 +1,187 @@
+//! What comes of how replicas answer: who is put aside, for how long, and whether a request may be sent again.
+//!
+//! The rules are in [`crate::outlier`], [`crate::retry`] and [`crate::pool`]; here they meet clocks and sockets.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use forewarm_core::{ReplicaId, pool::Endpoint};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    outlier::Outliers,
+    pool::Aside,
+    retry::RetryBudget,
+    scaler::{FIRST_PROBE, MAX_PROBE_INTERVAL, Scaler, Slot},
+    upstream::Connections,
+};
+
+/// Modelled time between two looks at a replica that is silent, while nobody can say whether that is long.
+const GLANCE: Duration = Duration::from_secs(1);
+/// Shortest time on the wall between two looks.
+const MIN_GLANCE: Duration = Duration::from_millis(50);
+/// Modelled time until the first look: no silence is too long before.
+const FIRST_GLANCE: Duration = Duration::from_secs(10);
+
+/// What is known about the replicas beyond their slots.
+#[derive(Debug)]
+pub(crate) struct Health {
+    pub(crate) outliers: Outliers,
+    pub(crate) retries: RetryBudget,
+}
+
+impl Health {
+    pub(crate) fn new() -> Self {
+        Self { outliers: Outliers::default(), retries: RetryBudget::new() }
+    }
+
+    pub(crate) fn apply(&mut self, endpoints: &[Endpoint]) {
+        self.outliers.apply(endpoints);
+        self.retries.apply(endpoints);
+    }
+}
+
+/// When a replica last said anything at all, in milliseconds on the wall since its scaler began.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(AtomicU64);
+
+impl Heard {
+    pub(crate) fn at(&self, since_began: Duration) {
+        self.0.store(u64::try_from(since_began.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn when(&self) -> Duration {
+        Duration::from_millis(self.0.load(Relaxed))
+    }
+}
+
+impl Scaler {
+    /// A request for a stream is on its way to the replica of this slot.
+    pub(crate) fn owed(&self, slot: &mut Slot) {
+        slot.is_owed = true;
+        let now = self.modelled_now();
+        self.lock().health.outliers.sent(&slot.replica, now);
+    }
+
+    /// The replica of this slot began an answer.
+    pub(crate) fn answered(self: &Arc<Self>, slot: &mut Slot, is_stream: bool, is_error: bool) {
+        slot.heard();
+        let first_byte = is_stream.then(|| self.of_wall(slot.granted.elapsed()));
+        let ttft = first_byte.filter(|_| !is_error);
+        let now = self.modelled_now();
+        let (may_have_more, off) = {
+            let mut state = self.lock();
+            let may_have_more = state.pool.answered(&slot.replica, ttft);
+            let health = &mut state.health;
+            health.retries.answered(&slot.replica);
+            if std::mem::take(&mut slot.is_owed) {
+                health.outliers.owes_no_more(&slot.replica);
+            }
+            health.outliers.answered(&slot.replica, first_byte, is_error, now);
+            let off = health.outliers.look(now).and_then(|(replica, why)| {
+                let link = state.links.get(&replica)?;
+                Some((replica, why, Arc::clone(&link.connections), link.gone.clone()))
+            });
+            (may_have_more, off)
+        };
+        if may_have_more {
+            self.update(|_, _| ());
+        }
+        if let Some((replica, why, connections, gone)) = off {
+            self.eject(&replica, why, connections, gone);
+        }
+    }
+
+    /// Whether a request that this replica ended without an answer may be sent again.
+    pub(crate) fn may_retry(&self, replica: &ReplicaId) -> bool {
+        let now = self.now();
+        let may = self.lock().health.retries.take(replica, now);
+        if !may {
+            self.account.deny_retry();
+        }
+        may
+    }
+
+    /// Returns when the replica of this slot has been silent for too long, and is put aside for it.
+    pub(crate) async fn silence(self: &Arc<Self>, slot: &Slot) {
+        let mut wait = FIRST_GLANCE;
+        loop {
+            tokio::time::sleep(self.on_the_wall(wait).max(MIN_GLANCE)).await;
+            let left = {
+                let heard = self.of_wall(slot.heard.when());
+                let now = self.modelled_now();
+                self.lock().health.outliers.may_be_silent(&slot.replica, heard, now)
+            };
+            wait = left.unwrap_or(GLANCE);
+            if wait.is_zero() && self.gives_up_on(slot) {
+                return;
+            }
+        }
+    }
+
+    fn gives_up_on(self: &Arc<Self>, slot: &Slot) -> bool {
+        let is_aside = self.lock().pool.is_suspended(&slot.replica)
+            || self.eject(&slot.replica, Aside::Silent, Arc::clone(&slot.connections), slot.gone.clone());
+        is_aside && self.may_retry(&slot.replica)
+    }
+
+    /// Puts a replica aside that does worse than its peers, unless too many are; whether it is.
+    fn eject(
+        self: &Arc<Self>,
+        replica: &ReplicaId,
+        why: Aside,
+        connections: Arc<Connections>,
+        gone: CancellationToken,
+    ) -> bool {
+        let lasts = self.update(|state, now| {
+            let ejected = state.pool.eject(replica, why, now);
+            ejected.then(|| state.health.outliers.ejected(replica))
+        });
+        let Some(lasts) = lasts else { return false };
+        self.account.put_aside(why);
+        let (scaler, name) = (self.id.as_str(), replica.as_str());
+        tracing::warn!(scaler, replica = name, reason = why.code(), "a replica is put aside");
+        let (scaler, replica) = (Arc::clone(self), replica.clone());
+        tokio::spawn(async move {
+            let over = async {
+                if why == Aside::Silent {
+                    answers(&connections).await;
+                } else {
+                    tokio::time::sleep(scaler.on_the_wall(lasts)).await;
+                }
+            };
+            tokio::select! {
+                () = gone.cancelled() => {}
+                () = over => scaler.update(|state, now| state.pool.readmit(&replica, now)),
+            }
+        });
+        true
+    }
+
+    /// Modelled time since the scaler began.
+    fn modelled_now(&self) -> Duration {
+        self.of_wall(self.now())
+    }
+
+    /// The modelled span of one on the wall.
+    fn of_wall(&self, wall: Duration) -> Duration {
+        Duration::try_from_secs_f64(self.modelled(wall)).unwrap_or(Duration::MAX)
+    }
+}
+
+/// Returns when a replica answers anything.
+async fn answers(connections: &Connections) {
+    let mut interval = FIRST_PROBE;
+    loop {
+        tokio::time::sleep(interval).await;
+        if connections.answers().await {
+            return;
+        }
+        interval = interval.saturating_mul(2).min(MAX_PROBE_INTERVAL);
+    }
+}
