@@ -1,7 +1,9 @@
 //! One forecaster: a level of the recent load, and how far from it the load usually is a lead time later.
 //!
 //! How far varies: after an eventful quarter of an hour the next one is eventful, too. So the spread is measured over ten
-//! minutes and over three hours, half of each. What is beyond the spread is for [`Surprises`](super::surprise::Surprises).
+//! minutes and over three hours, half of each. It is never less than that of a day: a burst out of a calm would be dozens
+//! of its spreads, and would be asked for whenever the spread is wide. What is beyond the spread is for
+//! [`Surprises`](super::surprise::Surprises).
 
 use std::collections::VecDeque;
 
@@ -41,8 +43,8 @@ impl std::fmt::Display for Forecaster {
     }
 }
 
-/// Time constants of the spread, in seconds.
-const SPREAD_SECONDS: [f64; 2] = [600.0, 10_800.0];
+/// Time constants of the spread, in seconds: of its two halves, and of its least.
+const SPREAD_SECONDS: [f64; 3] = [600.0, 10_800.0, 86_400.0];
 /// The spread that is assumed beforehand, in logarithms, and the steps that this is worth.
 const PRIOR_SPREAD: f64 = 0.3;
 const PRIOR_SPREAD_WEIGHT: f64 = 20.0;
@@ -55,7 +57,7 @@ pub(super) struct Expert {
     /// Of the exponential mean: weighted sum and weights.
     mean: (f64, f64),
     /// Of the distances between load and level a lead time before, in logarithms: weighted sums and weights.
-    distances: [(f64, f64); 2],
+    distances: [(f64, f64); 3],
     /// What waits for the load of a lead time later, oldest first. How a service begins says nothing about how it goes
     /// on, so the levels of its first lead time are `None`.
     pending: VecDeque<Option<Base>>,
@@ -101,7 +103,7 @@ impl Base {
 
 impl Expert {
     pub(super) fn new(forecaster: Forecaster) -> Self {
-        let distances = [(0.0, 0.0); 2];
+        let distances = [(0.0, 0.0); 3];
         Self { forecaster, mean: (0.0, 0.0), distances, pending: VecDeque::new(), seen: 0 }
     }
 
@@ -127,12 +129,12 @@ impl Expert {
         Forecast { now, then, surprise: then.map(|base| base.surprise(load)) }
     }
 
-    /// The mean distance between load and level, never zero thanks to the prior.
+    /// The usual distance between load and level of late, or of a day where that is more; never zero thanks to the prior.
     fn spread(&self) -> f64 {
-        let parts = self.distances.iter().map(|(sum, weights)| {
+        let [minutes, hours, day] = self.distances.map(|(sum, weights)| {
             (sum + PRIOR_SPREAD * PRIOR_SPREAD_WEIGHT) / (weights + PRIOR_SPREAD_WEIGHT)
         });
-        parts.sum::<f64>() / self.distances.len() as f64
+        f64::midpoint(minutes, hours).max(day)
     }
 
     fn recent(&mut self, load: f64, history: &[f32]) -> f64 {

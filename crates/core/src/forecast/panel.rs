@@ -47,7 +47,7 @@ const USUAL_STEPS: f64 = 86_400.0 / STEP.as_secs() as f64;
 /// What is left of the highest load after a day, and how many times more than it replicas are kept for: surprises
 /// out of a calm hour say too much in an eventful one.
 const HIGHEST_KEPT_A_DAY: f64 = 0.7;
-const MOST_OF_HIGHEST: f64 = 2.0;
+const MOST_OF_HIGHEST: f64 = 1.5;
 /// A start takes so many times better odds than keeping.
 const ODDS_OF_START: f64 = 1.7;
 /// A load below half a request is none.
