@@ -37,6 +37,7 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
         address: replica.local_addr().unwrap().to_string(),
         max_concurrency: 64,
         draining: false,
+        kv_tokens: None,
     };
     std::thread::spawn(move || {
         for stream in replica.incoming().flatten() {
@@ -66,7 +67,9 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
             timeout: wait,
             cold_start_timeout: wait,
             ttft_objective: None,
+            tenants: Default::default(),
         },
+        concurrency: Default::default(),
         routing: Default::default(),
     }));
     Stage { address, handle, _runtime: runtime }

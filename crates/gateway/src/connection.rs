@@ -56,6 +56,13 @@ const HTTP2: &[u8; 2] = b"PR";
 /// its way already, and would fail. Until then each answer says that it is the last.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
 
+/// Who sends a request.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) pace: Pace,
+}
+
 /// Serves a connection.
 pub(crate) async fn serve(
     front: Arc<Front>,
@@ -94,13 +101,6 @@ pub(crate) async fn serve(
 async fn last_chance(closing: &CancellationToken) {
     closing.cancelled().await;
     tokio::time::sleep(LAST_CHANCE).await;
-}
-
-/// Who sends a request.
-#[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) origin: Arc<Origin>,
-    pub(crate) pace: Pace,
 }
 
 struct Connection {

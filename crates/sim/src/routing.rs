@@ -92,11 +92,13 @@ pub fn route(prompts: &[Prompt], replicas: &Replicas, rule: Rule) -> Outcome {
                 engine: Batching::new(&replicas.model),
                 cache: Cache { most: replicas.cache_blocks, ..Cache::default() },
                 served: 0,
+                last_turn: 0,
             })
             .collect(),
         waiting: VecDeque::new(),
         calls: BinaryHeap::new(),
         last: 0,
+        turns: 0,
         first_tokens: vec![None; prompts.len()],
         hit_tokens: 0,
     };
@@ -120,6 +122,7 @@ struct Fleet<'a> {
     calls: BinaryHeap<Reverse<(Micros, usize)>>,
     /// The replica that was chosen last.
     last: usize,
+    turns: u64,
     first_tokens: Vec<Option<Micros>>,
     hit_tokens: u64,
 }
@@ -129,6 +132,8 @@ struct Replica {
     engine: Batching,
     cache: Cache,
     served: u64,
+    /// How many turns there had been when it had its last.
+    last_turn: u64,
 }
 
 impl Fleet<'_> {
@@ -166,6 +171,8 @@ impl Fleet<'_> {
             let cached_tokens = hit.min(prompt.request.input_tokens);
             self.hit_tokens += u64::from(cached_tokens);
             replica.served += 1;
+            self.turns += 1;
+            replica.last_turn = self.turns;
             let mut progress = Progress::default();
             let request = Request { cached_tokens, ..prompt.request };
             replica.engine.admit(now, index as u32, &request, &mut progress);
@@ -182,7 +189,7 @@ impl Fleet<'_> {
             }
             Rule::LeastOutstanding => (0..count)
                 .filter(|&next| is_open(&self.replicas[next]))
-                .min_by_key(|&next| self.replicas[next].engine.in_flight()),
+                .min_by_key(|&next| (self.replicas[next].engine.in_flight(), self.replicas[next].last_turn)),
             Rule::Affinity { blocks, load_factor } => {
                 let first = prompt.blocks.iter().take(blocks);
                 let prefix = first.fold(hash(&[]), |hash, block| extended(hash, &block.to_le_bytes()));

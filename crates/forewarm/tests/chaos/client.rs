@@ -18,8 +18,8 @@ use crate::{
 const MAX_IDLE: Duration = Duration::from_secs(3);
 /// One client in so many asks for comments while it waits.
 const KEEPALIVE: u64 = 4;
-/// Without an honest end by then, a request is lost.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Without an honest end by then, a request is lost: twice as long as the gateway lets it wait.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// What a client asks for.
 #[derive(Clone, Copy)]

@@ -19,7 +19,10 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,6 +35,8 @@ use crate::{
 const REPLICAS: u32 = 4;
 /// One client in so many hangs up before the end.
 const LEAVES: u64 = 100;
+/// Requests under way at most: a machine that is slower than the rate is not buried.
+const UNDER_WAY: usize = 4_000;
 /// Requests in 10,000 that meet each kind of fault at a replica.
 const FAULTS: u64 = 20;
 
@@ -118,11 +123,13 @@ async fn chaos(args: &Args) -> Result<bool> {
     Ok(verdict.is_well())
 }
 
-/// Sends requests when they are due, whatever becomes of those before; returns the end of each.
+/// Sends requests when they are due, whatever becomes of those before, as long as not too many are under way;
+/// returns the end of each.
 async fn load(requests: u64, rate: f64, seed: u64, gateway: String) -> Vec<End> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let client = Arc::new(Client::new(gateway));
     let (ended, mut endings) = mpsc::unbounded_channel();
+    let room = Arc::new(Semaphore::new(UNDER_WAY));
     let mut due = Instant::now();
     for number in 0..requests {
         // Poisson arrivals.
@@ -136,8 +143,13 @@ async fn load(requests: u64, rate: f64, seed: u64, gateway: String) -> Vec<End> 
             leaves_after: leaves.then(|| Duration::from_micros(random.random_range(0..40_000))),
         };
         tokio::time::sleep_until(due).await;
+        // The semaphore is never closed.
+        let permit = Arc::clone(&room).acquire_owned().await.ok();
         let (client, ended) = (Arc::clone(&client), ended.clone());
-        tokio::spawn(async move { drop(ended.send((number, client.send(ask).await))) });
+        tokio::spawn(async move {
+            drop(ended.send((number, client.send(ask).await)));
+            drop(permit);
+        });
     }
     drop(ended);
     let mut ends = vec![End::Lost("never heard of again".to_owned()); requests as usize];

@@ -49,7 +49,8 @@
 //! Late binding: a replica is given at most its concurrency, everything else waits here. A replica that becomes ready
 //! takes as many as it has slots, no more. Where the size of its KV cache is known, the tokens that its requests are
 //! expected to need fit into it; one alone always does. The open replica with the least work relative to what it can
-//! take is next: by tokens where all say how many they hold, by requests otherwise. A request that [prefers](Prefers)
+//! take is next: by tokens where all say how many they hold, by requests otherwise; of several with the same, the one
+//! whose last turn is the longest ago. A request that [prefers](Prefers)
 //! to be where others were goes there, within a bound on that replica's share of the work; when its turn comes does not
 //! depend on it.
 
@@ -88,6 +89,8 @@ pub struct Pool<W> {
     work: Work,
     /// Mean tokens of an answer.
     answer: Option<f64>,
+    /// Slots granted so far.
+    turns: u64,
 }
 
 #[derive(Debug)]
@@ -176,7 +179,7 @@ impl<W> Pool<W> {
     /// A pool without replicas.
     pub fn new(rules: QueueRules) -> Self {
         let (clocks, work) = (Clocks::default(), Work::default());
-        Self { replicas: BTreeMap::new(), queue: Queue::new(rules), clocks, work, answer: None }
+        Self { replicas: BTreeMap::new(), queue: Queue::new(rules), clocks, work, answer: None, turns: 0 }
     }
 
     /// Replaces replicas and rules. Returns the replicas that left.
@@ -229,9 +232,11 @@ impl<W> Pool<W> {
         if self.queue.len() > 0 {
             return None;
         }
-        let replica = self.choose(None, arrival.prefers, arrival.tokens())?.clone();
+        let tokens = arrival.tokens();
+        let replica = self.choose(None, arrival.prefers, tokens)?.clone();
         let slots = self.replicas.get_mut(&replica)?;
-        slots.take(arrival.tokens());
+        self.turns += 1;
+        slots.take(tokens, self.turns);
         self.work.set(self.work.taken + 1, now);
         let deadline = self.clocks.at(now).warm_total().saturating_add(arrival.patience);
         Some(Grant { replica, admission: self.queue.pass(arrival, (now, deadline)) })
@@ -264,7 +269,8 @@ impl<W> Pool<W> {
         let replica = self.choose(avoid.as_ref(), prefers, tokens)?.clone();
         let slots = self.replicas.get_mut(&replica)?;
         let entry = self.queue.grant(ticket)?;
-        slots.take(tokens);
+        self.turns += 1;
+        slots.take(tokens, self.turns);
         self.work.set(self.work.taken + 1, now);
         Some(Turn::Slot(entry.waiter.waiter, Grant { replica, admission: entry.admission }))
     }
@@ -287,27 +293,28 @@ impl<W> Pool<W> {
         preferred(prefix, load_factor, &candidates)
     }
 
-    /// The open replica with the least work, relative to what it can take; `avoid` only if there is no other.
+    /// The open replica with the least work, relative to what it can take, and of those the one whose last turn is the
+    /// longest ago; `avoid` only if there is no other.
     fn best(&self, avoid: Option<&ReplicaId>, tokens: u64) -> Option<&ReplicaId> {
         let open = || self.replicas.iter().filter(|(_, slots)| slots.is_open_for(tokens));
         let by_tokens = open().all(|(_, slots)| slots.tokens_of_kv().is_some());
-        let mut best: Option<(bool, (u64, u64), &ReplicaId)> = None;
+        let mut best: Option<(bool, (u64, u64), u64, &ReplicaId)> = None;
         for (id, slots) in open() {
             let avoided = avoid == Some(id);
             let (work, most) = match slots.tokens_of_kv() {
                 Some(tokens) if by_tokens => tokens,
                 Some(_) | None => slots.requests_of_limit(),
             };
-            let is_better = best.is_none_or(|(other_avoided, (other, other_most), _)| {
-                let lighter =
-                    u128::from(work) * u128::from(other_most) < u128::from(other) * u128::from(most);
-                if avoided == other_avoided { lighter } else { other_avoided }
+            let is_better = best.is_none_or(|(other_avoided, (other, other_most), other_turn, _)| {
+                let (own, others) =
+                    (u128::from(work) * u128::from(other_most), u128::from(other) * u128::from(most));
+                (avoided, own, slots.last_turn()) < (other_avoided, others, other_turn)
             });
             if is_better {
-                best = Some((avoided, (work, most), id));
+                best = Some((avoided, (work, most), slots.last_turn(), id));
             }
         }
-        best.map(|(_, _, id)| id)
+        best.map(|(_, _, _, id)| id)
     }
 
     /// Gives a slot back.

@@ -20,6 +20,8 @@ pub(super) struct Slots {
     pub(super) in_flight: u32,
     /// Tokens that those are expected to need.
     tokens: u64,
+    /// The pool's count when it was last granted; 0: never.
+    last_turn: u64,
     draining: bool,
     /// In the plan; a replica that left it is kept until its last slot is given back.
     pub(super) planned: bool,
@@ -42,6 +44,7 @@ impl Slots {
             kv_tokens: endpoint.kv_tokens,
             in_flight: 0,
             tokens: 0,
+            last_turn: 0,
             draining: endpoint.draining,
             planned: true,
             aside: None,
@@ -103,7 +106,13 @@ impl Slots {
         Some(self.limit.get()).filter(|_| self.planned && self.limit.may_be_less())
     }
 
-    pub(super) fn take(&mut self, tokens: u64) {
+    /// When it was last granted, in turns of the pool.
+    pub(super) fn last_turn(&self) -> u64 {
+        self.last_turn
+    }
+
+    pub(super) fn take(&mut self, tokens: u64, turn: u64) {
+        self.last_turn = turn;
         self.in_flight += 1;
         self.tokens = self.tokens.saturating_add(tokens);
     }
