@@ -29,17 +29,17 @@ struct Recent {
 
 impl MissBudget {
     /// What is left of a count after a day.
-    const KEPT_A_DAY: f64 = 0.7;
+    const KEPT_A_DAY: f64 = 0.9;
     /// What is left of a recent count after a day: a memory of six hours.
     const RECENT_KEPT_A_DAY: f64 = 0.018;
     /// The budget is balanced over the next half day: a debt is paid back that slowly, so that one burst that nobody
     /// could foresee does not buy replicas that come too late for it.
     const HORIZON_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
     /// The share of the allowance that is aimed at: a budget that is spent to the last is overdrawn half of the time.
-    const AIM: f64 = 0.85;
+    const AIM: f64 = 0.8;
     /// The target never leaves these multiples of the aim.
-    const LEAST: f64 = 0.3;
-    const MOST: f64 = 2.0;
+    const LEAST: f64 = 0.2;
+    const MOST: f64 = 4.0;
 
     /// Bounds of [`MissBudget::bias`], and the share of misses that it starts from.
     const BIAS: (f64, f64) = (0.5, 4.0);

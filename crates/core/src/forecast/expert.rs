@@ -1,11 +1,15 @@
-//! One forecaster: a level of the recent load, and the learned distribution of what comes a lead time later,
-//! relative to that level.
+//! One forecaster: a level of the recent load, and how far from it the load usually is a lead time later.
+//!
+//! How far varies: after an eventful quarter of an hour the next one is eventful, too. So the spread is measured over ten
+//! minutes and over three hours, half of each. It is never less than that of a day: a burst out of a calm would be dozens
+//! of its spreads, and would be asked for whenever the spread is wide. What is beyond the spread is for
+//! [`Surprises`](super::surprise::Surprises).
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{STEP, decay};
+use super::STEP;
 
 /// How the level of the recent load is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,15 +43,11 @@ impl std::fmt::Display for Forecaster {
     }
 }
 
-/// Bins of the logarithm of a ratio: from e^-4.8 to e^4.8.
-const BINS: usize = 64;
-const BIN_WIDTH: f64 = 0.15;
-/// What is left of an observed ratio's weight after a day.
-const KEPT_A_DAY: f64 = 0.9;
-/// The prior: a log-logistic ratio, worth so many observations. Its tail is heavy, because the first burst is
-/// not to be met unprepared.
-const PRIOR_WEIGHT: f64 = 8.0;
-const PRIOR_SHAPE: f64 = 4.0;
+/// Time constants of the spread, in seconds: of its two halves, and of its least.
+const SPREAD_SECONDS: [f64; 3] = [600.0, 10_800.0, 86_400.0];
+/// The spread that is assumed beforehand, in logarithms, and the steps that this is worth.
+const PRIOR_SPREAD: f64 = 0.3;
+const PRIOR_SPREAD_WEIGHT: f64 = 20.0;
 
 /// A forecaster's memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,42 +56,55 @@ pub(super) struct Expert {
     pub(super) forecaster: Forecaster,
     /// Of the exponential mean: weighted sum and weights.
     mean: (f64, f64),
-    /// Weights of the ratios seen.
-    ratios: Vec<f32>,
-    /// Offsets and levels that wait for what comes a lead time later, oldest first. How a service begins says nothing
-    /// about how it goes on, so the levels of its first lead time are `None`.
-    pending: VecDeque<Option<(f32, f32)>>,
+    /// Of the distances between load and level a lead time before, in logarithms: weighted sums and weights.
+    distances: [(f64, f64); 3],
+    /// What waits for the load of a lead time later, oldest first. How a service begins says nothing about how it goes
+    /// on, so the levels of its first lead time are `None`.
+    pending: VecDeque<Option<Base>>,
     /// Steps seen so far, until there were enough of them.
     seen: u32,
 }
 
 /// What a forecaster says at one step.
 pub(super) struct Forecast {
-    /// The level now and its offset.
+    /// The level now.
     pub(super) now: Base,
     /// The level a lead time ago, from which what is ready now was decided.
     pub(super) then: Option<Base>,
-    /// The tail of the ratios: at each bin's lower edge, the probability of a larger one.
-    tail: [f64; BINS + 1],
+    /// How far the load is from what was expected then, in spreads.
+    pub(super) surprise: Option<f64>,
 }
 
-/// A level, and the offset that is in it.
-#[derive(Clone, Copy, Debug)]
+/// A level with the offset that is in it, and the spread around it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Base {
-    level: f64,
-    offset: f64,
+    level: f32,
+    offset: f32,
+    spread: f32,
 }
 
 impl Base {
-    /// The load at this ratio to the level.
-    pub(super) fn load(self, ratio: f64) -> f64 {
-        (self.level * ratio - self.offset).max(0.0)
+    /// The load that is this surprising, in spreads.
+    pub(super) fn load(self, surprise: f64) -> f64 {
+        let ratio = (f64::from(self.spread) * surprise).exp();
+        (f64::from(self.level) * ratio - f64::from(self.offset)).max(0.0)
+    }
+
+    /// How surprising a load is.
+    pub(super) fn surprise(self, load: f64) -> f64 {
+        self.distance(load) / f64::from(self.spread)
+    }
+
+    fn distance(self, load: f64) -> f64 {
+        ((load + f64::from(self.offset)) / f64::from(self.level)).ln()
     }
 }
 
 impl Expert {
     pub(super) fn new(forecaster: Forecaster) -> Self {
-        Self { forecaster, mean: (0.0, 0.0), ratios: vec![0.0; BINS], pending: VecDeque::new(), seen: 0 }
+        let distances = [(0.0, 0.0); 3];
+        Self { forecaster, mean: (0.0, 0.0), distances, pending: VecDeque::new(), seen: 0 }
     }
 
     /// Takes in the load of a step: learns from what was expected `lag` steps ago, and forecasts.
@@ -100,23 +113,28 @@ impl Expert {
         while self.pending.len() >= lag.max(1) {
             then = self.pending.pop_front().flatten();
         }
-        let then = then.map(|(offset, level)| Base { level: level.into(), offset: offset.into() });
         if let Some(base) = then {
-            let kept = decay(KEPT_A_DAY, STEP) as f32;
-            self.ratios.iter_mut().for_each(|weight| *weight *= kept);
-            let ratio = ((load + base.offset) / base.level).ln();
-            let bin = (ratio / BIN_WIDTH + BINS as f64 / 2.0).floor().clamp(0.0, (BINS - 1) as f64) as usize;
-            if let Some(weight) = self.ratios.get_mut(bin) {
-                *weight += 1.0;
+            let distance = base.distance(load).abs();
+            for ((sum, weights), seconds) in self.distances.iter_mut().zip(SPREAD_SECONDS) {
+                let kept = (-STEP.as_secs_f64() / seconds).exp();
+                (*sum, *weights) = (*sum * kept + distance, *weights * kept + 1.0);
             }
         }
         let offset = 1.0 + f64::from(self.forecaster.shrink) * usual;
-        let recent = self.recent(load, history);
-        let now = Base { level: recent + offset, offset };
+        let level = self.recent(load, history) + offset;
+        let now = Base { level: level as f32, offset: offset as f32, spread: self.spread() as f32 };
         let begins = (self.seen as usize) < lag;
         self.seen = self.seen.saturating_add(u32::from(begins));
-        self.pending.push_back((!begins).then_some((offset as f32, now.level as f32)));
-        Forecast { now, then, tail: self.tail() }
+        self.pending.push_back((!begins).then_some(now));
+        Forecast { now, then, surprise: then.map(|base| base.surprise(load)) }
+    }
+
+    /// The usual distance between load and level of late, or of a day where that is more; never zero thanks to the prior.
+    fn spread(&self) -> f64 {
+        let [minutes, hours, day] = self.distances.map(|(sum, weights)| {
+            (sum + PRIOR_SPREAD * PRIOR_SPREAD_WEIGHT) / (weights + PRIOR_SPREAD_WEIGHT)
+        });
+        f64::midpoint(minutes, hours).max(day)
     }
 
     fn recent(&mut self, load: f64, history: &[f32]) -> f64 {
@@ -136,32 +154,5 @@ impl Expert {
                 f64::from(*recent.select_nth_unstable_by(rank, f32::total_cmp).1)
             }
         }
-    }
-
-    fn tail(&self) -> [f64; BINS + 1] {
-        let mut tail = [0.0; BINS + 1];
-        let mut above = 0.0;
-        for (tail, weight) in tail.iter_mut().take(BINS).zip(&self.ratios).rev() {
-            above += f64::from(*weight);
-            *tail = above;
-        }
-        let total = above + PRIOR_WEIGHT;
-        for (bin, probability) in tail.iter_mut().enumerate() {
-            let edge = (bin as f64 - BINS as f64 / 2.0) * BIN_WIDTH;
-            *probability = (*probability + PRIOR_WEIGHT / (1.0 + (PRIOR_SHAPE * edge).exp())) / total;
-        }
-        tail
-    }
-}
-
-impl Forecast {
-    /// The ratio to the level that is exceeded with this probability.
-    pub(super) fn ratio(&self, probability: f64) -> f64 {
-        // The tail falls, so the bins above it begin where it is passed.
-        let above = self.tail.partition_point(|tail| *tail > probability).min(BINS);
-        let Some(below) = above.checked_sub(1) else { return (-(BINS as f64) / 2.0 * BIN_WIDTH).exp() };
-        let (high, low) = (self.tail[below], self.tail[above]);
-        let part = if high > low { ((high - probability) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
-        ((below as f64 + part - BINS as f64 / 2.0) * BIN_WIDTH).exp()
     }
 }

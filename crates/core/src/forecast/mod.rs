@@ -4,6 +4,7 @@ mod budget;
 mod expert;
 mod offered;
 pub(crate) mod panel;
+mod surprise;
 mod trend;
 
 pub use budget::MissBudget;

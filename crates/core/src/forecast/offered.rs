@@ -73,6 +73,11 @@ impl OfferedLoad {
         Some((offered.clamp(0.0, Self::MOST), steps))
     }
 
+    /// When the open step ends; `None` before the first look.
+    pub fn step_ends(&self) -> Option<Timestamp> {
+        self.open.map(|open| open.at + STEP)
+    }
+
     /// The mean time that a request is worked on; `None` before any was completed.
     pub fn service_seconds(&self) -> Option<f64> {
         (self.completed > 0.0)

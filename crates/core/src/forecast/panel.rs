@@ -3,47 +3,53 @@
 //!
 //! Replica *k* is worth its cost when the load a lead time ahead exceeds what *k* − 1 carry with at least some
 //! probability θ (the marginal rule of the newsvendor, with one price of a miss for all replicas and all times). Each
-//! forecaster is followed at sixteen θ at once, beside what really happens: how many replicas, how many misses. So the
+//! forecaster is followed at eighteen θ at once, beside what really happens: how many replicas, how many misses. So the
 //! θ that gives the misses asked for is read off, not guessed, and a forecaster has influence as long as it is
 //! cheapest at that number of misses.
+//!
+//! A start costs a cold start that serves nobody, so it takes better odds than keeping what is there.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     STEP, decay,
     expert::{Base, Expert, Forecast, Forecaster, Level},
+    surprise::{Surprises, Tail},
 };
 
-/// The candidates of θ: 0.4, 0.24, … 0.0002.
-const THETAS: usize = 16;
-const FIRST_THETA: f64 = 0.4;
+/// The candidates of θ: 0.8, 0.48, … 0.00014.
+const THETAS: usize = 18;
+const FIRST_THETA: f64 = 0.8;
 const NEXT_THETA: f64 = 0.6;
 
 /// The forecasters: short and long memories, close to the load of now or drawn to that of the day.
-const FORECASTERS: [Forecaster; 9] = [
+const FORECASTERS: [Forecaster; 6] = [
     Forecaster { level: Level::Mean(300), shrink: 0.25 },
     Forecaster { level: Level::Mean(300), shrink: 1.0 },
     Forecaster { level: Level::Mean(1_800), shrink: 0.25 },
     Forecaster { level: Level::Mean(1_800), shrink: 1.0 },
-    Forecaster { level: Level::High(900), shrink: 0.25 },
-    Forecaster { level: Level::High(900), shrink: 1.0 },
-    Forecaster { level: Level::High(3_600), shrink: 0.25 },
-    Forecaster { level: Level::High(3_600), shrink: 1.0 },
-    Forecaster { level: Level::High(10_800), shrink: 0.5 },
+    Forecaster { level: Level::High(900), shrink: 0.5 },
+    Forecaster { level: Level::High(3_600), shrink: 0.5 },
 ];
 /// Steps of history: what the longest forecaster looks back.
-pub(crate) const HISTORY: usize = 10_800 / STEP.as_secs() as usize;
+pub(crate) const HISTORY: usize = 3_600 / STEP.as_secs() as usize;
 
 /// What is left of a score's weight after a day.
 const SCORE_KEPT_A_DAY: f64 = 0.7;
-/// Until the scores weigh more than these steps (six hours), they say little beside the prior: a share of θ / 4
-/// misses, as it came out on the traces the policy was developed on.
+/// Until the scores weigh more than these steps (six hours), they say little beside the prior: a share of 0.35 θ
+/// misses. On the traces that the policy was developed on it is 0.12 θ (dozens of replicas) to 1.3 θ (one).
 const PRIOR_STEPS: f64 = 6.0 * 240.0;
-const PRIOR_MISSES: f64 = 0.25;
+const PRIOR_MISSES: f64 = 0.35;
 /// Steps before the costs are compared; until then the first forecaster decides.
 const COMPARED_AFTER: f64 = 240.0;
 /// Time constant of the mean of a day, in steps.
 const USUAL_STEPS: f64 = 86_400.0 / STEP.as_secs() as f64;
+/// What is left of the highest load after a day, and how many times more than it replicas are kept for: surprises
+/// out of a calm hour say too much in an eventful one.
+const HIGHEST_KEPT_A_DAY: f64 = 0.7;
+const MOST_OF_HIGHEST: f64 = 1.5;
+/// A start takes so many times better odds than keeping.
+const ODDS_OF_START: f64 = 1.7;
 /// A load below half a request is none.
 const NOTHING: f64 = 0.5;
 
@@ -52,6 +58,7 @@ const NOTHING: f64 = 0.5;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Panel {
     experts: Vec<Expert>,
+    surprises: Surprises,
     /// By forecaster and θ: weighted load missed, and replicas.
     scores: Vec<Vec<(f32, f32)>>,
     /// Weighted load and steps that the scores stand for.
@@ -59,6 +66,10 @@ pub struct Panel {
     history: Vec<f32>,
     /// Of the mean of a day: weighted sum and weights.
     usual: (f64, f64),
+    /// The highest load, of late days most.
+    highest: f64,
+    /// The load that replicas were kept for last.
+    kept_for: f64,
 }
 
 /// What the panel says.
@@ -67,9 +78,9 @@ pub struct Panel {
 pub struct Outlook {
     /// Who decides.
     pub forecaster: Forecaster,
-    /// The load that is exceeded with probability `exceedance` a lead time ahead, in requests at a time.
+    /// The load to keep replicas for a lead time ahead, in requests at a time.
     pub load: f64,
-    /// The probability.
+    /// The probability of more, as the forecaster has it.
     pub exceedance: f64,
     /// The mean load of the last five minutes.
     pub recent: f64,
@@ -79,10 +90,13 @@ impl Default for Panel {
     fn default() -> Self {
         Self {
             experts: FORECASTERS.map(Expert::new).to_vec(),
+            surprises: Surprises::default(),
             scores: vec![vec![(0.0, 0.0); THETAS]; FORECASTERS.len()],
             scored: (0.0, 0.0),
             history: Vec::new(),
             usual: (0.0, 0.0),
+            highest: 0.0,
+            kept_for: 0.0,
         }
     }
 }
@@ -101,6 +115,7 @@ impl Panel {
         let kept = (-1.0 / USUAL_STEPS).exp();
         self.usual = (self.usual.0 * kept + load, self.usual.1 * kept + 1.0);
         let usual = self.usual.0 / self.usual.1;
+        self.highest = load.max(self.highest * decay(HIGHEST_KEPT_A_DAY, STEP));
         if self.history.len() == HISTORY {
             self.history.remove(0);
         }
@@ -109,32 +124,45 @@ impl Panel {
         let history = &self.history;
         let forecasts: Vec<Forecast> =
             self.experts.iter_mut().map(|expert| expert.observe(load, history, usual, lag)).collect();
-        self.score(&forecasts, load, concurrency, least);
-        let (who, exceedance) = self.choose(target);
+        let surprises: Vec<f64> = forecasts.iter().filter_map(|forecast| forecast.surprise).collect();
+        self.surprises.observe(&surprises);
+        let tail = self.surprises.tail();
+        self.score(&forecasts, &tail, load, concurrency, least);
+        let (who, threshold) = self.choose(target);
         // Five minutes are twenty steps.
         let minutes = &self.history[self.history.len().saturating_sub(20)..];
         let recent = minutes.iter().copied().map(f64::from).sum::<f64>() / minutes.len().max(1) as f64;
-        let load = match forecasts.get(who) {
+        let (load, exceedance) = match forecasts.get(who) {
             // Where nothing ever came, nothing is known that could be kept ready.
-            Some(forecast) if usual > 0.0 => forecast.now.load(forecast.ratio(exceedance)),
-            _ => load,
+            Some(forecast) if usual > 0.0 => {
+                let load = |probability| forecast.now.load(tail.surprise(probability));
+                let to_start = ODDS_OF_START * threshold / (1.0 + (ODDS_OF_START - 1.0) * threshold);
+                let kept_for = self
+                    .kept_for
+                    .max(load(to_start))
+                    .min(load(threshold))
+                    .min(MOST_OF_HIGHEST * self.highest);
+                (kept_for, tail.probability(forecast.now.surprise(kept_for)))
+            }
+            _ => (load, threshold),
         };
+        self.kept_for = load;
         let forecaster = self.experts.get(who).map_or(FORECASTERS[0], |expert| expert.forecaster);
         Outlook { forecaster, load, exceedance, recent }
     }
 
     /// What each candidate would have had ready and paid for in this step, and what it would have missed.
-    fn score(&mut self, forecasts: &[Forecast], load: f64, concurrency: f64, least: u32) {
+    fn score(&mut self, forecasts: &[Forecast], tail: &Tail, load: f64, concurrency: f64, least: u32) {
         let kept = decay(SCORE_KEPT_A_DAY, STEP);
         let matured = forecasts.iter().any(|forecast| forecast.then.is_some());
         if matured {
             self.scored = (self.scored.0 * kept + load, self.scored.1 * kept + 1.0);
         }
+        let surprises: [f64; THETAS] = std::array::from_fn(|index| tail.surprise(theta(index)));
         for (forecast, scores) in forecasts.iter().zip(&mut self.scores) {
             let Some(then) = forecast.then else { continue };
-            for (index, (missed, cost)) in scores.iter_mut().enumerate() {
-                let ratio = forecast.ratio(theta(index));
-                let wanted = |base: Base| replicas(base.load(ratio), concurrency).max(least);
+            for ((missed, cost), surprise) in scores.iter_mut().zip(surprises) {
+                let wanted = |base: Base| replicas(base.load(surprise), concurrency).max(least);
                 // Ready is what was wanted a lead time ago and is wanted still.
                 let paid = wanted(forecast.now);
                 let ready = f64::from(wanted(then).min(paid));

@@ -66,6 +66,9 @@ pub(super) fn anticipate(
     // Nothing is learned from, and nothing taken away on, what is not wholly known.
     if let (Some((queued, false)), Some((in_flight, false))) = (queued, in_flight) {
         memory.look(draft, policy, lead, queued, in_flight);
+        if let Some(end) = memory.offered.step_ends() {
+            draft.wake(end);
+        }
         if let Some(LastOutlook { outlook, allowed }) = memory.outlook {
             let reason = Reason::Anticipated {
                 load: Requests::new(outlook.load).unwrap_or_default(),
