@@ -41,7 +41,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("exposition", &["crates/signals/tests/text.rs", "crates/signals/tests/readings.rs"]),
     ("prometheus_answer", &["fuzz/seeds/prometheus_answer", "crates/signals/tests/prometheus.rs"]),
     ("trace", &["crates/workload/tests", "fuzz/seeds/trace"]),
-    ("model", &["crates/gateway/src/route.rs", "crates/gateway/tests"]),
+    ("model", &["crates/gateway/src/ask.rs", "crates/gateway/tests"]),
     ("http_framing", &["crates/gateway/tests/gateway/smuggling.rs", "fuzz/seeds/http_framing"]),
     ("event_stream", &["crates/gateway/src/sse.rs", "crates/load/src/sse.rs"]),
     ("kpa_config", &["fuzz/seeds/kpa_config", "crates/core/src/peers/kpa/config.rs"]),
