@@ -202,13 +202,11 @@ impl Api {
         let Some(found) = self.handle.scaler(&ScalerId::from(scaler)) else {
             return unknown_scaler(scaler);
         };
-        let versions = found.versions();
-        let reports = stream::unfold((found, versions, None), |(found, mut versions, shown)| async move {
+        let reports = stream::unfold((found, None), |(found, shown)| async move {
             let mut event = None;
-            if let Some(shown) = shown {
+            if shown.is_some() {
                 tokio::time::sleep(MIN_GAP).await;
-                let change = versions.wait_for(|version| *version != shown);
-                if tokio::time::timeout(HEARTBEAT, change).await.is_err() {
+                if tokio::time::timeout(HEARTBEAT, found.changed(shown)).await.is_err() {
                     event = Some(Bytes::from_static(b": nothing changed\n\n"));
                 }
             }
@@ -221,7 +219,7 @@ impl Api {
                 }
             };
             let frame: Result<_, answer::BodyError> = Ok(Frame::data(event?));
-            Some((frame, (found, versions, shown)))
+            Some((frame, (found, shown)))
         });
         let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(reports)));
         let kind = HeaderValue::from_static("text/event-stream");

@@ -311,20 +311,19 @@ impl Forward {
 
     fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
         let Answer { parts, first, rest, sender } = answer;
+        let is_stream = is_stream(&parts.headers);
         // A compressed stream can be passed on, but not looked into.
-        let ending = match is_stream(&parts.headers) && !parts.headers.contains_key(header::CONTENT_ENCODING)
-        {
+        let ending = match is_stream && !parts.headers.contains_key(header::CONTENT_ENCODING) {
             true if self.says_done && parts.status.is_success() => Ending::EventsUntilDone,
             true => Ending::Events,
             false => Ending::Http,
         };
         let replica = slot.replica.clone();
         let is_error = parts.status.is_server_error();
-        scaler.answered(&mut slot, is_stream(&parts.headers), is_error);
+        scaler.answered(&mut slot, is_stream, is_error);
         // An answer in one piece does not show when its first token was there; when it was sent to the replica is
         // the part of it that more replicas can change.
-        let ttft =
-            if is_stream(&parts.headers) { scaler.modelled(self.accepted.elapsed()) } else { queue_wait };
+        let ttft = if is_stream { scaler.modelled(self.accepted.elapsed()) } else { queue_wait };
         scaler.first_byte(ttft, is_error);
         let client = (self.pace.clone(), Arc::clone(scaler));
         let relay = Relay::new(rest, first, ending, is_error, client, (slot, sender));
@@ -409,22 +408,30 @@ impl Forward {
         if self.position > 0 {
             headers.insert(QUEUE_POSITION, HeaderValue::from(self.position));
         }
-        for (name, value) in [
-            (QUEUE_WAIT, HeaderValue::try_from(seconds(queue_wait))),
-            (REPLICA, HeaderValue::try_from(replica)),
-        ] {
-            if let Ok(value) = value {
-                headers.insert(name, value);
-            }
+        headers.insert(QUEUE_WAIT, seconds(queue_wait));
+        if let Ok(replica) = HeaderValue::try_from(replica) {
+            headers.insert(REPLICA, replica);
         }
         response
     }
 }
 
-/// Seconds with six digits after the point, as text; floating-point formatting takes ten times as long.
-fn seconds(span: f64) -> String {
-    let micros = (span * 1e6).round() as u64;
-    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+/// Seconds with six digits after the point; to format them takes ten times as long.
+fn seconds(span: f64) -> HeaderValue {
+    // The longest number, and the point.
+    let mut text = [b'0'; 21];
+    let mut rest = (span * 1e6).round() as u64;
+    let mut start = text.len();
+    while rest > 0 || start > text.len() - 8 {
+        start -= 1;
+        if start == text.len() - 7 {
+            text[start] = b'.';
+            continue;
+        }
+        text[start] += (rest % 10) as u8;
+        rest /= 10;
+    }
+    HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("0"))
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::time::Sleep;
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How often a client wants a comment, in seconds on its own clock; 0: never.
-pub(crate) const HEADER: &str = "x-forewarm-keepalive";
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-forewarm-keepalive");
 /// Shortest time between two comments: each counts who stands in front, and thousands may wait.
 const LEAST: Duration = Duration::from_secs(5);
 /// Longest: most proxies cut a silent connection after a minute or a few.

@@ -8,6 +8,7 @@ mod account;
 mod alias;
 mod answer;
 mod ask;
+mod changes;
 mod config;
 mod connection;
 mod control_api;

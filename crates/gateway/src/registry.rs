@@ -161,9 +161,7 @@ impl GatewayHandle {
             return std::future::pending().await;
         };
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(scaler).copied();
-        let mut versions = found.versions();
-        // The sender lives as long as `found`, so this ends only with a change.
-        drop(versions.wait_for(|version| Some(*version) != seen).await);
+        found.changed(seen).await;
     }
 
     fn routes(&self) -> RwLockReadGuard<'_, Routes> {

@@ -10,14 +10,12 @@ use forewarm_core::{
     ReplicaId, ScalerId,
     pool::{ClassReport, PoolPlan, PoolReport, Priority, QueueLimits, Tenants},
 };
-use tokio::{
-    sync::{oneshot, watch},
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     account::{Account, Cause},
+    changes::Changes,
     demand::Demand,
     dial::Dialer,
     health::{Health, Heard},
@@ -44,8 +42,8 @@ pub(crate) struct Scaler {
     dialer: Arc<Dialer>,
     began: Instant,
     state: Mutex<State>,
-    /// Counts changes of the queue and of the work in flight.
-    version: watch::Sender<u64>,
+    /// Of the queue and of the work in flight.
+    changes: Changes,
 }
 
 #[derive(Debug)]
@@ -130,7 +128,7 @@ impl Scaler {
                 served: Served::default(),
                 health: Health::new(),
             }),
-            version: watch::channel(1).0,
+            changes: Changes::default(),
         }
     }
 
@@ -152,7 +150,7 @@ impl Scaler {
     }
 
     fn tell(&self) {
-        self.version.send_modify(|version| *version += 1);
+        self.changes.add();
     }
 
     /// Changes the state and hands out the slots that became free; says whether there were any to hand out.
@@ -377,7 +375,7 @@ impl Scaler {
     /// What is seen now, and the version of it.
     pub(crate) fn report(&self) -> (PoolReport, u64) {
         // Before the state is read: a change in between is reported once too often, never missed.
-        let version = *self.version.borrow();
+        let version = self.changes.count();
         let mut report = PoolReport::default();
         {
             let state = self.lock();
@@ -404,9 +402,9 @@ impl Scaler {
         (report, version)
     }
 
-    /// Follows the versions of the report.
-    pub(crate) fn versions(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+    /// Returns when the report has another version than the one that was seen.
+    pub(crate) async fn changed(&self, seen: Option<u64>) {
+        self.changes.since(seen).await;
     }
 
     /// A request was turned away. It wanted to be served: the controller has to know.
