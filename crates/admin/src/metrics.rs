@@ -35,6 +35,17 @@ pub struct Metrics {
     changes: Family<ChangeLabels, Counter>,
     cold_starts: Family<ScalerLabels, Histogram, fn() -> Histogram>,
     evaluations: Family<ScalerLabels, Histogram, fn() -> Histogram>,
+    beside: Option<Beside>,
+}
+
+/// Metrics of another part of the process, in the Prometheus text format 0.0.4, asked for at each scrape.
+#[derive(Clone)]
+struct Beside(Arc<dyn Fn() -> String + Send + Sync>);
+
+impl fmt::Debug for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Beside(…)")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -100,7 +111,15 @@ impl Metrics {
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("forewarm_build_info", "Always 1; the version is a label", build);
         registry.register_collector(Box::new(Views(dashboard)));
-        Self { registry: Arc::new(registry), decisions, changes, cold_starts, evaluations }
+        Self { registry: Arc::new(registry), decisions, changes, cold_starts, evaluations, beside: None }
+    }
+
+    /// The same, and on the page after them what another part of the process has: in the Prometheus text format
+    /// 0.0.4, of families that these are not.
+    #[must_use]
+    pub fn beside(mut self, page: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.beside = Some(Beside(Arc::new(page)));
+        self
     }
 
     /// Counts a decision that changed or did something.
@@ -127,30 +146,54 @@ impl Metrics {
 
     /// The metrics in the OpenMetrics 1.0 text format.
     pub(crate) fn open_metrics(&self) -> Result<String, fmt::Error> {
+        let mut page = self.own()?;
+        if let Some(Beside(other)) = &self.beside {
+            page.truncate(page.len() - END.len());
+            page.push_str(&renamed(&other(), |family| family.strip_suffix("_total").map(str::to_owned)));
+            page.push_str(END);
+        }
+        Ok(page)
+    }
+
+    /// The metrics in the Prometheus text format 0.0.4.
+    pub(crate) fn prometheus_text(&self) -> Result<String, fmt::Error> {
+        let own = self.own()?;
+        let mut page = renamed(own.trim_end_matches(END), |family| Some(format!("{family}_total")));
+        if let Some(Beside(other)) = &self.beside {
+            page.push_str(&other());
+        }
+        Ok(page)
+    }
+
+    /// What is counted here, in the OpenMetrics 1.0 text format.
+    fn own(&self) -> Result<String, fmt::Error> {
         let mut page = String::new();
         text::encode(&mut page, &self.registry)?;
         Ok(page)
     }
+}
 
-    /// The metrics in the Prometheus text format 0.0.4, in which a counter's family has the name of its
-    /// samples: with `_total`.
-    pub(crate) fn prometheus_text(&self) -> Result<String, fmt::Error> {
-        let page = self.open_metrics()?;
-        let counters: Vec<&str> =
-            page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
-        let mut plain = String::with_capacity(page.len());
-        for line in page.lines().filter(|line| *line != "# EOF") {
-            let mut words = line.splitn(4, ' ');
-            match (words.next(), words.next(), words.next(), words.next()) {
-                (Some("#"), Some(keyword), Some(family), Some(rest)) if counters.contains(&family) => {
-                    plain.push_str(&format!("# {keyword} {family}_total {rest}"));
-                }
-                _ => plain.push_str(line),
+/// How a page of OpenMetrics ends.
+const END: &str = "# EOF\n";
+
+/// The page with other names for the families of counters, which in the text format 0.0.4 are those of their samples,
+/// with `_total`, and in OpenMetrics are not.
+fn renamed(page: &str, name: impl Fn(&str) -> Option<String>) -> String {
+    let counters: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut renamed = String::with_capacity(page.len());
+    for line in page.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(keyword), Some(family), Some(rest)) if counters.contains(&family) => {
+                let family = name(family).unwrap_or_else(|| family.to_owned());
+                renamed.push_str(&format!("# {keyword} {family} {rest}"));
             }
-            plain.push('\n');
+            _ => renamed.push_str(line),
         }
-        Ok(plain)
+        renamed.push('\n');
     }
+    renamed
 }
 
 fn direction(from: Replicas, to: Replicas) -> Option<Direction> {

@@ -313,6 +313,20 @@ async fn metrics_come_in_both_formats_and_agree_with_the_view() {
 }
 
 #[tokio::test]
+async fn what_stands_beside_the_metrics_is_on_the_page_in_its_format() {
+    const OTHER: &str = "# HELP gateway_arrivals_total Requests.\n# TYPE gateway_arrivals_total counter\n\
+        gateway_arrivals_total 7\n# HELP gateway_depth Waiting.\n# TYPE gateway_depth gauge\ngateway_depth 3\n";
+    let running = start(|config| config.metrics = config.metrics.clone().beside(|| OTHER.to_owned())).await;
+    let (_, open) = running.scrape("application/openmetrics-text").await;
+    let (_, plain) = running.scrape("text/plain").await;
+    assert!(plain.ends_with(OTHER), "{plain}");
+    let renamed = OTHER.replace("HELP gateway_arrivals_total", "HELP gateway_arrivals");
+    let renamed = renamed.replace("TYPE gateway_arrivals_total", "TYPE gateway_arrivals");
+    assert!(open.ends_with(&format!("{renamed}# EOF\n")), "{open}");
+    assert_eq!(open.matches("# EOF").count(), 1);
+}
+
+#[tokio::test]
 async fn every_file_of_the_page_is_served_and_asks_for_nothing_from_elsewhere() {
     let running = start(|_| {}).await;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");

@@ -12,6 +12,7 @@ use forewarm_admin::{
 };
 use forewarm_control::{Clock, Command, Snapshot};
 use forewarm_core::{Decision, Evidence, Pause, Phase, ScalerId, Stage, Timestamp};
+use forewarm_gateway::GatewayMetrics;
 use forewarm_load::{LoadProgress, Quantiles};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +44,8 @@ pub(crate) struct Followed {
 }
 
 impl Page {
-    /// Listens and serves at once; the page says that there is nothing yet. `controllers` takes commands.
+    /// Listens and serves at once; the page says that there is nothing yet. `controllers` takes commands, and the
+    /// metrics of a gateway in this process are shown beside the others.
     ///
     /// # Errors
     /// When the port cannot be had.
@@ -52,10 +54,14 @@ impl Page {
         flag: &'static str,
         token: Option<String>,
         controllers: BTreeMap<ScalerId, mpsc::Sender<Command>>,
+        gateway: Option<GatewayMetrics>,
         clock: Clock,
     ) -> Result<Self, BindError> {
         let dashboard = Dashboard::new();
-        let metrics = Metrics::new(dashboard.clone());
+        let mut metrics = Metrics::new(dashboard.clone());
+        if let Some(gateway) = gateway {
+            metrics = metrics.beside(move || gateway.page());
+        }
         let readiness = Readiness::new();
         let (commands, asked) = mpsc::channel(COMMANDS);
         let admin = Admin::bind(AdminConfig {

@@ -76,6 +76,7 @@ pub use config::{ControlToken, GatewayConfig, GatewayError};
 pub use dial::UpstreamTls;
 pub use forwarded::{BadNetwork, Network};
 pub use keys::{KeysError, new_key};
+pub use metrics::GatewayMetrics;
 pub use registry::{GatewayHandle, UnknownScaler};
 pub use reload::Reloader;
 pub use remote::{ControlAccess, RemoteError, RemoteGateway};

@@ -14,6 +14,20 @@ use crate::{
     account::WAIT_BUCKETS_SECONDS, keys::Keys, registry::GatewayHandle, scaler::Scaler, tenant::TenantId,
 };
 
+/// The metrics of a gateway in this process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct GatewayMetrics {
+    pub(crate) handle: GatewayHandle,
+    pub(crate) keys: Option<Arc<Keys>>,
+}
+
+impl GatewayMetrics {
+    /// What they are now, in Prometheus' text format 0.0.4.
+    pub fn page(&self) -> String {
+        page(&self.handle, self.keys.as_deref())
+    }
+}
+
 /// The metrics page.
 pub(crate) fn page(handle: &GatewayHandle, keys: Option<&Keys>) -> String {
     let scalers: Vec<Seen> = handle

@@ -25,6 +25,7 @@ use crate::{
     forwarded::stamp,
     handover::{Handover, Predecessor},
     keys::{Keys, Pass},
+    metrics::GatewayMetrics,
     receive::{self, Receiving, Unread},
     registry::GatewayHandle,
     reload::{Followed, Reloader},
@@ -138,6 +139,11 @@ impl Gateway {
         let front = Arc::new(Front { config, tls, keys, receiving, handle, permits, stopping });
         let reloader = Reloader::default();
         Ok(Self { front, control_tls, reloader, listeners, workers, control, predecessor, handover })
+    }
+
+    /// Its metrics, for a page that shows them beside others.
+    pub fn metrics(&self) -> GatewayMetrics {
+        GatewayMetrics { handle: self.handle(), keys: self.front.keys.clone() }
     }
 
     /// Makes the gateway read its keys and certificates again.

@@ -142,13 +142,16 @@ async fn play(args: &DemoArgs, workload: &Workload, interrupted: CancellationTok
         stop.clone(),
     )
     .await;
+    let metrics = gateway.metrics();
     let serving = tokio::spawn(gateway.run(stop.clone()));
     let (load_progress, load_seen) = watch::channel(LoadProgress::default());
     let page = if args.headless {
         None
     } else {
         let controllers = [(ScalerId::from(MODEL), running.commands.clone())].into();
-        let page = Page::bind(args.page, "--page", None, controllers, clock).await.map_err(Failure::usage)?;
+        let page = Page::bind(args.page, "--page", None, controllers, Some(metrics), clock)
+            .await
+            .map_err(Failure::usage)?;
         page.show(Followed {
             snapshots: running.snapshots.clone(),
             decisions: running.decisions.resubscribe(),

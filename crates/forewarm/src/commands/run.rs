@@ -206,7 +206,8 @@ async fn serve(
     }
     let controllers =
         running.iter().map(|(name, running)| (name.clone(), running.commands.clone())).collect();
-    let page = Page::bind(args.admin, "--admin", args.admin_token, controllers, clock)
+    let metrics = gateway.as_ref().map(Gateway::metrics);
+    let page = Page::bind(args.admin, "--admin", args.admin_token, controllers, metrics, clock)
         .await
         .map_err(Failure::usage)?;
     for running in running.values() {
