@@ -20,6 +20,7 @@ use crate::{
     prefix,
     relay::{Ending, Relay},
     scaler::{Place, Scaler, Slot},
+    sse::is_event_stream,
     terms::Terms,
     upstream::{SendError, Sender},
     wait::{Patience, Unserved},
@@ -311,7 +312,7 @@ impl Forward {
 
     fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
         let Answer { parts, first, rest, sender } = answer;
-        let is_stream = is_stream(&parts.headers);
+        let is_stream = is_event_stream(&parts.headers);
         // A compressed stream can be passed on, but not looked into.
         let ending = match is_stream && !parts.headers.contains_key(header::CONTENT_ENCODING) {
             true if self.says_done && parts.status.is_success() => Ending::EventsUntilDone,
@@ -351,7 +352,7 @@ impl Forward {
         } else {
             next_data(&mut rest, &mut sender).await?
         };
-        if first.is_none() && parts.status.is_success() && is_stream(&parts.headers) {
+        if first.is_none() && parts.status.is_success() && is_event_stream(&parts.headers) {
             return Err(Failed::Ended("the stream ended before its first event".to_owned()));
         }
         Ok(Answer { parts, first, rest, sender })
@@ -432,11 +433,6 @@ fn seconds(span: f64) -> HeaderValue {
         rest /= 10;
     }
     HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("0"))
-}
-
-fn is_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE);
-    kind.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// The next bytes of an answer; `None` at its end.

@@ -17,10 +17,14 @@ use crate::{
     outlier::Outliers,
     pool::Aside,
     retry::RetryBudget,
-    scaler::{FIRST_PROBE, MAX_PROBE_INTERVAL, Scaler, Slot},
+    scaler::{Scaler, Slot},
     upstream::Connections,
 };
 
+/// Time on the wall before the first try to connect to a replica that was put aside; doubles each time.
+const FIRST_PROBE: Duration = Duration::from_millis(100);
+/// Longest time on the wall between two such tries: a replica that is well again is not missed for longer.
+const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3);
 /// Modelled time between two looks at a replica that is silent, while nobody can say whether that is long.
 const GLANCE: Duration = Duration::from_secs(1);
 /// Shortest time on the wall between two looks.
@@ -128,6 +132,39 @@ impl Scaler {
         let is_aside = self.lock().pool.is_suspended(&slot.replica)
             || self.eject(&slot.replica, Aside::Silent, Arc::clone(&slot.connections), slot.gone.clone());
         is_aside && self.may_retry(&slot.replica)
+    }
+
+    /// Keeps trying to connect to a replica that was put aside, and lets requests come to it again.
+    pub(crate) fn probe(
+        self: &Arc<Self>,
+        why: Aside,
+        replica: ReplicaId,
+        connections: Arc<Connections>,
+        times: u32,
+    ) {
+        tracing::warn!(
+            scaler = self.id.as_str(),
+            replica = replica.as_str(),
+            times,
+            reason = why.code(),
+            "a replica is put aside"
+        );
+        let scaler = Arc::clone(self);
+        tokio::spawn(async move {
+            let doubled = FIRST_PROBE.saturating_mul(1 << (times - 1).min(10));
+            let mut interval = doubled.min(MAX_PROBE_INTERVAL);
+            while scaler.lock().pool.is_suspended(&replica) {
+                tokio::select! {
+                    () = scaler.stopping.cancelled() => return,
+                    () = tokio::time::sleep(interval) => {}
+                }
+                if connections.probe().await {
+                    scaler.update(|state, now| state.pool.readmit(&replica, now));
+                    return;
+                }
+                interval = interval.saturating_mul(2).min(MAX_PROBE_INTERVAL);
+            }
+        });
     }
 
     /// Puts a replica aside that does worse than its peers, unless too many are; whether it is.

@@ -20,6 +20,7 @@ use crate::{
     answer::{ACCEPTED, Body, BodyError},
     queue::Ticket,
     scaler::Scaler,
+    sse::is_event_stream,
 };
 
 /// How often a client wants a comment, in seconds on its own clock; 0: never.
@@ -137,10 +138,7 @@ impl HttpBody for Held {
                 State::Waits(answer) => match answer.as_mut().poll(context) {
                     Poll::Ready(answer) => {
                         let (parts, body) = answer.into_parts();
-                        let is_stream = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
-                            parts.status.is_success() && kind.as_bytes().starts_with(b"text/event-stream")
-                        });
-                        this.state = match is_stream {
+                        this.state = match parts.status.is_success() && is_event_stream(&parts.headers) {
                             true => State::Streams(body),
                             false => State::Collects(body, BytesMut::new()),
                         };

@@ -6,6 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame};
+use hyper::body::Incoming;
+
 use crate::{
     account::Cause,
     answer::{BodyError, error_event},
@@ -15,9 +19,6 @@ use crate::{
     sse::Watch,
     upstream::Sender,
 };
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame};
-use hyper::body::Incoming;
 
 /// What counts as the end of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

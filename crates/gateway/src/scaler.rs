@@ -26,11 +26,6 @@ use crate::{
 
 /// Told to a client, in modelled time, when nothing better is known about when to come again.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Time on the wall before the first try to connect to a replica that was put aside; doubles each time.
-pub(crate) const FIRST_PROBE: Duration = Duration::from_millis(100);
-/// Longest time on the wall between two such tries: a replica that is well again is not missed for longer.
-pub(crate) const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(3);
-
 /// One scaler at this gateway.
 #[derive(Debug)]
 pub(crate) struct Scaler {
@@ -316,33 +311,6 @@ impl Scaler {
             self.probe(why, failed.replica.clone(), Arc::clone(&failed.connections), times);
         }
         Place { scaler: Arc::clone(self), ticket, position: 1, granted, clocks, left: false }
-    }
-
-    /// Keeps trying to connect to a replica that was put aside, and lets requests come to it again.
-    fn probe(self: &Arc<Self>, why: Aside, replica: ReplicaId, connections: Arc<Connections>, times: u32) {
-        tracing::warn!(
-            scaler = self.id.as_str(),
-            replica = replica.as_str(),
-            times,
-            reason = why.code(),
-            "a replica is put aside"
-        );
-        let scaler = Arc::clone(self);
-        tokio::spawn(async move {
-            let doubled = FIRST_PROBE.saturating_mul(1 << (times - 1).min(10));
-            let mut interval = doubled.min(MAX_PROBE_INTERVAL);
-            while scaler.lock().pool.is_suspended(&replica) {
-                tokio::select! {
-                    () = scaler.stopping.cancelled() => return,
-                    () = tokio::time::sleep(interval) => {}
-                }
-                if connections.probe().await {
-                    scaler.update(|state, now| state.pool.readmit(&replica, now));
-                    return;
-                }
-                interval = interval.saturating_mul(2).min(MAX_PROBE_INTERVAL);
-            }
-        });
     }
 
     /// When a refused client should come again, in modelled time: when the next replica is expected, as far

@@ -107,8 +107,8 @@ impl Connections {
     pub(crate) async fn answers(&self) -> bool {
         let mut request = Request::new(Full::default());
         *request.uri_mut() = http::Uri::from_static("/health");
-        if let Ok(host) = http::HeaderValue::try_from(&self.address) {
-            request.headers_mut().insert(http::header::HOST, host);
+        if let Some(host) = self.host() {
+            request.headers_mut().insert(http::header::HOST, host.clone());
         }
         let answer = async { self.connect().await.ok()?.send_request(request).await.ok() };
         matches!(tokio::time::timeout(CONNECT_TIMEOUT, answer).await, Ok(Some(_)))

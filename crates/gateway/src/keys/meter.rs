@@ -6,14 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{header, response::Parts};
+use http::response::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::{Pass, usage::Tail};
 use crate::{
     answer::{Body, BodyError},
-    sse::Watch,
+    sse::{Watch, is_event_stream},
 };
 
 /// The body of an answer, with the tenant's pass.
@@ -34,11 +34,9 @@ struct Meter {
 
 impl Metered {
     pub(super) fn new(pass: Pass, parts: &Parts, inner: Body) -> Self {
-        let kind = parts.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-        let is_stream = kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
         let meter = pass.counts_tokens().then(|| Meter {
             is_success: parts.status.is_success(),
-            watch: is_stream.then(Watch::default),
+            watch: is_event_stream(&parts.headers).then(Watch::default),
             events: 0,
             tail: Tail::default(),
         });

@@ -36,6 +36,17 @@ use crate::{
 /// Where clients of other APIs than OpenAI's put their key: Azure's, and Anthropic's.
 const KEY_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("api-key"), HeaderName::from_static("x-api-key")];
+/// What is left of a tenant's quotas, as OpenAI's API says it: the quota, what remains, and when it is full again.
+const REQUESTS_LEFT: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const TOKENS_LEFT: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
 /// Longest key that is looked up; ours have 67 bytes.
 const MAX_KEY_BYTES: usize = 1 << 10;
 /// What a client is told that has as many requests under way as it may: nobody knows when the first ends.
@@ -282,14 +293,11 @@ impl Member {
                 buckets.tokens.as_mut().map(|bucket| bucket.show(now)),
             )
         };
-        for (what, shown) in [("requests", requests), ("tokens", tokens)] {
+        for (names, shown) in [(&REQUESTS_LEFT, requests), (&TOKENS_LEFT, tokens)] {
             let Some((limit, remaining, reset)) = shown else { continue };
-            let values =
-                [("limit", limit.to_string()), ("remaining", remaining.to_string()), ("reset", span(reset))];
-            for (kind, value) in values {
-                if let (Ok(name), Ok(value)) =
-                    (HeaderName::try_from(format!("x-ratelimit-{kind}-{what}")), HeaderValue::try_from(value))
-                {
+            let values = [Ok(limit.into()), Ok(remaining.into()), HeaderValue::try_from(span(reset))];
+            for (name, value) in names.iter().zip(values) {
+                if let Ok(value) = value {
                     headers.insert(name, value);
                 }
             }
