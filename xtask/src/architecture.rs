@@ -14,6 +14,7 @@ use crate::cargo::{cargo, root};
 /// Which of our crates each of our crates may name. Lower tiers first; nothing points up.
 const LAYERS: &[(&str, &[&str])] = &[
     ("forewarm-core", &[]),
+    ("forewarm-testbed", &[]),
     ("forewarm-workload", &[]),
     ("forewarm-engine", &[]),
     ("forewarm-sim", &["forewarm-core", "forewarm-workload"]),
@@ -26,6 +27,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("forewarm-processes", &["forewarm-core", "forewarm-control"]),
     ("forewarm-testkit", &["forewarm-core", "forewarm-control"]),
     ("forewarm-exporter", &["forewarm-core", "forewarm-signals"]),
+    ("forewarm-kubernetes", &["forewarm-core", "forewarm-manifest", "forewarm-control", "forewarm-signals"]),
+    ("forewarm-metrics-api", &["forewarm-core", "forewarm-signals"]),
+    ("forewarm-external-scaler", &["forewarm-core"]),
+    ("forewarm-aws", &["forewarm-core", "forewarm-manifest", "forewarm-control", "forewarm-signals"]),
+    ("forewarm-hooks", &["forewarm-core", "forewarm-manifest", "forewarm-control"]),
 ];
 
 /// What a crate without I/O must not name.

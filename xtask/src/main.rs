@@ -8,6 +8,7 @@ mod differential;
 mod fuzz;
 mod literals;
 mod peers;
+mod testbed;
 mod tiers;
 
 use std::{io::Write, process::ExitCode};
@@ -34,6 +35,8 @@ enum Command {
     Chaos(chaos::ChaosArgs),
     /// Decides random scenarios with the peers' own code and with ours, and compares. Needs Go.
     Differential(differential::DifferentialArgs),
+    /// Gets the real servers that tests run against: brokers, databases, control planes.
+    Testbed(testbed::TestbedArgs),
     /// Checks the invariants of ARCHITECTURE.md.
     Architecture,
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::fuzz(&args),
         Command::Chaos(args) => chaos::chaos(&args),
         Command::Differential(args) => differential::differential(&args),
+        Command::Testbed(args) => testbed::testbed(&args),
         Command::Architecture => architecture::check(),
     };
     match result {

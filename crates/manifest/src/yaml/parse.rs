@@ -128,7 +128,8 @@ impl Builder {
             | Event::StreamEnd
             | Event::DocumentStart(..)
             | Event::DocumentEnd
-            | Event::Anchor(..) => Ok(()),
+            | Event::Anchor(..)
+            | Event::Comment(..) => Ok(()),
             // What a later version of the parser tells beside these is presentation, not data.
             _ => Ok(()),
         }

@@ -1,0 +1,1 @@
+//! AWS: Auto Scaling groups as fleets, CloudWatch and SQS as signals, scaling policies.

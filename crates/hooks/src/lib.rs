@@ -1,0 +1,1 @@
+//! Fleets behind a webhook or a command of the user's.

@@ -1,0 +1,1 @@
+//! Kubernetes: the InferenceScaler resource, its controller, targets and replicas.
