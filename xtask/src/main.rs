@@ -8,6 +8,7 @@ mod differential;
 mod fuzz;
 mod literals;
 mod peers;
+mod proto;
 mod testbed;
 mod tiers;
 
@@ -37,6 +38,8 @@ enum Command {
     Differential(differential::DifferentialArgs),
     /// Gets the real servers that tests run against: brokers, databases, control planes.
     Testbed(testbed::TestbedArgs),
+    /// Writes the code of KEDA's protocol again, from our proto file.
+    Proto,
     /// Checks the invariants of ARCHITECTURE.md.
     Architecture,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Chaos(args) => chaos::chaos(&args),
         Command::Differential(args) => differential::differential(&args),
         Command::Testbed(args) => testbed::testbed(&args),
+        Command::Proto => proto::proto(),
         Command::Architecture => architecture::check(),
     };
     match result {
