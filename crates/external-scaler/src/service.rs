@@ -148,8 +148,7 @@ impl ExternalScaler for Service {
     }
 }
 
-/// The next whole number: who cannot read fractions should not have too little.
-#[expect(clippy::cast_possible_truncation, reason = "`as` keeps to the range, and that is meant")]
+/// The next whole number, within the range: who cannot read fractions should not have too little.
 fn whole(number: f64) -> i64 {
     number.ceil() as i64
 }

@@ -7,6 +7,7 @@ pub(crate) mod demo;
 mod edge;
 pub(crate) mod engine;
 pub(crate) mod exporter;
+mod external_scaler;
 pub(crate) mod gateway;
 pub(crate) mod lint;
 pub(crate) mod load;
