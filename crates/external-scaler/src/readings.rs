@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use tokio::{sync::watch, time::Instant};
@@ -16,8 +17,8 @@ pub struct Reading {
     pub queued: Option<f64>,
     /// Requests at replicas; `None`: nobody knows.
     pub in_flight: Option<f64>,
-    /// When it was so.
-    pub at: Instant,
+    /// When it was so. `None`: as of the last [`Readings::confirm`], from a source that tells changes only.
+    pub at: Option<Instant>,
 }
 
 /// The latest [`Reading`] of every scaler. Clones are the same.
@@ -29,6 +30,8 @@ struct Shared {
     scalers: RwLock<BTreeMap<String, watch::Sender<Reading>>>,
     /// Told when a scaler comes.
     arrivals: watch::Sender<()>,
+    /// When what was told was last known to be so still.
+    confirmed: watch::Sender<Option<Instant>>,
 }
 
 impl Readings {
@@ -44,6 +47,11 @@ impl Readings {
         scalers.insert(scaler.to_owned(), watch::Sender::new(reading));
         drop(scalers);
         self.0.arrivals.send_replace(());
+    }
+
+    /// Says that everything that was told without a time is so still, as of now: who decides is alive.
+    pub fn confirm(&self) {
+        self.0.confirmed.send_replace(Some(Instant::now()));
     }
 
     /// Forgets a scaler that is no more.
@@ -64,6 +72,16 @@ impl Readings {
     pub(crate) fn get(&self, scaler: &str) -> Option<Reading> {
         let scalers = self.0.scalers.read().unwrap_or_else(PoisonError::into_inner);
         scalers.get(scaler).map(|known| known.borrow().clone())
+    }
+
+    /// Changes at each [`Readings::confirm`].
+    pub(crate) fn confirmed(&self) -> watch::Receiver<Option<Instant>> {
+        self.0.confirmed.subscribe()
+    }
+
+    /// Time since a reading was so; `None`: nobody ever said so.
+    pub(crate) fn age(&self, reading: &Reading) -> Option<Duration> {
+        Some(reading.at.or(*self.0.confirmed.borrow())?.elapsed())
     }
 
     /// Changes whenever a scaler comes.

@@ -43,15 +43,17 @@ impl Service {
         let reading = self.readings.get(key).ok_or_else(|| {
             Status::not_found(format!("there is no InferenceScaler `{key}`; the trigger's `scaler` names it"))
         })?;
-        let age = reading.at.elapsed();
-        if age > self.max_age {
-            return Err(Status::unavailable(format!(
+        match self.readings.age(&reading) {
+            Some(age) if age <= self.max_age => Ok(reading),
+            Some(age) => Err(Status::unavailable(format!(
                 "what is known of `{key}` is {} s old; {} s are allowed",
                 age.as_secs(),
                 self.max_age.as_secs()
-            )));
+            ))),
+            None => Err(Status::unavailable(format!(
+                "nobody said yet that what is known of `{key}` is so still: is the controller there?"
+            ))),
         }
-        Ok(reading)
     }
 }
 
@@ -101,10 +103,10 @@ impl ExternalScaler for Service {
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
         let (trigger, key) = self.trigger(request.get_ref())?;
         let (news, stream) = mpsc::channel(NEWS);
-        let (readings, shutdown) = (self.readings.clone(), self.shutdown.clone());
+        let (readings, max_age, shutdown) = (self.readings.clone(), self.max_age, self.shutdown.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = tell(&readings, &key, trigger.metric, &news) => {}
+                () = tell(&readings, &key, trigger.metric, max_age, &news) => {}
                 () = news.closed() => {}
                 // Ends the stream in order, so that KEDA comes again soon.
                 () = shutdown.cancelled() => {}
@@ -158,26 +160,36 @@ async fn tell(
     readings: &Readings,
     key: &str,
     metric: Metric,
+    max_age: Duration,
     news: &mpsc::Sender<Result<IsActiveResponse, Status>>,
 ) {
-    let mut arrivals = readings.arrivals();
+    let (mut arrivals, mut confirmed) = (readings.arrivals(), readings.confirmed());
     let mut told = None;
     loop {
-        if let Some(mut scaler) = readings.follow(key) {
-            loop {
-                let now = active(&scaler.borrow_and_update(), metric);
-                if let Some(result) = now.filter(|_| now != told) {
-                    if news.send(Ok(IsActiveResponse { result })).await.is_err() {
-                        return;
-                    }
-                    told = now;
-                }
-                if scaler.changed().await.is_err() {
-                    break;
-                }
+        let Some(mut scaler) = readings.follow(key) else {
+            if arrivals.changed().await.is_err() {
+                return;
             }
-        } else if arrivals.changed().await.is_err() {
-            return;
+            continue;
+        };
+        loop {
+            confirmed.mark_unchanged();
+            let reading = scaler.borrow_and_update().clone();
+            let fresh = readings.age(&reading).is_some_and(|age| age <= max_age);
+            let now = active(&reading, metric).filter(|_| fresh);
+            if let Some(result) = now.filter(|_| now != told) {
+                if news.send(Ok(IsActiveResponse { result })).await.is_err() {
+                    return;
+                }
+                told = now;
+            }
+            let changed = tokio::select! {
+                changed = scaler.changed() => changed,
+                changed = confirmed.changed(), if !fresh => changed,
+            };
+            if changed.is_err() {
+                break;
+            }
         }
     }
 }

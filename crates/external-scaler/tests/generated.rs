@@ -1,10 +1,10 @@
-//! `src/externalscaler.rs` is what `proto/external_scaler.proto` says. `cargo xtask proto` writes it.
+//! `src/externalscaler.rs` is what `proto/external_scaler.proto` says. `cargo xtask generate` writes it.
 
 use std::path::Path;
 
 use protox::Compiler;
 
-const STALE: &str = "src/externalscaler.rs is not what the proto file says: run `cargo xtask proto`";
+const STALE: &str = "src/externalscaler.rs is not what the proto file says: run `cargo xtask generate`";
 
 #[test]
 fn the_committed_code_is_what_the_proto_file_says() {

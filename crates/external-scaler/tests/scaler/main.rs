@@ -60,11 +60,17 @@ async fn what_is_not_known_is_an_error_and_never_nothing() {
     let mut client = stage.client().await;
     let old = Instant::now().checked_sub(Duration::from_secs(61)).expect("the clock is older than that");
     let (unavailable, some) = (Code::Unavailable, |number| Some(number));
-    let table: [Known; 9] = [
+    let table: [Known; 10] = [
         ("desired", nothing(), Err(unavailable), Err(unavailable)),
         ("desired", Reading { desired: Some(0), ..nothing() }, Ok(false), Ok(0.0)),
         ("desired", Reading { desired: Some(2), ..nothing() }, Ok(true), Ok(2.0)),
-        ("desired", Reading { desired: Some(2), at: old, ..nothing() }, Err(unavailable), Err(unavailable)),
+        (
+            "desired",
+            Reading { desired: Some(2), at: Some(old), ..nothing() },
+            Err(unavailable),
+            Err(unavailable),
+        ),
+        ("desired", Reading { desired: Some(2), at: None, ..nothing() }, Err(unavailable), Err(unavailable)),
         ("queued", Reading { desired: Some(2), ..nothing() }, Err(unavailable), Err(unavailable)),
         // Nothing waits, but nobody knows whether replicas work.
         ("queued", Reading { queued: some(0.0), ..nothing() }, Err(unavailable), Ok(0.0)),
@@ -157,6 +163,20 @@ async fn a_change_of_activity_is_pushed_once_and_a_scaler_may_come_later() {
     stage.readings.publish("llama3", idle);
     told.push(stream.message().await.expect("a stream").expect("news").result);
     assert_eq!(told, [false, true, false]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn what_is_told_without_a_time_counts_once_it_is_confirmed() {
+    let stage = Stage::plain().await;
+    let mut client = stage.client().await;
+    let trigger = [("scaler", "llama3")];
+    stage.readings.publish("llama3", Reading { desired: Some(2), at: None, ..nothing() });
+    let mut stream = client.stream_is_active(asks(&trigger)).await.expect("a stream").into_inner();
+    assert_eq!(client.is_active(asks(&trigger)).await.expect_err("old news").code(), Code::Unavailable);
+    stage.readings.confirm();
+    assert!(stream.message().await.expect("a stream").expect("news").result);
+    assert!(client.is_active(asks(&trigger)).await.expect("an answer").into_inner().result);
     stage.end().await;
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn config() -> ScalerConfig {
 
 /// Nothing is known, as of now.
 pub(crate) fn nothing() -> Reading {
-    Reading { desired: None, queued: None, in_flight: None, at: Instant::now() }
+    Reading { desired: None, queued: None, in_flight: None, at: Some(Instant::now()) }
 }
 
 /// A ScaledObject with this metadata, and what KEDA adds of its own.

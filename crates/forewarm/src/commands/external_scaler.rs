@@ -70,6 +70,6 @@ fn reading(snapshot: &Snapshot) -> Reading {
         desired: Some(snapshot.decision.to.0),
         queued: report.map(|report| report.queued as f64),
         in_flight: report.map(|report| report.in_flight_sum() as f64),
-        at: Instant::now(),
+        at: Some(Instant::now()),
     }
 }
