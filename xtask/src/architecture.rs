@@ -29,7 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("forewarm-exporter", &["forewarm-core", "forewarm-signals"]),
     ("forewarm-kubernetes", &["forewarm-core", "forewarm-manifest", "forewarm-control", "forewarm-signals"]),
     ("forewarm-metrics-api", &["forewarm-core", "forewarm-signals"]),
-    ("forewarm-external-scaler", &["forewarm-core"]),
+    ("forewarm-external-scaler", &[]),
     ("forewarm-aws", &["forewarm-core", "forewarm-manifest", "forewarm-control", "forewarm-signals"]),
     ("forewarm-hooks", &["forewarm-core", "forewarm-manifest", "forewarm-control"]),
 ];

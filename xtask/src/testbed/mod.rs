@@ -1,5 +1,8 @@
 //! What the real servers of the tests are started from: ordinary packages, in a folder of their own.
 
+mod go;
+mod keda;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -13,7 +16,7 @@ use crate::cargo::root;
 
 #[derive(Args)]
 pub(crate) struct TestbedArgs {
-    /// Only these parts; default: all.
+    /// Only these parts; default: all but keda.
     parts: Vec<Part>,
 }
 
@@ -22,12 +25,18 @@ pub(crate) struct TestbedArgs {
 pub(crate) enum Part {
     /// Prometheus.
     Prometheus,
+    /// Helm, built with Go.
+    Helm,
+    /// KEDA's operator and metrics adapter, built with Go. Only when asked for: it takes long.
+    Keda,
 }
 
 impl Part {
     fn get(self, folder: &Path) -> Result<()> {
         match self {
             Self::Prometheus => debian(folder, &["prometheus"]),
+            Self::Helm => go::install(folder, "helm.sh/helm/v4/cmd/helm@v4.3.1"),
+            Self::Keda => keda::build(folder),
         }
     }
 }
@@ -47,8 +56,9 @@ fn debian(folder: &Path, packages: &[&str]) -> Result<()> {
 
 /// Gets what is not there yet.
 pub(crate) fn testbed(args: &TestbedArgs) -> Result<()> {
-    let parts = if args.parts.is_empty() { Part::value_variants() } else { &args.parts };
-    parts.iter().try_for_each(|part| fetch(*part).map(drop))
+    let all = Part::value_variants().iter().filter(|part| **part != Part::Keda);
+    let parts = if args.parts.is_empty() { all.copied().collect() } else { args.parts.clone() };
+    parts.into_iter().try_for_each(|part| fetch(part).map(drop))
 }
 
 /// Gets one part unless it is there, and says where it is.
