@@ -11,6 +11,9 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::root;
 
+mod elasticmq;
+mod moto;
+
 #[derive(Args)]
 pub(crate) struct TestbedArgs {
     /// Only these parts; default: all.
@@ -22,12 +25,18 @@ pub(crate) struct TestbedArgs {
 pub(crate) enum Part {
     /// Prometheus.
     Prometheus,
+    /// An AWS API server, and boto3; needs Python.
+    Moto,
+    /// A server that speaks SQS; needs Java and Maven.
+    Elasticmq,
 }
 
 impl Part {
     fn get(self, folder: &Path) -> Result<()> {
         match self {
             Self::Prometheus => debian(folder, &["prometheus"]),
+            Self::Moto => moto::get(folder),
+            Self::Elasticmq => elasticmq::get(folder),
         }
     }
 }

@@ -69,7 +69,7 @@ fn drained_for(draft: &Draft<'_>, state: &ScalerState, replica: &Replica) -> Dur
 fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement) {
     let observation = draft.observation;
     let Placement { revive, stop, .. } = placement;
-    let drains = |replica: &&Replica| replica.phase == Phase::Draining && !revive.contains(&replica.id);
+    let drains = |replica: &&Replica| replica.phase.drains() && !revive.contains(&replica.id);
     for replica in observation.replicas.iter().filter(drains) {
         if let Some(&told) = state.stopping.get(&replica.id)
             && draft.now < told + TELL_AGAIN
