@@ -72,6 +72,17 @@ enum TargetLine<'a> {
     },
     #[serde(rename_all = "camelCase")]
     Kubernetes { api_version: &'a str, kind: &'a str, name: &'a str },
+    #[serde(rename_all = "camelCase")]
+    AwsAutoScalingGroup {
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        region: Option<&'a str>,
+        address: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        role_arn: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        interruption_queue: Option<&'a str>,
+    },
 }
 
 #[derive(Serialize)]
@@ -286,6 +297,13 @@ fn target_line(target: &Target) -> TargetLine<'_> {
             api_version: &target.api_version,
             kind: &target.kind,
             name: &target.name,
+        },
+        Target::AwsAutoScalingGroup(group) => TargetLine::AwsAutoScalingGroup {
+            name: &group.name,
+            region: group.region.as_deref(),
+            address: &group.address,
+            role_arn: group.role_arn.as_deref(),
+            interruption_queue: group.interruption_queue.as_deref(),
         },
     }
 }

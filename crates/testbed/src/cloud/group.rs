@@ -246,8 +246,8 @@ impl Shared {
 
     pub(super) async fn put_hook(&self, group: &str, launching: bool) -> Result<(), CloudError> {
         let (name, transition) = match launching {
-            true => ("warm-up", "autoscaling:EC2_INSTANCE_LAUNCHING"),
-            false => ("drain", "autoscaling:EC2_INSTANCE_TERMINATING"),
+            true => ("forewarm-warm-up", "autoscaling:EC2_INSTANCE_LAUNCHING"),
+            false => ("forewarm-drain", "autoscaling:EC2_INSTANCE_TERMINATING"),
         };
         let parameters = [
             ("AutoScalingGroupName", group),
