@@ -3,10 +3,16 @@
 //! `cargo xtask testbed` gets what they are started from. A test whose server was not fetched prints
 //! `skipped: ` and [`NotFetched`], and returns.
 
+mod cloud;
+mod elasticmq;
+mod moto;
 mod server;
 
 use std::path::{Path, PathBuf};
 
+pub use cloud::{Cloud, CloudError, Faults, Machine};
+pub use elasticmq::ElasticMq;
+pub use moto::Moto;
 pub use server::{Launch, Server, ServerError, free_port};
 
 /// A folder of the testbed that is not there.

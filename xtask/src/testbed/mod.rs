@@ -14,6 +14,9 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::root;
 
+mod elasticmq;
+mod moto;
+
 #[derive(Args)]
 pub(crate) struct TestbedArgs {
     /// Only these parts; default: all but keda.
@@ -29,6 +32,10 @@ pub(crate) enum Part {
     Helm,
     /// KEDA's operator and metrics adapter, built with Go. Only when asked for: it takes long.
     Keda,
+    /// An AWS API server, and boto3; needs Python.
+    Moto,
+    /// A server that speaks SQS; needs Java and Maven.
+    Elasticmq,
 }
 
 impl Part {
@@ -37,6 +44,8 @@ impl Part {
             Self::Prometheus => debian(folder, &["prometheus"]),
             Self::Helm => go::install(folder, "helm.sh/helm/v4/cmd/helm@v4.3.1"),
             Self::Keda => keda::build(folder),
+            Self::Moto => moto::get(folder),
+            Self::Elasticmq => elasticmq::get(folder),
         }
     }
 }

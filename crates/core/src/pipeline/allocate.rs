@@ -70,7 +70,7 @@ fn drained_for(draft: &Draft<'_>, state: &ScalerState, replica: &Replica) -> Dur
 fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement) {
     let observation = draft.observation;
     let Placement { revive, stop, .. } = placement;
-    let drains = |replica: &&Replica| replica.phase == Phase::Draining && !revive.contains(&replica.id);
+    let drains = |replica: &&Replica| replica.phase.drains() && !revive.contains(&replica.id);
     let mut draining: Vec<&Replica> = observation.replicas.iter().filter(drains).collect();
     draining.sort_by_key(|replica| Reverse(replica.ordinal));
     for replica in draining {

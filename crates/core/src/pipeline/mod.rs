@@ -135,7 +135,7 @@ fn learn_from_starts(spec: &ScalerSpec, state: &mut ScalerState, observation: &O
             state.cold_starts.observe(now.since(requested_at).min(spec.cold_start.deadline));
             state.start_failures = None;
         }
-        if replica.phase == Phase::Draining {
+        if replica.phase.drains() {
             state.draining.entry(replica.id.clone()).or_insert(now);
         } else {
             state.draining.remove(&replica.id);

@@ -82,6 +82,17 @@ enum TargetLine<'a> {
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         selector: &'a BTreeMap<String, String>,
     },
+    #[serde(rename_all = "camelCase")]
+    AwsAutoScalingGroup {
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        region: Option<&'a str>,
+        address: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        role_arn: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        interruption_queue: Option<&'a str>,
+    },
 }
 
 #[derive(Serialize)]
@@ -299,6 +310,13 @@ fn target_line(target: &Target) -> TargetLine<'_> {
             port: target.port,
             replicas_path: target.replicas_path.as_deref(),
             selector: &target.selector,
+        },
+        Target::AwsAutoScalingGroup(group) => TargetLine::AwsAutoScalingGroup {
+            name: &group.name,
+            region: group.region.as_deref(),
+            address: &group.address,
+            role_arn: group.role_arn.as_deref(),
+            interruption_queue: group.interruption_queue.as_deref(),
         },
     }
 }

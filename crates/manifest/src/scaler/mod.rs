@@ -77,6 +77,8 @@ pub enum Target {
     Processes(Processes),
     /// An object of Kubernetes with a `scale` subresource.
     Kubernetes(KubernetesTarget),
+    /// An Auto Scaling group of AWS, one instance for each replica.
+    AwsAutoScalingGroup(AwsAutoScalingGroup),
 }
 
 /// Processes on this machine, one for each replica.
@@ -110,6 +112,26 @@ pub struct KubernetesTarget {
     pub replicas_path: Option<String>,
     /// Labels of its pods; empty: those that its `scale` subresource names.
     pub selector: BTreeMap<String, String>,
+}
+
+/// An Auto Scaling group of AWS, whose instances serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsAutoScalingGroup {
+    /// Its name.
+    pub name: String,
+    /// Where it is; `None`: what the environment or the profile says.
+    pub region: Option<String>,
+    /// Where an instance serves, `host:port`, with `{privateIp}`, `{publicIp}`, `{privateDns}` or `{instanceId}` in it.
+    pub address: String,
+    /// The role that is assumed; `None`: the credentials' own.
+    pub role_arn: Option<String>,
+    /// The URL of an SQS queue that gets interruption warnings and rebalance recommendations from EventBridge.
+    pub interruption_queue: Option<String>,
+}
+
+impl AwsAutoScalingGroup {
+    /// The engine's port where the manifest names no address: vLLM's.
+    pub const DEFAULT_ADDRESS: &str = "{privateIp}:8000";
 }
 
 /// A signal with a name that policies refer to.

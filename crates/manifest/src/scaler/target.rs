@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{CheckedScaler, KubernetesTarget, Processes, Target};
+use super::{AwsAutoScalingGroup, CheckedScaler, KubernetesTarget, Processes, Target};
 use crate::{cursor::Cursor, yaml::Value};
 
 /// Targets that the schema has names for.
@@ -20,10 +20,11 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<Target> {
     match name {
         "processes" => processes(&target).map(Target::Processes),
         "kubernetes" => kubernetes(&target).map(Target::Kubernetes),
+        "awsAutoScalingGroup" => auto_scaling_group(&target).map(Target::AwsAutoScalingGroup),
         _ => {
             target.problem(
                 format!("`{name}`, which is not available in this version"),
-                "`processes` or `kubernetes`",
+                "`processes`, `kubernetes` or `awsAutoScalingGroup`",
             );
             None
         }
@@ -115,5 +116,60 @@ fn replicas_path(at: &Cursor<'_>) -> Option<String> {
         return Some(path);
     }
     at.wanted("a path of fields below .spec, such as .spec.workers");
+    None
+}
+
+/// What an address of an instance may be made of.
+const ADDRESS_PARTS: [&str; 4] = ["{privateIp}", "{publicIp}", "{privateDns}", "{instanceId}"];
+
+fn auto_scaling_group(at: &Cursor<'_>) -> Option<AwsAutoScalingGroup> {
+    let fields = at.fields()?;
+    let name = fields.require("name", "the group's name").and_then(|name| name.text());
+    let region = fields.get("region").map(|region| region.text());
+    let address = fields.get("address").map(|address| instance_address(&address));
+    let role_arn = fields.get("roleArn").map(|role| starting_with(&role, "arn:", "the ARN of a role"));
+    let queue = fields
+        .get("interruptionQueue")
+        .map(|queue| starting_with(&queue, "http", "the URL of an SQS queue, such as https://sqs.…"));
+    fields.finish();
+    Some(AwsAutoScalingGroup {
+        name: name?,
+        region: optional(region)?,
+        address: address.unwrap_or_else(|| Some(AwsAutoScalingGroup::DEFAULT_ADDRESS.to_owned()))?,
+        role_arn: optional(role_arn)?,
+        interruption_queue: optional(queue)?,
+    })
+}
+
+/// A field that is not there is `Some(None)`, one that is wrong `None`.
+fn optional<T>(field: Option<Option<T>>) -> Option<Option<T>> {
+    match field {
+        Some(value) => value.map(Some),
+        None => Some(None),
+    }
+}
+
+fn starting_with(at: &Cursor<'_>, start: &str, wanted: &str) -> Option<String> {
+    let text = at.text()?;
+    if text.starts_with(start) {
+        return Some(text);
+    }
+    at.wanted(wanted);
+    None
+}
+
+/// `host:port`, in which the host differs from instance to instance.
+fn instance_address(at: &Cursor<'_>) -> Option<String> {
+    let address = at.text()?;
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let differs = ADDRESS_PARTS.iter().any(|part| address.contains(part));
+    let rest = ADDRESS_PARTS.iter().fold(address.clone(), |rest, part| rest.replace(part, ""));
+    if differs && port.is_some_and(|port| port > 0) && !rest.contains(['{', '}', '/']) {
+        return Some(address);
+    }
+    at.wanted(format!(
+        "a host and a port with one of {} in it, such as {{privateIp}}:8000",
+        ADDRESS_PARTS.join(", ")
+    ));
     None
 }

@@ -183,7 +183,7 @@ impl<'a> Signals<'a> {
         if !seen.shares.is_empty() {
             return Ok(seen.shares.iter().map(|(id, value)| (id.as_str(), *value)).collect());
         }
-        let mut running = self.replicas(|phase| matches!(phase, Phase::Ready | Phase::Draining));
+        let mut running = self.replicas(|phase| phase == Phase::Ready || phase.drains());
         // A total is a share where it leaves no choice.
         match (running.next(), running.next()) {
             (None, _) => Ok(BTreeMap::new()),
