@@ -11,6 +11,9 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::root;
 
+mod kafka;
+mod rabbitmq;
+
 #[derive(Args)]
 pub(crate) struct TestbedArgs {
     /// Only these parts; default: all.
@@ -22,12 +25,18 @@ pub(crate) struct TestbedArgs {
 pub(crate) enum Part {
     /// Prometheus.
     Prometheus,
+    /// A Kafka broker; needs Java and Maven.
+    Kafka,
+    /// RabbitMQ with its management API, and the Erlang it runs on.
+    Rabbitmq,
 }
 
 impl Part {
     fn get(self, folder: &Path) -> Result<()> {
         match self {
             Self::Prometheus => debian(folder, &["prometheus"]),
+            Self::Kafka => kafka::get(folder),
+            Self::Rabbitmq => rabbitmq::get(folder),
         }
     }
 }
