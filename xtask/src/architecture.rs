@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("forewarm-admin", &["forewarm-core"]),
     ("forewarm-control", &["forewarm-core"]),
     ("forewarm-load", &["forewarm-workload"]),
-    ("forewarm-signals", &["forewarm-core", "forewarm-control"]),
+    ("forewarm-signals", &["forewarm-core", "forewarm-manifest", "forewarm-control"]),
     ("forewarm-processes", &["forewarm-core", "forewarm-control"]),
     ("forewarm-testkit", &["forewarm-core", "forewarm-control"]),
     ("forewarm-exporter", &["forewarm-core", "forewarm-signals"]),

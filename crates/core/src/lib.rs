@@ -7,6 +7,7 @@
 //! reason of every step comes out; memory between calls is the explicit, serialisable [`ScalerState`].
 
 pub mod affinity;
+pub mod calendar;
 mod cold_start;
 mod decision;
 mod fleet;

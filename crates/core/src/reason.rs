@@ -200,6 +200,20 @@ pub enum Reason {
         /// The lower bound.
         min: Replicas,
     },
+    /// The calendar keeps this many now.
+    CalendarFloor {
+        /// The floor.
+        replicas: Replicas,
+        /// When it began, as a cron expression.
+        start: String,
+        /// The zone of the expression.
+        timezone: String,
+        /// Until then.
+        #[serde(rename = "untilMillis")]
+        until: Timestamp,
+        /// How long that is.
+        remaining_seconds: f64,
+    },
     /// More are not allowed.
     LoweredToMax {
         /// The upper bound.
@@ -338,6 +352,7 @@ impl Reason {
             Reason::Stabilised { .. } => "stabilised",
             Reason::RateLimited { .. } => "rate_limited",
             Reason::RaisedToMin { .. } => "raised_to_min",
+            Reason::CalendarFloor { .. } => "calendar_floor",
             Reason::LoweredToMax { .. } => "lowered_to_max",
             Reason::ZeroGuard => "zero_guard",
             Reason::HeldAfterRestart { .. } => "held_after_restart",
@@ -454,6 +469,10 @@ impl fmt::Display for Reason {
             }
             Reason::RateLimited { wish, limit } => write!(f, "a wish for {wish} is limited to {limit}"),
             Reason::RaisedToMin { min } => write!(f, "at least {min} at all times"),
+            Reason::CalendarFloor { replicas, start, timezone, until: _, remaining_seconds } => write!(
+                f,
+                "at least {replicas} by the calendar for another {remaining_seconds:.0} s (since `{start}` in {timezone})"
+            ),
             Reason::LoweredToMax { max } => write!(f, "at most {max} allowed"),
             Reason::ZeroGuard => {
                 f.write_str("production keeps a replica: `allowScaleToZero: true` would let it go")

@@ -16,6 +16,8 @@ use crate::cargo::root;
 
 mod elasticmq;
 mod moto;
+mod kafka;
+mod rabbitmq;
 
 #[derive(Args)]
 pub(crate) struct TestbedArgs {
@@ -36,6 +38,10 @@ pub(crate) enum Part {
     Moto,
     /// A server that speaks SQS; needs Java and Maven.
     Elasticmq,
+    /// A Kafka broker; needs Java and Maven.
+    Kafka,
+    /// RabbitMQ with its management API, and the Erlang it runs on.
+    Rabbitmq,
 }
 
 impl Part {
@@ -46,6 +52,8 @@ impl Part {
             Self::Keda => keda::build(folder),
             Self::Moto => moto::get(folder),
             Self::Elasticmq => elasticmq::get(folder),
+            Self::Kafka => kafka::get(folder),
+            Self::Rabbitmq => rabbitmq::get(folder),
         }
     }
 }
