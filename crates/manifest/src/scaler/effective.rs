@@ -8,7 +8,11 @@ use forewarm_core::{
 };
 use serde::Serialize;
 
-use super::{API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target, effective_policy::PolicyLine};
+use super::{
+    API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target,
+    effective_policy::PolicyLine,
+    hooks::{ExecLine, WebhookLine},
+};
 use crate::quantity::{write_bytes, write_duration};
 
 #[derive(Serialize)]
@@ -71,7 +75,13 @@ enum TargetLine<'a> {
         termination_grace_period: String,
     },
     #[serde(rename_all = "camelCase")]
-    Kubernetes { api_version: &'a str, kind: &'a str, name: &'a str },
+    Kubernetes {
+        api_version: &'a str,
+        kind: &'a str,
+        name: &'a str,
+    },
+    Webhook(WebhookLine<'a>),
+    Exec(ExecLine<'a>),
 }
 
 #[derive(Serialize)]
@@ -287,6 +297,8 @@ fn target_line(target: &Target) -> TargetLine<'_> {
             kind: &target.kind,
             name: &target.name,
         },
+        Target::Webhook(target) => TargetLine::Webhook(WebhookLine::of(target)),
+        Target::Exec(target) => TargetLine::Exec(ExecLine::of(target)),
     }
 }
 

@@ -6,6 +6,7 @@
 mod effective;
 mod effective_policy;
 mod engine;
+mod hooks;
 mod policy;
 mod read;
 mod routing;
@@ -19,6 +20,7 @@ use forewarm_core::{
 };
 
 pub use engine::{EngineKind, EngineSpec, KvTokens};
+pub use hooks::{ExecTarget, SecretRef, WebhookTarget};
 pub use read::read_scalers;
 pub(crate) use read::{MAX_REPLICAS, read_one};
 
@@ -77,6 +79,10 @@ pub enum Target {
     Processes(Processes),
     /// An object of Kubernetes with a `scale` subresource.
     Kubernetes(KubernetesTarget),
+    /// Whatever is behind an HTTPS endpoint of the user's.
+    Webhook(WebhookTarget),
+    /// Whatever a command of the user's starts and stops.
+    Exec(ExecTarget),
 }
 
 /// Processes on this machine, one for each replica.
