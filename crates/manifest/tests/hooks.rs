@@ -27,7 +27,7 @@ fn read_one(target: &str) -> CheckedScaler {
 
 #[test]
 fn a_webhook_and_a_command_arrive_and_are_written_again() {
-    let https = read_one("webhook: {url: https://hooks.example.com/gpus, secret: {env: HOOK_SECRET}}");
+    let https = read_one("webhook: {url: https://hooks.example.com/gpus, secret: {fromEnv: HOOK_SECRET}}");
     let expected = WebhookTarget {
         url: "https://hooks.example.com/gpus".into(),
         secret: SecretRef::Env("HOOK_SECRET".into()),
@@ -37,7 +37,7 @@ fn a_webhook_and_a_command_arrive_and_are_written_again() {
     };
     assert_eq!(https.target, Target::Webhook(expected));
     let all = read_one(
-        "webhook: {url: 'http://10.0.0.5/', secret: {file: /run/secrets/hook}, timeout: 3s, caFile: ca.pem, allowInsecure: true}",
+        "webhook: {url: 'http://10.0.0.5/', secret: {fromFile: /run/secrets/hook}, timeout: 3s, caFile: ca.pem, allowInsecure: true}",
     );
     let expected = WebhookTarget {
         url: "http://10.0.0.5/".into(),
@@ -67,15 +67,15 @@ fn a_webhook_and_a_command_arrive_and_are_written_again() {
 
 #[test]
 fn what_is_wrong_is_named_with_what_would_be_right() {
-    let secret = "secret: {env: HOOK_SECRET}";
+    let secret = "secret: {fromEnv: HOOK_SECRET}";
     let cases = [
         (format!("webhook: {{{secret}}}"), "webhook.url", "https://"),
-        ("webhook: {url: 'https://h/'}".into(), "webhook.secret", "{env: NAME} or {file: PATH}"),
+        ("webhook: {url: 'https://h/'}".into(), "webhook.secret", "{fromEnv: NAME} or {fromFile: PATH}"),
         ("webhook: {url: 'https://h/', secret: swordfish}".into(), "webhook.secret", "a mapping"),
         (
-            "webhook: {url: 'https://h/', secret: {env: A, file: b}}".into(),
+            "webhook: {url: 'https://h/', secret: {fromEnv: A, fromFile: b}}".into(),
             "webhook.secret",
-            "exactly one of env, file",
+            "exactly one of fromEnv, fromFile",
         ),
         (format!("webhook: {{url: 'http://h/', {secret}}}"), "webhook.url", "`allowInsecure: true`"),
         (format!("webhook: {{url: 'http://127.0.0.1.h/', {secret}}}"), "webhook.url", "https://"),

@@ -70,7 +70,7 @@ pub(super) fn webhook(at: &Cursor<'_>) -> Option<WebhookTarget> {
         .require("url", "the endpoint, https://…")
         .and_then(|url| endpoint(&url, allow_insecure.unwrap_or(true)));
     let secret = fields
-        .require("secret", "what requests are signed with: {env: NAME} or {file: PATH}")
+        .require("secret", "what requests are signed with: {fromEnv: NAME} or {fromFile: PATH}")
         .and_then(|secret| secret_ref(&secret));
     let timeout =
         fields.get("timeout").map_or(Some(WebhookTarget::DEFAULT_TIMEOUT), |t| t.positive_duration());
@@ -126,13 +126,13 @@ fn is_this_machine(authority: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// `{env: NAME}` or `{file: PATH}`.
+/// `{fromEnv: NAME}` or `{fromFile: PATH}`.
 pub(super) fn secret_ref(at: &Cursor<'_>) -> Option<SecretRef> {
     let fields = at.fields()?;
-    let chosen = fields.exactly_one(&["env", "file"]);
+    let chosen = fields.exactly_one(&["fromEnv", "fromFile"]);
     fields.finish();
     match chosen? {
-        ("env", name) => name.text().map(SecretRef::Env),
+        ("fromEnv", name) => name.text().map(SecretRef::Env),
         (_, path) => path.text().map(|path| SecretRef::File(path.into())),
     }
 }
@@ -165,8 +165,8 @@ pub(super) struct WebhookLine<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 enum SecretLine<'a> {
-    Env(&'a str),
-    File(&'a Path),
+    FromEnv(&'a str),
+    FromFile(&'a Path),
 }
 
 /// A command with every default written out.
@@ -188,8 +188,8 @@ impl<'a> WebhookLine<'a> {
         Self {
             url,
             secret: match secret {
-                SecretRef::Env(name) => SecretLine::Env(name),
-                SecretRef::File(path) => SecretLine::File(path),
+                SecretRef::Env(name) => SecretLine::FromEnv(name),
+                SecretRef::File(path) => SecretLine::FromFile(path),
             },
             timeout: write_duration(*timeout),
             ca_file: ca_file.as_deref(),

@@ -8,6 +8,7 @@ mod effective_policy;
 mod engine;
 mod hooks;
 mod policy;
+mod queue;
 mod read;
 mod routing;
 mod target;
@@ -15,7 +16,7 @@ mod target;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use forewarm_core::{
-    ScalerSpec,
+    Policy, ScalerSpec,
     pool::{QueueLimits, Routing},
 };
 
@@ -62,6 +63,11 @@ impl CheckedScaler {
     pub const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
     /// Time between SIGTERM and SIGKILL of a process: what Kubernetes gives a pod.
     pub const DEFAULT_TERMINATION_GRACE: Duration = Duration::from_secs(30);
+
+    /// Whether requests come to it through the gateway; workers that take messages from a queue have none.
+    pub fn takes_requests(&self) -> bool {
+        !matches!(self.spec.policy, Policy::Queue(_))
+    }
 
     /// The manifest with every default written out. Reading it gives this scaler again.
     ///
