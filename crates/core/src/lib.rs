@@ -32,8 +32,8 @@ pub use id::{ReplicaId, ScalerId, SignalName};
 pub use observation::{Evidence, Missing, Observation, Reading, Signal};
 pub use pipeline::{plan, prewarm};
 pub use policy::{
-    DynamoPolicy, Forewarm, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth, RayServePolicy,
-    SkyServePolicy,
+    DynamoPolicy, Forewarm, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth, QueuePolicy,
+    RayServePolicy, SkyServePolicy,
 };
 pub use reason::Reason;
 pub use scaler::{

@@ -7,6 +7,7 @@ mod guard;
 pub(crate) mod peer;
 pub mod prewarm;
 mod propose;
+pub(crate) mod queue;
 mod rate_limit;
 mod stabilise;
 
@@ -65,6 +66,8 @@ impl<'a> Draft<'a> {
         let current = match (spec.mode, state.target) {
             // What somebody else decided is what a shadow compares with.
             (Mode::Shadow, _) | (Mode::Act, None) => seen,
+            // Jobs end by themselves, and are not started again for that.
+            (Mode::Act, Some(_)) if spec.policy.runs_jobs() => seen,
             (Mode::Act, Some(target)) => target.0,
         };
         Self {

@@ -8,7 +8,11 @@ use forewarm_core::{
 };
 use serde::Serialize;
 
-use super::{API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target, effective_policy::PolicyLine};
+use super::{
+    API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target,
+    effective_policy::PolicyLine,
+    hooks::{ExecLine, WebhookLine},
+};
 use crate::quantity::{write_bytes, write_duration};
 
 #[derive(Serialize)]
@@ -93,6 +97,8 @@ enum TargetLine<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         interruption_queue: Option<&'a str>,
     },
+    Webhook(WebhookLine<'a>),
+    Exec(ExecLine<'a>),
 }
 
 #[derive(Serialize)]
@@ -318,6 +324,8 @@ fn target_line(target: &Target) -> TargetLine<'_> {
             role_arn: group.role_arn.as_deref(),
             interruption_queue: group.interruption_queue.as_deref(),
         },
+        Target::Webhook(target) => TargetLine::Webhook(WebhookLine::of(target)),
+        Target::Exec(target) => TargetLine::Exec(ExecLine::of(target)),
     }
 }
 

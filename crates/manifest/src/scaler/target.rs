@@ -2,12 +2,22 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{AwsAutoScalingGroup, CheckedScaler, KubernetesTarget, Processes, Target};
-use crate::{cursor::Cursor, yaml::Value};
+use super::{AwsAutoScalingGroup, CheckedScaler, KubernetesTarget, Processes, Target, hooks};
+use crate::{
+    cursor::{Cursor, Fields},
+    yaml::Value,
+};
 
 /// Targets that the schema has names for.
-const TARGETS: [&str; 6] =
-    ["processes", "kubernetes", "awsAutoScalingGroup", "gcpInstanceGroup", "azureScaleSet", "webhook"];
+const TARGETS: [&str; 7] = [
+    "processes",
+    "kubernetes",
+    "awsAutoScalingGroup",
+    "gcpInstanceGroup",
+    "azureScaleSet",
+    "webhook",
+    "exec",
+];
 
 /// What a command's arguments and environment have in the place of the replica's port.
 pub(super) const PORT: &str = "{port}";
@@ -21,10 +31,12 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<Target> {
         "processes" => processes(&target).map(Target::Processes),
         "kubernetes" => kubernetes(&target).map(Target::Kubernetes),
         "awsAutoScalingGroup" => auto_scaling_group(&target).map(Target::AwsAutoScalingGroup),
+        "webhook" => hooks::webhook(&target).map(Target::Webhook),
+        "exec" => hooks::exec(&target).map(Target::Exec),
         _ => {
             target.problem(
                 format!("`{name}`, which is not available in this version"),
-                "`processes`, `kubernetes` or `awsAutoScalingGroup`",
+                "`processes`, `kubernetes`, `awsAutoScalingGroup`, `webhook` or `exec`",
             );
             None
         }
@@ -33,11 +45,7 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<Target> {
 
 fn processes(at: &Cursor<'_>) -> Option<Processes> {
     let fields = at.fields()?;
-    let command_at = fields.require("command", "the program and its arguments, as a list");
-    let command = command_at.as_ref().map(Cursor::texts).unwrap_or_default();
-    if let Some(at) = command_at.filter(|at| at.node.items().is_empty() && is_list(at)) {
-        at.wanted("the program and its arguments");
-    }
+    let command = self::command(&fields);
     let port = fields
         .require("port", "the port it listens on, or 0 for a free one, passed as `{port}`")
         .and_then(|port| port.whole(0, u32::from(u16::MAX)));
@@ -52,6 +60,16 @@ fn processes(at: &Cursor<'_>) -> Option<Processes> {
         working_dir,
         termination_grace_period: grace.unwrap_or(Some(CheckedScaler::DEFAULT_TERMINATION_GRACE))?,
     })
+}
+
+/// `command`, which no shell reads.
+pub(super) fn command(fields: &Fields<'_>) -> Vec<String> {
+    let at = fields.require("command", "the program and its arguments, as a list");
+    let command = at.as_ref().map(Cursor::texts).unwrap_or_default();
+    if let Some(at) = at.filter(|at| at.node.items().is_empty() && is_list(at)) {
+        at.wanted("the program and its arguments");
+    }
+    command
 }
 
 fn is_list(at: &Cursor<'_>) -> bool {
