@@ -3,6 +3,7 @@
 //! `cargo xtask testbed` gets what they are started from. A test whose server was not fetched prints
 //! `skipped: ` and [`NotFetched`], and returns.
 
+pub mod control_plane;
 mod server;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! What the real servers of the tests are started from: ordinary packages, in a folder of their own.
 
+mod kubernetes;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -22,12 +24,15 @@ pub(crate) struct TestbedArgs {
 pub(crate) enum Part {
     /// Prometheus.
     Prometheus,
+    /// A Kubernetes control plane, KWOK and kubectl, built with Go.
+    Kubernetes,
 }
 
 impl Part {
     fn get(self, folder: &Path) -> Result<()> {
         match self {
             Self::Prometheus => debian(folder, &["prometheus"]),
+            Self::Kubernetes => kubernetes::build(folder),
         }
     }
 }
