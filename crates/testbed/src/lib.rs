@@ -5,6 +5,7 @@
 
 mod certificates;
 mod cloud;
+pub mod control_plane;
 mod elasticmq;
 pub mod kafka;
 mod moto;

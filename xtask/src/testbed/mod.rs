@@ -2,6 +2,7 @@
 
 mod go;
 mod keda;
+mod kubernetes;
 
 use std::{
     io::Write,
@@ -42,6 +43,8 @@ pub(crate) enum Part {
     Kafka,
     /// RabbitMQ with its management API, and the Erlang it runs on.
     Rabbitmq,
+    /// A Kubernetes control plane, KWOK and kubectl, built with Go.
+    Kubernetes,
 }
 
 impl Part {
@@ -54,6 +57,7 @@ impl Part {
             Self::Elasticmq => elasticmq::get(folder),
             Self::Kafka => kafka::get(folder),
             Self::Rabbitmq => rabbitmq::get(folder),
+            Self::Kubernetes => kubernetes::build(folder),
         }
     }
 }

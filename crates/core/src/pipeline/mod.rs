@@ -16,6 +16,7 @@ use crate::{
     Timestamp,
 };
 use peer::Turn;
+pub use peer::{KNOWN_METRICS, MetricMeaning, metric_meaning};
 
 /// Plans: what should be, given what was asked for, what is remembered and what was seen.
 ///
