@@ -202,6 +202,7 @@ impl Book {
                 phase: self.phase(instance, known),
                 age: modelled(known.requested),
                 address: known.address.clone(),
+                ordinal: None,
                 stages_seconds,
             });
         }
@@ -210,6 +211,7 @@ impl Book {
             phase: Phase::Requested,
             age: modelled(*at),
             address: None,
+            ordinal: None,
             stages_seconds: BTreeMap::new(),
         }));
         FleetView {

@@ -17,10 +17,10 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
+pub use certificates::Certificates;
 pub use cloud::{Cloud, CloudError, Faults, Machine};
 pub use elasticmq::ElasticMq;
 pub use moto::Moto;
-pub use certificates::Certificates;
 pub use page::Page;
 pub use proxy::Proxy;
 pub use server::{Launch, Server, ServerError, free_port};

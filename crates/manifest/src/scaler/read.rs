@@ -261,6 +261,7 @@ impl Spec {
                 max_changes_per_minute: self.max_changes_per_minute?,
                 mode: self.mode?,
                 pause: self.pause?,
+                floors: Vec::new(),
                 cadence: Cadence::Own,
             },
             target: self.target?,
