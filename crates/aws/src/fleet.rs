@@ -14,7 +14,9 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{AccountError, CallError, Groups, InterruptionQueue, book::Book, groups::Look, keeper::Keeper, probe};
+use crate::{
+    AccountError, CallError, Groups, InterruptionQueue, book::Book, groups::Look, keeper::Keeper, probe,
+};
 
 /// A look that is older than this, in the group's time, is not shown any more: three settled looks.
 const STALE_SECONDS: f64 = 45.0;
@@ -99,7 +101,12 @@ impl GroupFleet {
                 let Some(shared) = shared.upgrade() else { return };
                 if shared.with_book(|book| book.announce(&heard.instance, &heard.how)) {
                     let (instance, how) = (heard.instance.as_str(), heard.how.as_str());
-                    tracing::warn!(group = shared.config.name, instance, how, "an instance will end; it drains");
+                    tracing::warn!(
+                        group = shared.config.name,
+                        instance,
+                        how,
+                        "an instance will end; it drains"
+                    );
                 }
             }
         });

@@ -179,7 +179,6 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
             "a list",
         ),
         case("[forewarm, engine, --port, '{port}']", "[]", "spec.target.processes.command", 6, "the program"),
-        case("processes: {", "webhook: {", "spec.target.webhook", 6, "not available in this version"),
         case(
             PROCESSES,
             "awsAutoScalingGroup: {name: g, regoin: x}",
@@ -207,6 +206,13 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
             "spec.target.awsAutoScalingGroup.roleArn",
             6,
             "the ARN of a role",
+        ),
+        case(
+            "processes: {",
+            "azureScaleSet: {",
+            "spec.target.azureScaleSet",
+            6,
+            "not available in this version",
         ),
         case("kind: vllm", "kind: vlm", "spec.engine.kind", 7, "did you mean `vllm`"),
         case("maxConcurrency: auto", "maxConcurrency: 0", "spec.engine.maxConcurrency", 7, "auto, or"),

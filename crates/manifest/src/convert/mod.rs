@@ -116,6 +116,10 @@ fn one(manifest: &Manifest<'_>, to: Form, out: &Collector) -> Option<Option<Conv
     if manifest.root.text(&["kind"]) == Some(to.kind()) {
         return Some(unchanged(manifest));
     }
+    if manifest.kind == Kind::InferenceScaler && intent.is_none() {
+        let found = "a target that no other form has";
+        out.add("spec.target", manifest.root.node.span, found, "`kubernetes` or `processes`");
+    }
     Some(intent.and_then(|mut intent: Intent| {
         if to == Form::InferenceScaler && intent.rules.is_some() {
             // Rules that forewarm's reader refuses, or has no place for, give way to a threshold of the queue.

@@ -6,7 +6,9 @@
 mod effective;
 mod effective_policy;
 mod engine;
+mod hooks;
 mod policy;
+mod queue;
 mod read;
 mod routing;
 mod target;
@@ -14,11 +16,12 @@ mod target;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use forewarm_core::{
-    ScalerSpec,
+    Policy, ScalerSpec,
     pool::{QueueLimits, Routing},
 };
 
 pub use engine::{EngineKind, EngineSpec, KvTokens};
+pub use hooks::{ExecTarget, SecretRef, WebhookTarget};
 pub use read::read_scalers;
 pub(crate) use read::{MAX_REPLICAS, read_one};
 
@@ -61,6 +64,11 @@ impl CheckedScaler {
     /// Time between SIGTERM and SIGKILL of a process: what Kubernetes gives a pod.
     pub const DEFAULT_TERMINATION_GRACE: Duration = Duration::from_secs(30);
 
+    /// Whether requests come to it through the gateway; workers that take messages from a queue have none.
+    pub fn takes_requests(&self) -> bool {
+        !matches!(self.spec.policy, Policy::Queue(_))
+    }
+
     /// The manifest with every default written out. Reading it gives this scaler again.
     ///
     /// # Errors
@@ -79,6 +87,10 @@ pub enum Target {
     Kubernetes(KubernetesTarget),
     /// An Auto Scaling group of AWS, one instance for each replica.
     AwsAutoScalingGroup(AwsAutoScalingGroup),
+    /// Whatever is behind an HTTPS endpoint of the user's.
+    Webhook(WebhookTarget),
+    /// Whatever a command of the user's starts and stops.
+    Exec(ExecTarget),
 }
 
 /// Processes on this machine, one for each replica.
@@ -106,6 +118,12 @@ pub struct KubernetesTarget {
     pub kind: String,
     /// Its name.
     pub name: String,
+    /// The port where its pods serve; `None`: their container port named `http`, else their first.
+    pub port: Option<u16>,
+    /// Where it has its number of replicas, such as `.spec.workers`, if it has no `scale` subresource.
+    pub replicas_path: Option<String>,
+    /// Labels of its pods; empty: those that its `scale` subresource names.
+    pub selector: BTreeMap<String, String>,
 }
 
 /// An Auto Scaling group of AWS, whose instances serve.
