@@ -203,6 +203,7 @@ impl Book {
                 age: modelled(known.requested),
                 address: known.address.clone(),
                 stages_seconds,
+                ordinal: None,
             });
         }
         replicas.extend(self.requests.iter().map(|(id, at)| FleetReplica {
@@ -211,6 +212,7 @@ impl Book {
             age: modelled(*at),
             address: None,
             stages_seconds: BTreeMap::new(),
+            ordinal: None,
         }));
         FleetView {
             replicas,
