@@ -204,6 +204,7 @@ impl Book {
                 address: known.address.clone(),
                 ordinal: None,
                 stages_seconds,
+                ordinal: None,
             });
         }
         replicas.extend(self.requests.iter().map(|(id, at)| FleetReplica {
@@ -213,6 +214,7 @@ impl Book {
             address: None,
             ordinal: None,
             stages_seconds: BTreeMap::new(),
+            ordinal: None,
         }));
         FleetView {
             replicas,

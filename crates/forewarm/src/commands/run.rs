@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
+use forewarm_aws::GroupFleets;
 use forewarm_control::{Clock, Several, Store, ports};
 use forewarm_external_scaler::Readings;
 use forewarm_core::{Mode, pool::Concurrency};
@@ -205,9 +206,10 @@ async fn serve(
     let external_scaler = args.external_scaler.bind(&readings).await.map_err(Failure::usage)?;
     let store = wire::store(&args.state_dir)?;
     let mut fleets = Vec::new();
+    let mut groups = GroupFleets::default();
     let mut running = BTreeMap::new();
     for scaler in scalers {
-        let fleet = OpenFleet::open(&scaler, &args.state_dir, clock)?;
+        let fleet = OpenFleet::open(&scaler, &args.state_dir, &mut groups, clock).await?;
         let name = scaler.spec.scaler.clone();
         let started = start(scaler, &door, &fleet, Arc::clone(&store), clock, shutdown.clone()).await?;
         fleets.push(fleet);
