@@ -22,5 +22,5 @@ pub use problem::{Problem, Problems};
 pub use range_export::{RangeError, RangeExport};
 pub use scaler::{
     API_VERSION, CheckedScaler, EngineKind, EngineSpec, KIND, KubernetesTarget, KvTokens, NamedSignal,
-    Objective, Processes, SignalSource, Target, read_scalers,
+    Objective, Processes, SignalSource, Target, read_scalers, signal,
 };
