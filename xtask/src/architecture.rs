@@ -28,8 +28,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("forewarm-testkit", &["forewarm-core", "forewarm-control"]),
     ("forewarm-exporter", &["forewarm-core", "forewarm-signals"]),
     ("forewarm-kubernetes", &["forewarm-core", "forewarm-manifest", "forewarm-control", "forewarm-signals"]),
-    ("forewarm-metrics-api", &["forewarm-core", "forewarm-signals"]),
-    ("forewarm-external-scaler", &["forewarm-core"]),
+    ("forewarm-external-scaler", &[]),
+    ("forewarm-metrics-api", &["forewarm-core", "forewarm-control", "forewarm-signals"]),
     ("forewarm-aws", &["forewarm-core", "forewarm-manifest", "forewarm-control", "forewarm-signals"]),
     ("forewarm-hooks", &["forewarm-core", "forewarm-manifest", "forewarm-control"]),
 ];

@@ -49,8 +49,12 @@ enum Command {
     Demo(commands::demo::DemoArgs),
     Run(commands::run::RunArgs),
     Gateway(commands::gateway::GatewayArgs),
+    #[command(subcommand)]
+    Kube(commands::kube::KubeCommand),
     Engine(commands::engine::EngineArgs),
     Exporter(commands::exporter::ExporterArgs),
+    #[command(subcommand)]
+    Signal(commands::signal::SignalCommand),
     Decide(commands::decide::DecideArgs),
     Lint(commands::lint::LintArgs),
     Explain(commands::lint::ExplainArgs),
@@ -77,8 +81,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::demo(args),
         Command::Run(args) => commands::run::run(args),
         Command::Gateway(args) => commands::gateway::gateway(args),
+        Command::Kube(command) => commands::kube::kube(command),
         Command::Engine(args) => commands::engine::engine(args),
         Command::Exporter(args) => commands::exporter::exporter(args),
+        Command::Signal(command) => commands::signal::signal(command),
         Command::Decide(args) => commands::decide::decide(&args),
         Command::Lint(args) => commands::lint::lint(&args),
         Command::Explain(args) => commands::lint::explain(&args),

@@ -4,7 +4,11 @@
 //! `skipped: ` and [`NotFetched`], and returns.
 
 mod certificates;
+mod cloud;
+pub mod control_plane;
+mod elasticmq;
 pub mod kafka;
+mod moto;
 mod page;
 pub mod prometheus;
 mod proxy;
@@ -13,10 +17,12 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
+pub use cloud::{Cloud, CloudError, Faults, Machine};
+pub use elasticmq::ElasticMq;
+pub use moto::Moto;
 pub use certificates::Certificates;
 pub use page::Page;
 pub use proxy::Proxy;
-
 pub use server::{Launch, Server, ServerError, free_port};
 
 /// A folder of the testbed that is not there.

@@ -6,19 +6,23 @@ use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use forewarm_control::{Clock, Several, Store, ports};
 use forewarm_core::pool::Concurrency;
+use forewarm_external_scaler::Readings;
 use forewarm_gateway::{
     ControlAccess, ControlToken, Gateway, GatewayConfig, GatewayHandle, RemoteGateway, UpstreamTls,
 };
-use forewarm_manifest::{CheckedScaler, KvTokens, Target, read_scalers};
-use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown};
+use forewarm_manifest::{CheckedScaler, KvTokens, read_scalers};
+use forewarm_processes::Shutdown;
+use forewarm_signals::Sources;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     commands::{
         edge::{EdgeArgs, reload_on_hangup},
+        external_scaler::{self, ExternalScalerArgs},
         values,
     },
     exit::{Failure, say},
+    fleets::OpenFleet,
     lifecycle::{cores, runtime, shutdown_on_signal},
     measure,
     page::{Followed, Page},
@@ -76,6 +80,8 @@ pub(crate) struct RunArgs {
     /// Asked of every call to --admin that changes something.
     #[arg(long, env = "FOREWARM_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
+    #[command(flatten)]
+    external_scaler: ExternalScalerArgs,
     /// Where state is kept.
     #[arg(long, value_name = "DIR", default_value = ".forewarm")]
     state_dir: PathBuf,
@@ -130,11 +136,6 @@ fn read(files: &[PathBuf]) -> Result<Vec<CheckedScaler>, Failure> {
         let name = &scaler.spec.scaler;
         if scalers[..index].iter().any(|earlier| &earlier.spec.scaler == name) {
             return Err(Failure::usage(anyhow!("`metadata.name: {name}` is there twice; names must differ")));
-        }
-        if let Target::Kubernetes(_) = scaler.target {
-            return Err(Failure::usage(anyhow!(
-                "`{name}`: `spec.target.kubernetes` is not served by this version of `forewarm run`; use `processes`"
-            )));
         }
     }
     if scalers.is_empty() {
@@ -194,14 +195,19 @@ async fn serve(
         let access = ControlAccess::new(token, &tls).map_err(Failure::usage)?;
         (FrontDoor::Others(std::mem::take(&mut args.gateways), access), None)
     };
+    let readings = Readings::default();
+    let external_scaler = args.external_scaler.bind(&readings).await.map_err(Failure::usage)?;
     let store = wire::store(&args.state_dir)?;
+    let sources = Sources::new(clock);
     let mut fleets = Vec::new();
     let mut running = BTreeMap::new();
     for scaler in scalers {
-        let fleet = Arc::new(ProcessFleet::open(fleet_config(&args, &scaler))?);
-        fleets.push(Arc::clone(&fleet));
+        let fleet = OpenFleet::open(&scaler, &args.state_dir, clock)?;
         let name = scaler.spec.scaler.clone();
-        let started = start(scaler, &door, fleet, Arc::clone(&store), clock, shutdown.clone()).await?;
+        let measured = measure::signals(&scaler, &sources, clock)?;
+        let started =
+            start(scaler, &door, &fleet, measured, Arc::clone(&store), clock, shutdown.clone()).await?;
+        fleets.push(fleet);
         running.insert(name, started);
     }
     let controllers =
@@ -210,7 +216,8 @@ async fn serve(
     let page = Page::bind(args.admin, "--admin", args.admin_token, controllers, metrics, clock)
         .await
         .map_err(Failure::usage)?;
-    for running in running.values() {
+    for (name, running) in &running {
+        external_scaler::tell(readings.clone(), name.clone(), running.snapshots.clone());
         page.show(Followed {
             snapshots: running.snapshots.clone(),
             decisions: running.decisions.resubscribe(),
@@ -220,6 +227,13 @@ async fn serve(
     }
     tell_readiness(&page, &running);
     tracing::info!(page = page.url(), "forewarm runs");
+    let external_scaler = match external_scaler {
+        Some(scaler) => {
+            tracing::info!(listen = %scaler.local_addr()?, "the external scaler listens");
+            Some(tokio::spawn(scaler.serve(shutdown.clone())))
+        }
+        None => None,
+    };
     if let Some(gateway) = gateway {
         tracing::info!(listen = %gateway.local_addr()?, "the gateway listens");
         gateway.run(shutdown.clone()).await;
@@ -228,6 +242,9 @@ async fn serve(
     page.readiness().drain();
     for (name, running) in running {
         running.task.await.with_context(|| format!("the controller of `{name}` panicked"))??;
+    }
+    if let Some(external_scaler) = external_scaler {
+        external_scaler.await.context("the external scaler panicked")??;
     }
     let on_exit = match args.on_exit {
         Exit::Keep => Shutdown::KeepRunning,
@@ -257,32 +274,16 @@ fn tell_readiness(page: &Page, running: &BTreeMap<forewarm_core::ScalerId, Runni
     }
 }
 
-fn fleet_config(args: &RunArgs, scaler: &CheckedScaler) -> ProcessFleetConfig {
-    let directory = args.state_dir.join("fleets").join(scaler.spec.scaler.as_str());
-    match &scaler.target {
-        Target::Processes(processes) => ProcessFleetConfig {
-            env: processes.env.clone(),
-            working_dir: processes.working_dir.clone(),
-            port: processes.port,
-            health: Health { path: scaler.engine.health_path.clone(), ..Health::default() },
-            termination_grace: processes.termination_grace_period,
-            speed: args.speed,
-            ..ProcessFleetConfig::new(processes.command.clone(), directory)
-        },
-        // Refused when the files were read; an empty command is refused once more.
-        Target::Kubernetes(_) => ProcessFleetConfig::new(Vec::new(), directory),
-    }
-}
-
 async fn start(
     scaler: CheckedScaler,
     door: &FrontDoor,
-    fleet: Arc<ProcessFleet>,
+    fleet: &OpenFleet,
+    mut signals: Vec<Arc<dyn ports::SignalSet>>,
     store: Arc<Store>,
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<Running, Failure> {
-    let signals = measure::signals(&scaler, clock)?;
+    signals.extend(fleet.signals());
     let gateway = door.gateway(&scaler);
     let parts = Parts {
         spec: scaler.spec,
@@ -297,7 +298,7 @@ async fn start(
             Some(KvTokens::Tokens(tokens)) => Some(tokens),
             Some(KvTokens::Auto) | None => None,
         },
-        fleet,
+        fleet: fleet.fleet(),
         gateway,
         signals,
         store,

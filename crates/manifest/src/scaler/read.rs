@@ -10,8 +10,8 @@ use forewarm_core::{
 };
 
 use super::{
-    API_VERSION, CheckedScaler, EngineSpec, KIND, NamedSignal, Objective, Target, policy, routing, signal,
-    target,
+    API_VERSION, CheckedScaler, EngineSpec, KIND, NamedSignal, Objective, Target, policy, queue, routing,
+    signal, target,
 };
 use crate::{
     cursor::{Cursor, Fields, join},
@@ -52,6 +52,9 @@ fn check_together(read: &[(&Node, Option<CheckedScaler>)], out: &Collector) {
         if names.insert(name, ()).is_some() {
             let at = document.at(&["metadata", "name"]).unwrap_or(document);
             out.add("metadata.name", at.span, format!("{name}, the name of a scaler above"), "another name");
+        }
+        if !scaler.takes_requests() {
+            continue;
         }
         let all = vec!["(every model)".to_owned()];
         let own = if scaler.models.is_empty() { &all } else { &scaler.models };
@@ -184,7 +187,7 @@ impl Spec {
             behavior: optional(&fields, "behavior", default.clone(), |at| policy::behavior(at, &default)),
             signals: fields.get("signals").map(|at| signal::read(&at)).unwrap_or_default(),
             floors: optional(&fields, "floors", Vec::new(), |at| floors(at, replicas)),
-            queue: optional(&fields, "queue", default_queue(held), |at| queue(at, held)),
+            queue: optional(&fields, "queue", default_queue(held), |at| waiting_room(at, held)),
             mode: optional(&fields, "mode", Mode::Act, |at| at.one_of(&modes)),
             pause: optional(&fields, "pause", None, |at| pause(at).map(Some)),
             max_signal_age: optional(
@@ -213,6 +216,9 @@ impl Spec {
 
     /// Rules about several fields.
     fn check(&self, fields: &Fields<'_>) {
+        if let Some(Policy::Queue(policy)) = &self.policy {
+            queue::check(policy, fields, &self.signals, self.drain_deadline);
+        }
         if let (Some(bounds), Some(Environment::Production), Some(false)) =
             (self.replicas, self.environment, self.allow_scale_to_zero)
             && bounds.min == Replicas(0)
@@ -341,7 +347,7 @@ fn default_queue(cold_start_deadline: Duration) -> QueueLimits {
     }
 }
 
-fn queue(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> {
+fn waiting_room(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> {
     let fields = at.fields()?;
     let default = default_queue(cold_start_deadline);
     let max_requests = optional(&fields, "maxRequests", default.max_requests, |at| at.whole(1, u32::MAX));

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use forewarm_manifest::signal::RabbitMqSignal;
+use forewarm_manifest::signal::{Basic, RabbitMqSignal};
 use lapin::{
     Channel, Connection, ConnectionProperties, ErrorKind,
     options::QueueDeclareOptions,
@@ -20,15 +20,19 @@ use lapin::{
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::Address;
-use crate::tls::CONNECT_TIMEOUT;
+use crate::{secret::reveal, tls::CONNECT_TIMEOUT};
 
 /// The connections of all sources: those that ask the same vhost of the same broker as the same user share one.
 #[derive(Debug, Default)]
-pub(crate) struct Connections(Mutex<BTreeMap<String, Arc<Vhost>>>);
+pub(crate) struct Connections(Mutex<BTreeMap<Key, Arc<Vhost>>>);
+
+/// Host, port, vhost and who asks.
+type Key = (String, u16, String, Basic);
 
 /// A vhost of a broker.
 struct Vhost {
     uri: AMQPUri,
+    who: Basic,
     open: AsyncMutex<Option<(Connection, Channel)>>,
 }
 
@@ -53,7 +57,7 @@ impl Queue {
         signal: &RabbitMqSignal,
         timeout: Duration,
     ) -> Result<Self, String> {
-        let Address { url, vhost, username, password } = address;
+        let Address { url, vhost, who } = address;
         if url.scheme() == "amqps" {
             return Err("AMQP is spoken in the clear only: the management API, `https://…:15671`, has TLS".to_owned());
         }
@@ -61,15 +65,16 @@ impl Queue {
         let uri = AMQPUri {
             scheme: AMQPScheme::AMQP,
             authority: AMQPAuthority {
-                userinfo: AMQPUserInfo { username, password },
+                // Filled in for each connection.
+                userinfo: AMQPUserInfo { username: String::new(), password: String::new() },
                 host,
                 port: url.port().unwrap_or(5672),
             },
             vhost,
             query: Default::default(),
         };
-        let key = format!("{:?}", (&uri.authority, &uri.vhost));
-        let vhost = Vhost { open: AsyncMutex::default(), uri };
+        let key = (uri.authority.host.clone(), uri.authority.port, uri.vhost.clone(), who.clone());
+        let vhost = Vhost { open: AsyncMutex::default(), uri, who };
         let mut connections = connections.0.lock().unwrap_or_else(PoisonError::into_inner);
         let vhost = Arc::clone(connections.entry(key).or_insert_with(|| Arc::new(vhost)));
         Ok(Self { vhost, name: signal.queue_name.clone(), timeout })
@@ -122,17 +127,23 @@ impl Vhost {
         };
         let connection = match before {
             Some((connection, _)) if connection.status().connected() => connection,
-            Some(_) | None => self.dial().await.map_err(failed)?,
+            Some(_) | None => {
+                let mut uri = self.uri.clone();
+                let (username, password) = (reveal(&self.who.username)?, reveal(&self.who.password)?);
+                uri.authority.userinfo = AMQPUserInfo { username, password };
+                dial(uri).await.map_err(failed)?
+            }
         };
         let channel = connection.create_channel().await.map_err(failed)?;
         Ok((connection, channel))
     }
 
-    async fn dial(&self) -> lapin::Result<Connection> {
-        let connect = Connection::connect_uri(self.uri.clone(), ConnectionProperties::default());
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time").into();
-        tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(late).flatten()
-    }
+}
+
+async fn dial(uri: AMQPUri) -> lapin::Result<Connection> {
+    let connect = Connection::connect_uri(uri, ConnectionProperties::default());
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time").into();
+    tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(late).flatten()
 }
 
 fn is_not_found(error: &lapin::Error) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forewarm_manifest::signal::{Basic, Credential, HttpAccess, RabbitMqMode, RabbitMqOperation, RabbitMqSignal};
+use forewarm_manifest::signal::{HttpAccess, RabbitMqMode, RabbitMqOperation, RabbitMqSignal};
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
@@ -55,15 +55,14 @@ impl Queues {
         signal: RabbitMqSignal,
         timeout: Duration,
     ) -> Result<Self, String> {
-        let Address { mut url, vhost, username, password } = address;
+        let Address { mut url, vhost, who } = address;
         let mut segments = url.path_segments_mut().map_err(|()| "`host` is no address".to_owned())?;
         segments.pop_if_empty().extend(["api", "queues", &vhost]);
         if !signal.use_regex {
             segments.push(&signal.queue_name);
         }
         drop(segments);
-        let basic = Basic { username: Credential::Plain(username), password: Credential::Plain(password) };
-        let access = HttpAccess { basic: Some(basic), tls: signal.tls.clone(), ..HttpAccess::default() };
+        let access = HttpAccess { basic: Some(who), tls: signal.tls.clone(), ..HttpAccess::default() };
         Ok(Self { asker: clients.asker(&url, &access, timeout)?, url, signal })
     }
 

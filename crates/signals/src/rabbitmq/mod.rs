@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use forewarm_control::ports::{FleetReplica, SignalSource};
 use forewarm_core::{Missing, Signal};
-use forewarm_manifest::signal::{RabbitMqProtocol, RabbitMqSignal};
+use forewarm_manifest::signal::{Basic, Credential, RabbitMqProtocol, RabbitMqSignal};
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::Url;
 
@@ -25,8 +25,8 @@ pub(crate) enum RabbitMqSource {
 struct Address {
     url: Url,
     vhost: String,
-    username: String,
-    password: String,
+    /// Who asks; read anew for each connection, as secrets change.
+    who: Basic,
 }
 
 impl RabbitMqSource {
@@ -65,13 +65,14 @@ fn address(signal: &RabbitMqSignal, host: &str, is_amqp: bool) -> Result<Address
         return Err(format!("`host` must begin with {wanted}{because}"));
     }
     let decoded = |text: &str| percent_decoded(text);
-    let (mut username, mut password) = (decoded(url.username()), decoded(url.password().unwrap_or("")));
-    if username.is_empty() {
-        (username, password) = ("guest".to_owned(), "guest".to_owned());
-    }
-    if let Some(basic) = &signal.basic {
-        (username, password) = (reveal(&basic.username)?, reveal(&basic.password)?);
-    }
+    let in_address = || match url.username() {
+        "" => ("guest".to_owned(), "guest".to_owned()),
+        username => (decoded(username), decoded(url.password().unwrap_or(""))),
+    };
+    let who = signal.basic.clone().unwrap_or_else(|| {
+        let (username, password) = in_address();
+        Basic { username: Credential::Plain(username), password: Credential::Plain(password) }
+    });
     let in_path = url.path().trim_start_matches('/').to_owned();
     let vhost = match &signal.vhost_name {
         Some(vhost) => vhost.clone(),
@@ -79,10 +80,10 @@ fn address(signal: &RabbitMqSignal, host: &str, is_amqp: bool) -> Result<Address
         None if in_path.is_empty() || !is_amqp => "/".to_owned(),
         None => decoded(&in_path),
     };
-    // Neither fails on an address that has a host.
-    drop(url.set_username(""));
-    drop(url.set_password(None));
-    Ok(Address { url, vhost, username, password })
+    if url.set_username("").and(url.set_password(None)).is_err() {
+        return Err("`host` has no host name".to_owned());
+    }
+    Ok(Address { url, vhost, who })
 }
 
 /// `%2F` and the like.
