@@ -55,6 +55,8 @@ pub struct FleetReplica {
     pub age: Duration,
     /// Where it serves, `host:port`, once known.
     pub address: Option<String>,
+    /// Its place in a fleet that only ever gives up its last replica, such as a StatefulSet.
+    pub ordinal: Option<u32>,
     /// How long each finished stage of its start took, by name, in seconds (`provision`, `pull`, `load`…).
     pub stages_seconds: BTreeMap<String, f64>,
 }

@@ -63,12 +63,15 @@ pub struct Replica {
     /// Requests it is working on, when somebody knows: used to choose who goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u32>,
+    /// Its place in a fleet that only ever gives up its last replica, such as a StatefulSet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u32>,
 }
 
 impl Replica {
     /// A replica of this name in this phase, of age zero and unknown load.
     pub fn new(id: impl Into<ReplicaId>, phase: Phase) -> Self {
-        Self { id: id.into(), phase, age: Duration::ZERO, in_flight: None }
+        Self { id: id.into(), phase, age: Duration::ZERO, in_flight: None, ordinal: None }
     }
 }
 

@@ -207,6 +207,15 @@ pub enum Reason {
     },
     /// Production does not go to zero by accident.
     ZeroGuard,
+    /// Fewer replicas are wished for, but part of the past is not known: the controller was away.
+    HeldAfterRestart {
+        /// What was wished for.
+        wish: Replicas,
+        /// When enough has been seen again.
+        until: Timestamp,
+        /// How long that is from now.
+        remaining_seconds: f64,
+    },
     /// Too many changes in the last minute.
     TooManyChanges {
         /// The fuse.
@@ -331,6 +340,7 @@ impl Reason {
             Reason::RaisedToMin { .. } => "raised_to_min",
             Reason::LoweredToMax { .. } => "lowered_to_max",
             Reason::ZeroGuard => "zero_guard",
+            Reason::HeldAfterRestart { .. } => "held_after_restart",
             Reason::TooManyChanges { .. } => "too_many_changes",
             Reason::Paused { .. } => "paused",
             Reason::ShadowMode => "shadow_mode",
@@ -448,6 +458,11 @@ impl fmt::Display for Reason {
             Reason::ZeroGuard => {
                 f.write_str("production keeps a replica: `allowScaleToZero: true` would let it go")
             }
+            Reason::HeldAfterRestart { wish, until: _, remaining_seconds } => write!(
+                f,
+                "a wish for {wish} is held for another {remaining_seconds:.0} s: the controller was away, and has not \
+                 seen enough yet"
+            ),
             Reason::TooManyChanges { max_changes_per_minute } => {
                 write!(f, "{max_changes_per_minute} changes in the last minute are enough")
             }

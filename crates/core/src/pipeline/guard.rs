@@ -1,7 +1,7 @@
 //! Step 6: bounds, the production guard against zero, the fuse and the pause. The last word.
 
 use crate::{
-    Reason, ScalerState, Stage,
+    Reason, Replicas, ScalerState, Stage,
     pipeline::{Draft, rate_limit::FUSE_PERIOD},
 };
 
@@ -10,6 +10,15 @@ pub(super) fn guard(draft: &mut Draft<'_>, state: &ScalerState) {
     let bounds = draft.spec.replicas;
     if draft.replicas < bounds.min.0 {
         draft.set(Stage::Guard, bounds.min.0, Reason::RaisedToMin { min: bounds.min });
+    }
+    if let Some(until) = state.held_until
+        && draft.now < until
+        && draft.replicas < draft.current
+    {
+        draft.wake(until);
+        let remaining_seconds = until.since(draft.now).as_secs_f64();
+        let wish = Replicas(draft.replicas);
+        draft.set(Stage::Guard, draft.current, Reason::HeldAfterRestart { wish, until, remaining_seconds });
     }
     if draft.replicas > bounds.max.0 {
         draft.set(Stage::Guard, bounds.max.0, Reason::LoweredToMax { max: bounds.max });

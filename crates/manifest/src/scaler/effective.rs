@@ -71,7 +71,17 @@ enum TargetLine<'a> {
         termination_grace_period: String,
     },
     #[serde(rename_all = "camelCase")]
-    Kubernetes { api_version: &'a str, kind: &'a str, name: &'a str },
+    Kubernetes {
+        api_version: &'a str,
+        kind: &'a str,
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replicas_path: Option<&'a str>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        selector: &'a BTreeMap<String, String>,
+    },
 }
 
 #[derive(Serialize)]
@@ -286,6 +296,9 @@ fn target_line(target: &Target) -> TargetLine<'_> {
             api_version: &target.api_version,
             kind: &target.kind,
             name: &target.name,
+            port: target.port,
+            replicas_path: target.replicas_path.as_deref(),
+            selector: &target.selector,
         },
     }
 }

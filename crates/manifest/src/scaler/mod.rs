@@ -104,6 +104,12 @@ pub struct KubernetesTarget {
     pub kind: String,
     /// Its name.
     pub name: String,
+    /// The port where its pods serve; `None`: their container port named `http`, else their first.
+    pub port: Option<u16>,
+    /// Where it has its number of replicas, such as `.spec.workers`, if it has no `scale` subresource.
+    pub replicas_path: Option<String>,
+    /// Labels of its pods; empty: those that its `scale` subresource names.
+    pub selector: BTreeMap<String, String>,
 }
 
 /// A signal with a name that policies refer to.

@@ -78,11 +78,42 @@ fn kubernetes(at: &Cursor<'_>) -> Option<KubernetesTarget> {
     let api_version = fields.get("apiVersion").map(|version| version.text());
     let kind = fields.require("kind", "such as Deployment").and_then(|kind| kind.text());
     let name = fields.require("name", "the target's name").and_then(|name| name.text());
+    let port = fields.get("port").map(|port| port.whole(1, u32::from(u16::MAX)));
+    let replicas_path = fields.get("replicasPath").map(|path| self::replicas_path(&path));
+    let selector_at = fields.get("selector");
+    let selector = selector_at.as_ref().map(texts_by_name).unwrap_or_default();
     fields.finish();
+    if replicas_path.is_some() && selector.is_empty() {
+        let wanted = "`selector` as well: only a scale subresource says which pods are its own";
+        at.problem("`replicasPath` alone", wanted);
+        return None;
+    }
     Some(KubernetesTarget {
         // What HPA and ScaledObject manifests leave out most often means a Deployment's group.
         api_version: api_version.unwrap_or(Some("apps/v1".into()))?,
         kind: kind?,
         name: name?,
+        port: match port {
+            Some(port) => Some(u16::try_from(port?).ok()?),
+            None => None,
+        },
+        replicas_path: match replicas_path {
+            Some(path) => Some(path?),
+            None => None,
+        },
+        selector,
     })
+}
+
+/// A path of plain fields below `.spec`, which is all that is needed to find a number.
+fn replicas_path(at: &Cursor<'_>) -> Option<String> {
+    let path = at.text()?;
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if path.strip_prefix(".spec.").is_some_and(|rest| rest.split('.').all(plain)) {
+        return Some(path);
+    }
+    at.wanted("a path of fields below .spec, such as .spec.workers");
+    None
 }
