@@ -33,11 +33,11 @@ impl Front<'_> {
         let placement = &decision.placement;
         let endpoints = replicas
             .iter()
-            .filter(|replica| matches!(replica.phase, Phase::Ready | Phase::Draining))
+            .filter(|replica| replica.phase == Phase::Ready || replica.phase.drains())
             .filter(|replica| !placement.stop.contains(&replica.id))
             .filter_map(|replica| {
                 let id = &replica.id;
-                let drains = replica.phase == Phase::Draining && !placement.revive.contains(id);
+                let drains = replica.phase.drains() && !placement.revive.contains(id);
                 Some(Endpoint {
                     replica: id.clone(),
                     address: replica.address.clone()?,

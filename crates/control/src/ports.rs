@@ -79,6 +79,12 @@ pub enum FleetError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// The fleet could do it and does not, because that would be wrong or forbidden.
+    #[error("{reason}")]
+    Refused {
+        /// What is not done and why, and what would be right.
+        reason: String,
+    },
     /// The fleet could not be reached or read.
     #[error("cannot reach the fleet")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -7,11 +7,11 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Behavior, Requests,
+    Behavior, Requests, SignalName,
     peers::{
         dynamo::OptimizationTarget,
         hpa::{self, ControllerConfig, MetricSpec},
-        keda::{Annotations, ScaledObjectSpec},
+        keda::{Annotations, JobStrategy, ScaledObjectSpec},
         kpa::{self, ConfigMap, InvalidConfig},
         ray_serve::RayServeSpec,
         sky_serve::SkyServeSpec,
@@ -27,6 +27,8 @@ pub enum Policy {
     Forewarm(Forewarm),
     /// Waiting requests per replica, with pre-warming.
     QueueDepth(QueueDepth),
+    /// Messages per worker, where workers take them from a queue by themselves.
+    Queue(QueuePolicy),
     /// Kubernetes' HorizontalPodAutoscaler.
     Hpa(Box<HpaPolicy>),
     /// KEDA's ScaledObject.
@@ -46,9 +48,11 @@ impl Policy {
     /// has stabilised and limited its number already.
     pub fn default_behavior(&self) -> Behavior {
         match self {
-            Policy::QueueDepth(_) => Behavior::default(),
+            Policy::QueueDepth(_) | Policy::Queue(QueuePolicy { jobs: None, .. }) => Behavior::default(),
             // It weighs what a start costs against what it saves by itself.
             Policy::Forewarm(_)
+            // Jobs end by themselves.
+            | Policy::Queue(_)
             | Policy::Hpa(_)
             | Policy::Keda(_)
             | Policy::Kpa(_)
@@ -57,6 +61,42 @@ impl Policy {
             | Policy::Dynamo(_) => Behavior::pass_through(),
         }
     }
+}
+
+/// Batch work: workers that take messages from a queue, for whom no request comes through the gateway.
+///
+/// What a worker holds is known from the signal `in_flight`, where its source tells workers apart. A worker that
+/// drains was told to take no more, and is never asked back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueuePolicy {
+    /// The signal that counts the messages to be done.
+    pub signal: SignalName,
+    /// The signal that counts the messages at workers, by worker where its source knows.
+    pub in_flight: SignalName,
+    /// Messages that one worker is worth.
+    pub per_replica: Requests,
+    /// How long the queue keeps a message for whoever took it, before it gives it to another.
+    #[serde(
+        rename = "visibilityTimeoutSeconds",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "seconds::optional"
+    )]
+    pub visibility_timeout: Option<Duration>,
+    /// Each replica is a job that ends by itself; `None`: a worker that stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<JobStrategy>,
+}
+
+impl QueuePolicy {
+    /// The name of the signal that counts messages to be done, where the user gives none.
+    pub const SIGNAL: &str = "waiting";
+    /// The name of the signal that counts messages at workers, where the user gives none: what engines and hooks call
+    /// what they work on.
+    pub const IN_FLIGHT: &str = "running";
+    /// A message, a worker: what a job is made for.
+    pub const PER_REPLICA: f64 = 1.0;
 }
 
 /// forewarm's own policy: nothing to set but the objective.

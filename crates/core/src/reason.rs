@@ -10,7 +10,7 @@ use crate::{
     peers::{
         dynamo::DynamoReason,
         hpa::HpaReason,
-        keda::ExecutorReason,
+        keda::{ExecutorReason, JobStrategy},
         kpa::{KpaReason, zero::ZeroVerdict},
         ray_serve::RayServeReason,
         sky_serve::SkyServeReason,
@@ -29,6 +29,42 @@ pub enum Reason {
         per_replica: Requests,
         /// Whether part of the fleet did not report, so that more may wait.
         at_least: bool,
+    },
+    /// Messages are to be done, and one worker is worth `per_replica` of them.
+    Messages {
+        /// To be done.
+        messages: Requests,
+        /// The target.
+        per_replica: Requests,
+        /// Whether part of the queue could not be counted, so that there may be more.
+        at_least: bool,
+    },
+    /// Messages are at workers, and one worker is worth `per_replica` of them.
+    MessagesInFlight {
+        /// Taken and not done.
+        in_flight: Requests,
+        /// The target.
+        per_replica: Requests,
+    },
+    /// Jobs are started for the messages that none stands for.
+    Jobs {
+        /// To be done.
+        messages: Requests,
+        /// What one job is worth.
+        per_job: Requests,
+        /// How jobs that are there count.
+        strategy: JobStrategy,
+        /// How many are started.
+        start: u32,
+        /// Jobs that have not ended.
+        unfinished: u32,
+        /// Those of them that do not run yet.
+        pending: u32,
+    },
+    /// Jobs came or went since the messages were counted, so no other is started on that count.
+    JobsAwaitCount {
+        /// The signal that counts them.
+        signal: SignalName,
     },
     /// Requests are being worked on, and need this many replicas to go on.
     InFlight {
@@ -200,6 +236,20 @@ pub enum Reason {
         /// The lower bound.
         min: Replicas,
     },
+    /// The calendar keeps this many now.
+    CalendarFloor {
+        /// The floor.
+        replicas: Replicas,
+        /// When it began, as a cron expression.
+        start: String,
+        /// The zone of the expression.
+        timezone: String,
+        /// Until then.
+        #[serde(rename = "untilMillis")]
+        until: Timestamp,
+        /// How long that is.
+        remaining_seconds: f64,
+    },
     /// More are not allowed.
     LoweredToMax {
         /// The upper bound.
@@ -290,6 +340,13 @@ pub enum Reason {
         /// The replica.
         replica: ReplicaId,
     },
+    /// What this worker took before it drained is done by now, or the queue has given it to another.
+    VisibilityOver {
+        /// The replica.
+        replica: ReplicaId,
+        /// How long it drained.
+        drained_seconds: f64,
+    },
     /// This replica did not finish its requests in time and is stopped all the same.
     DrainDeadline {
         /// The replica.
@@ -312,6 +369,10 @@ impl Reason {
     pub const fn label(&self) -> &'static str {
         match self {
             Reason::QueueDepth { .. } => "queue_depth",
+            Reason::Messages { .. } => "messages",
+            Reason::MessagesInFlight { .. } => "messages_in_flight",
+            Reason::Jobs { .. } => "jobs",
+            Reason::JobsAwaitCount { .. } => "jobs_await_count",
             Reason::InFlight { .. } => "in_flight",
             Reason::Anticipated { .. } => "anticipated",
             Reason::Backlog { .. } => "backlog",
@@ -338,6 +399,7 @@ impl Reason {
             Reason::Stabilised { .. } => "stabilised",
             Reason::RateLimited { .. } => "rate_limited",
             Reason::RaisedToMin { .. } => "raised_to_min",
+            Reason::CalendarFloor { .. } => "calendar_floor",
             Reason::LoweredToMax { .. } => "lowered_to_max",
             Reason::ZeroGuard => "zero_guard",
             Reason::HeldAfterRestart { .. } => "held_after_restart",
@@ -352,6 +414,7 @@ impl Reason {
             Reason::Revived { .. } => "revived",
             Reason::StartCancelled { .. } => "start_cancelled",
             Reason::Drained { .. } => "drained",
+            Reason::VisibilityOver { .. } => "visibility_over",
             Reason::DrainDeadline { .. } => "drain_deadline",
         }
     }
@@ -369,6 +432,25 @@ impl fmt::Display for Reason {
                 let at_least = if *at_least { "at least " } else { "" };
                 let waiting = counted(*waiting, "request waits", "requests wait");
                 write!(f, "{at_least}{waiting}, a replica is worth {per_replica} of them")
+            }
+            Reason::Messages { messages, per_replica, at_least } => {
+                let at_least = if *at_least { "at least " } else { "" };
+                let messages = counted(*messages, "message is to be done", "messages are to be done");
+                write!(f, "{at_least}{messages}, a worker is worth {per_replica} of them")
+            }
+            Reason::MessagesInFlight { in_flight, per_replica } => {
+                let messages = counted(*in_flight, "message is at a worker", "messages are at workers");
+                write!(f, "{messages}, a worker is worth {per_replica} of them")
+            }
+            Reason::Jobs { messages, per_job, strategy, start, unfinished, pending } => write!(
+                f,
+                "{start} to start for {}, a job is worth {per_job} of them: {unfinished} have not ended, {pending} of \
+                 which do not run yet ({})",
+                counted(*messages, "message", "messages"),
+                strategy.label()
+            ),
+            Reason::JobsAwaitCount { signal } => {
+                write!(f, "jobs came or went since `{signal}` was counted: no more are started on that count")
             }
             Reason::InFlight { in_flight, max_concurrency } => {
                 write!(
@@ -454,6 +536,10 @@ impl fmt::Display for Reason {
             }
             Reason::RateLimited { wish, limit } => write!(f, "a wish for {wish} is limited to {limit}"),
             Reason::RaisedToMin { min } => write!(f, "at least {min} at all times"),
+            Reason::CalendarFloor { replicas, start, timezone, until: _, remaining_seconds } => write!(
+                f,
+                "at least {replicas} by the calendar for another {remaining_seconds:.0} s (since `{start}` in {timezone})"
+            ),
             Reason::LoweredToMax { max } => write!(f, "at most {max} allowed"),
             Reason::ZeroGuard => {
                 f.write_str("production keeps a replica: `allowScaleToZero: true` would let it go")
@@ -498,6 +584,10 @@ impl fmt::Display for Reason {
                 write!(f, "`{replica}` is still starting and not needed any more")
             }
             Reason::Drained { replica } => write!(f, "`{replica}` has finished its requests and stops"),
+            Reason::VisibilityOver { replica, drained_seconds } => write!(
+                f,
+                "`{replica}` drained for {drained_seconds:.0} s: what it took before is done, or the queue gives it to another"
+            ),
             Reason::DrainDeadline { replica, drained_seconds } => {
                 write!(f, "`{replica}` still works after {drained_seconds:.0} s of draining and is stopped")
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ColdStarts, ReplicaId, Replicas, Timestamp,
     forecast::Trend,
-    pipeline::{anticipate::Anticipation, peer::PeerState},
+    pipeline::{anticipate::Anticipation, peer::PeerState, queue::JobMemory},
 };
 
 /// Raised whenever an older program could not read the state any more.
@@ -50,6 +50,9 @@ pub struct ScalerState {
     /// What a peer's rules remember, where the policy is a peer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) peer: Option<Box<PeerState>>,
+    /// Which jobs there were, where replicas are jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) jobs: Option<Box<JobMemory>>,
 }
 
 impl Default for ScalerState {
@@ -70,6 +73,7 @@ impl Default for ScalerState {
             held_until: None,
             anticipation: None,
             peer: None,
+            jobs: None,
         }
     }
 }

@@ -395,6 +395,24 @@ fn a_draining_replica_is_taken_back_before_another_is_started() {
     assert_eq!((ids(&decision.placement.revive), decision.placement.start), ("working".into(), 0));
 }
 
+#[test]
+fn a_replica_that_somebody_else_takes_away_is_replaced_and_finishes_its_work() {
+    let spec = spec(1, 8);
+    let mut state = ScalerState::default();
+    let seen = |second: f64, in_flight| {
+        let mut observation = at(second, &ready(1), &[("waiting", 10.0)]);
+        observation.replicas.push(Replica { in_flight, ..Replica::new("spot", Phase::Leaving) });
+        observation
+    };
+    let working = plan(&spec, &mut state, &seen(0.0, Some(3)));
+    assert_eq!(
+        (working.placement.start, working.placement.revive.len(), working.placement.stop.len()),
+        (1, 0, 0)
+    );
+    let done = plan(&spec, &mut state, &seen(1.0, Some(0)));
+    assert_eq!((done.placement.revive.len(), ids(&done.placement.stop)), (0, "spot".into()));
+}
+
 fn ids(list: &[forewarm_core::ReplicaId]) -> String {
     list.iter().map(forewarm_core::ReplicaId::as_str).collect::<Vec<_>>().join(" ")
 }

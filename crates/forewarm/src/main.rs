@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod exit;
+mod fleets;
 mod lag;
 mod lifecycle;
 mod measure;

@@ -2,6 +2,7 @@
 
 mod go;
 mod keda;
+mod kubernetes;
 
 use std::{
     io::Write,
@@ -13,6 +14,11 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::cargo::root;
+
+mod elasticmq;
+mod moto;
+mod kafka;
+mod rabbitmq;
 
 #[derive(Args)]
 pub(crate) struct TestbedArgs {
@@ -29,6 +35,16 @@ pub(crate) enum Part {
     Helm,
     /// KEDA's operator and metrics adapter, built with Go. Only when asked for: it takes long.
     Keda,
+    /// An AWS API server, and boto3; needs Python.
+    Moto,
+    /// A server that speaks SQS; needs Java and Maven.
+    Elasticmq,
+    /// A Kafka broker; needs Java and Maven.
+    Kafka,
+    /// RabbitMQ with its management API, and the Erlang it runs on.
+    Rabbitmq,
+    /// A Kubernetes control plane, KWOK and kubectl, built with Go.
+    Kubernetes,
 }
 
 impl Part {
@@ -37,6 +53,11 @@ impl Part {
             Self::Prometheus => debian(folder, &["prometheus"]),
             Self::Helm => go::install(folder, "helm.sh/helm/v4/cmd/helm@v4.3.1"),
             Self::Keda => keda::build(folder),
+            Self::Moto => moto::get(folder),
+            Self::Elasticmq => elasticmq::get(folder),
+            Self::Kafka => kafka::get(folder),
+            Self::Rabbitmq => rabbitmq::get(folder),
+            Self::Kubernetes => kubernetes::build(folder),
         }
     }
 }

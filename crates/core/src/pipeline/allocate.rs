@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, time::Duration};
 
 use crate::{
-    Mode, Phase, Placement, Reason, Replica, ScalerState, Stage, Timestamp, pipeline::Draft,
+    Mode, Phase, Placement, Reason, Replica, ScalerState, Stage, Timestamp, pipeline::Draft, pipeline::queue,
     state::StartFailures,
 };
 
@@ -44,6 +44,10 @@ pub(super) fn allocate(draft: &mut Draft<'_>, state: &ScalerState) -> (Placement
 /// Takes draining replicas back: they are ready at once, and paid for. Those with the most work first, since the
 /// others are done the sooner; never one that was told to stop, or that could not finish in time.
 fn revive(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement, missing: usize) {
+    if draft.spec.policy.queue().is_some() {
+        // A worker that was told to take no more is on its way out.
+        return;
+    }
     let observation = draft.observation;
     let mut draining: Vec<&Replica> = observation
         .replicas
@@ -70,7 +74,7 @@ fn drained_for(draft: &Draft<'_>, state: &ScalerState, replica: &Replica) -> Dur
 fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement) {
     let observation = draft.observation;
     let Placement { revive, stop, .. } = placement;
-    let drains = |replica: &&Replica| replica.phase == Phase::Draining && !revive.contains(&replica.id);
+    let drains = |replica: &&Replica| replica.phase.drains() && !revive.contains(&replica.id);
     let mut draining: Vec<&Replica> = observation.replicas.iter().filter(drains).collect();
     draining.sort_by_key(|replica| Reverse(replica.ordinal));
     for replica in draining {
@@ -81,8 +85,12 @@ fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Plac
             continue;
         }
         let drained_for = drained_for(draft, state, replica);
-        let reason = if replica.in_flight == Some(0) {
-            Reason::Drained { replica: replica.id.clone() }
+        let released = match draft.spec.policy.queue() {
+            Some(policy) => queue::released(draft, policy, replica, drained_for),
+            None => (replica.in_flight == Some(0)).then(|| Reason::Drained { replica: replica.id.clone() }),
+        };
+        let reason = if let Some(reason) = released {
+            reason
         } else if drained_for >= draft.spec.drain_deadline {
             let drained_seconds = drained_for.as_secs_f64();
             Reason::DrainDeadline { replica: replica.id.clone(), drained_seconds }
@@ -145,16 +153,27 @@ fn backoff(failures: StartFailures) -> Duration {
 /// Takes replicas away: those that are starting first (nobody waits for what they do), the youngest
 /// first; then those with the least work, the youngest first. Where places are fixed, the last.
 fn take_away(draft: &mut Draft<'_>, placement: &mut Placement, mut serving: Vec<&Replica>, surplus: usize) {
+    let policy = draft.spec.policy.queue();
+    // A worker takes messages as soon as it runs, whether or not somebody has seen that it is ready.
+    let works = |replica: &Replica| match policy {
+        Some(_) => replica.phase != Phase::Requested,
+        None => replica.phase == Phase::Ready,
+    };
+    let work_of = |draft: &Draft<'_>, replica: &Replica| match policy {
+        Some(policy) => queue::held(draft, policy, &replica.id),
+        None => replica.in_flight,
+    };
     serving.sort_by_key(|replica| {
         let ready = replica.phase == Phase::Ready;
-        let work = if ready { replica.in_flight.unwrap_or(u32::MAX) } else { 0 };
+        let work = if ready { work_of(draft, replica).unwrap_or(u32::MAX) } else { 0 };
         (Reverse(replica.ordinal), ready, work, replica.age, Reverse(replica.id.clone()))
     });
     for replica in serving.into_iter().take(surplus) {
         let id = replica.id.clone();
-        if replica.phase == Phase::Ready {
+        if works(replica) {
             placement.drain.push(id.clone());
-            draft.step(Stage::Allocate, Reason::Draining { replica: id, in_flight: replica.in_flight });
+            let in_flight = work_of(draft, replica);
+            draft.step(Stage::Allocate, Reason::Draining { replica: id, in_flight });
         } else {
             placement.stop.push(id.clone());
             draft.step(Stage::Allocate, Reason::StartCancelled { replica: id });

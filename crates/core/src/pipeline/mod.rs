@@ -7,6 +7,7 @@ mod guard;
 pub(crate) mod peer;
 pub mod prewarm;
 mod propose;
+pub(crate) mod queue;
 mod rate_limit;
 mod stabilise;
 
@@ -15,6 +16,7 @@ use crate::{
     Timestamp,
 };
 use peer::Turn;
+pub use peer::{KNOWN_METRICS, MetricMeaning, metric_meaning};
 
 /// Plans: what should be, given what was asked for, what is remembered and what was seen.
 ///
@@ -65,6 +67,8 @@ impl<'a> Draft<'a> {
         let current = match (spec.mode, state.target) {
             // What somebody else decided is what a shadow compares with.
             (Mode::Shadow, _) | (Mode::Act, None) => seen,
+            // Jobs end by themselves, and are not started again for that.
+            (Mode::Act, Some(_)) if spec.policy.runs_jobs() => seen,
             (Mode::Act, Some(target)) => target.0,
         };
         Self {
@@ -135,7 +139,7 @@ fn learn_from_starts(spec: &ScalerSpec, state: &mut ScalerState, observation: &O
             state.cold_starts.observe(now.since(requested_at).min(spec.cold_start.deadline));
             state.start_failures = None;
         }
-        if replica.phase == Phase::Draining {
+        if replica.phase.drains() {
             state.draining.entry(replica.id.clone()).or_insert(now);
         } else {
             state.draining.remove(&replica.id);

@@ -2,7 +2,7 @@
 
 use crate::{
     Evidence, Missing, Policy, QueueDepth, Reason, Requests, ScalerState, SignalName, Stage,
-    pipeline::{Draft, anticipate},
+    pipeline::{Draft, anticipate, queue},
 };
 
 /// Waiting at the gateway.
@@ -34,6 +34,11 @@ pub(super) fn propose(draft: &mut Draft<'_>, state: &mut ScalerState) -> Proposa
     match &draft.spec.policy {
         Policy::Forewarm(policy) => anticipate::anticipate(draft, &mut proposals, state, *policy),
         Policy::QueueDepth(policy) => queue_depth(draft, &mut proposals, policy),
+        Policy::Queue(policy) => {
+            // No request comes through a gateway.
+            queue::queue(draft, &mut proposals, state, policy);
+            return proposals;
+        }
         // A peer's rules take the place of this step.
         Policy::Hpa(_)
         | Policy::Keda(_)

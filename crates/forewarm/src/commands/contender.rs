@@ -122,7 +122,7 @@ impl Contender {
 /// Our own policies are called on events too; a peer looks at its own times.
 pub(crate) fn decider(spec: &ScalerSpec) -> Decider {
     match spec.policy {
-        Policy::Forewarm(_) | Policy::QueueDepth(_) => Decider::core(spec.clone()),
+        Policy::Forewarm(_) | Policy::QueueDepth(_) | Policy::Queue(_) => Decider::core(spec.clone()),
         Policy::Hpa(_)
         | Policy::Keda(_)
         | Policy::Kpa(_)

@@ -10,8 +10,8 @@ use forewarm_external_scaler::Readings;
 use forewarm_gateway::{
     ControlAccess, ControlToken, Gateway, GatewayConfig, GatewayHandle, RemoteGateway, UpstreamTls,
 };
-use forewarm_manifest::{CheckedScaler, KvTokens, Target, read_scalers};
-use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown};
+use forewarm_manifest::{CheckedScaler, KvTokens, read_scalers};
+use forewarm_processes::Shutdown;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
         values,
     },
     exit::{Failure, say},
+    fleets::OpenFleet,
     lifecycle::{cores, runtime, shutdown_on_signal},
     measure,
     page::{Followed, Page},
@@ -135,11 +136,6 @@ fn read(files: &[PathBuf]) -> Result<Vec<CheckedScaler>, Failure> {
         if scalers[..index].iter().any(|earlier| &earlier.spec.scaler == name) {
             return Err(Failure::usage(anyhow!("`metadata.name: {name}` is there twice; names must differ")));
         }
-        if let Target::Kubernetes(_) = scaler.target {
-            return Err(Failure::usage(anyhow!(
-                "`{name}`: `spec.target.kubernetes` is not served by this version of `forewarm run`; use `processes`"
-            )));
-        }
     }
     if scalers.is_empty() {
         return Err(Failure::usage(anyhow!("there is no InferenceScaler in the files")));
@@ -204,10 +200,10 @@ async fn serve(
     let mut fleets = Vec::new();
     let mut running = BTreeMap::new();
     for scaler in scalers {
-        let fleet = Arc::new(ProcessFleet::open(fleet_config(&args, &scaler))?);
-        fleets.push(Arc::clone(&fleet));
+        let fleet = OpenFleet::open(&scaler, &args.state_dir, clock)?;
         let name = scaler.spec.scaler.clone();
-        let started = start(scaler, &door, fleet, Arc::clone(&store), clock, shutdown.clone()).await?;
+        let started = start(scaler, &door, &fleet, Arc::clone(&store), clock, shutdown.clone()).await?;
+        fleets.push(fleet);
         running.insert(name, started);
     }
     let controllers =
@@ -274,32 +270,16 @@ fn tell_readiness(page: &Page, running: &BTreeMap<forewarm_core::ScalerId, Runni
     }
 }
 
-fn fleet_config(args: &RunArgs, scaler: &CheckedScaler) -> ProcessFleetConfig {
-    let directory = args.state_dir.join("fleets").join(scaler.spec.scaler.as_str());
-    match &scaler.target {
-        Target::Processes(processes) => ProcessFleetConfig {
-            env: processes.env.clone(),
-            working_dir: processes.working_dir.clone(),
-            port: processes.port,
-            health: Health { path: scaler.engine.health_path.clone(), ..Health::default() },
-            termination_grace: processes.termination_grace_period,
-            speed: args.speed,
-            ..ProcessFleetConfig::new(processes.command.clone(), directory)
-        },
-        // Refused when the files were read; an empty command is refused once more.
-        Target::Kubernetes(_) => ProcessFleetConfig::new(Vec::new(), directory),
-    }
-}
-
 async fn start(
     scaler: CheckedScaler,
     door: &FrontDoor,
-    fleet: Arc<ProcessFleet>,
+    fleet: &OpenFleet,
     store: Arc<Store>,
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<Running, Failure> {
-    let signals = measure::signals(&scaler, clock)?;
+    let mut signals = measure::signals(&scaler, clock)?;
+    signals.extend(fleet.signals());
     let gateway = door.gateway(&scaler);
     let parts = Parts {
         spec: scaler.spec,
@@ -314,7 +294,7 @@ async fn start(
             Some(KvTokens::Tokens(tokens)) => Some(tokens),
             Some(KvTokens::Auto) | None => None,
         },
-        fleet,
+        fleet: fleet.fleet(),
         gateway,
         signals,
         store,

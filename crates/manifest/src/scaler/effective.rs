@@ -8,7 +8,11 @@ use forewarm_core::{
 };
 use serde::Serialize;
 
-use super::{API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target, effective_policy::PolicyLine};
+use super::{
+    API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target,
+    effective_policy::PolicyLine,
+    hooks::{ExecLine, WebhookLine},
+};
 use crate::quantity::{write_bytes, write_duration};
 
 #[derive(Serialize)]
@@ -82,6 +86,19 @@ enum TargetLine<'a> {
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         selector: &'a BTreeMap<String, String>,
     },
+    #[serde(rename_all = "camelCase")]
+    AwsAutoScalingGroup {
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        region: Option<&'a str>,
+        address: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        role_arn: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        interruption_queue: Option<&'a str>,
+    },
+    Webhook(WebhookLine<'a>),
+    Exec(ExecLine<'a>),
 }
 
 #[derive(Serialize)]
@@ -300,6 +317,15 @@ fn target_line(target: &Target) -> TargetLine<'_> {
             replicas_path: target.replicas_path.as_deref(),
             selector: &target.selector,
         },
+        Target::AwsAutoScalingGroup(group) => TargetLine::AwsAutoScalingGroup {
+            name: &group.name,
+            region: group.region.as_deref(),
+            address: &group.address,
+            role_arn: group.role_arn.as_deref(),
+            interruption_queue: group.interruption_queue.as_deref(),
+        },
+        Target::Webhook(target) => TargetLine::Webhook(WebhookLine::of(target)),
+        Target::Exec(target) => TargetLine::Exec(ExecLine::of(target)),
     }
 }
 

@@ -12,6 +12,7 @@ use forewarm_core::{
 };
 use serde::Serialize;
 
+use super::queue::QueueLine;
 use crate::{policy::kpa_line, quantity::write_duration};
 
 #[derive(Serialize)]
@@ -23,6 +24,7 @@ pub(super) enum PolicyLine<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         pre_warm: Option<PreWarm>,
     },
+    Queue(QueueLine<'a>),
     Hpa {
         metrics: &'a [MetricSpec],
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,6 +78,7 @@ impl<'a> PolicyLine<'a> {
                     max_queue: pre_warm.max_queue.get(),
                 }),
             },
+            Policy::Queue(queue) => PolicyLine::Queue(QueueLine::of(queue)),
             Policy::Hpa(hpa) => {
                 let HpaPolicy { metrics, behavior, controller } = hpa.as_ref();
                 PolicyLine::Hpa {

@@ -6,7 +6,9 @@
 mod effective;
 mod effective_policy;
 mod engine;
+mod hooks;
 mod policy;
+mod queue;
 mod read;
 mod routing;
 mod target;
@@ -14,11 +16,12 @@ mod target;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use forewarm_core::{
-    ScalerSpec,
+    Policy, ScalerSpec,
     pool::{QueueLimits, Routing},
 };
 
 pub use engine::{EngineKind, EngineSpec, KvTokens};
+pub use hooks::{ExecTarget, SecretRef, WebhookTarget};
 pub use read::read_scalers;
 pub(crate) use read::{MAX_REPLICAS, read_one};
 
@@ -61,6 +64,11 @@ impl CheckedScaler {
     /// Time between SIGTERM and SIGKILL of a process: what Kubernetes gives a pod.
     pub const DEFAULT_TERMINATION_GRACE: Duration = Duration::from_secs(30);
 
+    /// Whether requests come to it through the gateway; workers that take messages from a queue have none.
+    pub fn takes_requests(&self) -> bool {
+        !matches!(self.spec.policy, Policy::Queue(_))
+    }
+
     /// The manifest with every default written out. Reading it gives this scaler again.
     ///
     /// # Errors
@@ -77,6 +85,12 @@ pub enum Target {
     Processes(Processes),
     /// An object of Kubernetes with a `scale` subresource.
     Kubernetes(KubernetesTarget),
+    /// An Auto Scaling group of AWS, one instance for each replica.
+    AwsAutoScalingGroup(AwsAutoScalingGroup),
+    /// Whatever is behind an HTTPS endpoint of the user's.
+    Webhook(WebhookTarget),
+    /// Whatever a command of the user's starts and stops.
+    Exec(ExecTarget),
 }
 
 /// Processes on this machine, one for each replica.
@@ -110,6 +124,26 @@ pub struct KubernetesTarget {
     pub replicas_path: Option<String>,
     /// Labels of its pods; empty: those that its `scale` subresource names.
     pub selector: BTreeMap<String, String>,
+}
+
+/// An Auto Scaling group of AWS, whose instances serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsAutoScalingGroup {
+    /// Its name.
+    pub name: String,
+    /// Where it is; `None`: what the environment or the profile says.
+    pub region: Option<String>,
+    /// Where an instance serves, `host:port`, with `{privateIp}`, `{publicIp}`, `{privateDns}` or `{instanceId}` in it.
+    pub address: String,
+    /// The role that is assumed; `None`: the credentials' own.
+    pub role_arn: Option<String>,
+    /// The URL of an SQS queue that gets interruption warnings and rebalance recommendations from EventBridge.
+    pub interruption_queue: Option<String>,
+}
+
+impl AwsAutoScalingGroup {
+    /// The engine's port where the manifest names no address: vLLM's.
+    pub const DEFAULT_ADDRESS: &str = "{privateIp}:8000";
 }
 
 /// A signal with a name that policies refer to.

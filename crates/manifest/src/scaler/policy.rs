@@ -7,11 +7,12 @@ use forewarm_core::{
     SelectPolicy,
 };
 
+use super::queue;
 use crate::{cursor::Cursor, policy, scaler::Objective};
 
 /// Policies that the schema has names for.
-const POLICIES: [&str; 8] =
-    ["forewarm", "queueDepth", "hpa", "keda", "kpa", "rayServe", "skyServe", "dynamo"];
+const POLICIES: [&str; 9] =
+    ["forewarm", "queueDepth", "queue", "hpa", "keda", "kpa", "rayServe", "skyServe", "dynamo"];
 
 /// The longest period and stabilization window that `autoscaling/v2` allows, in seconds.
 const MAX_PERIOD_SECONDS: u32 = 1800;
@@ -29,6 +30,7 @@ pub(super) fn read(
     match name {
         "forewarm" => forewarm(&at, objective).map(Policy::Forewarm),
         "queueDepth" => queue_depth(&at).map(Policy::QueueDepth),
+        "queue" => queue::read(&at).map(Policy::Queue),
         "hpa" => policy::hpa(&at).map(|hpa| Policy::Hpa(Box::new(hpa))),
         "keda" => policy::keda(&at, bounds).map(|keda| Policy::Keda(Box::new(keda))),
         "kpa" => policy::kpa(&at).map(|kpa| Policy::Kpa(Box::new(kpa))),
@@ -82,7 +84,7 @@ fn pre_warm(at: &Cursor<'_>) -> Option<PreWarm> {
     Some(PreWarm { threshold: threshold?, lead_time: lead_time?, max_queue: max_queue? })
 }
 
-fn requests(at: &Cursor<'_>) -> Option<Requests> {
+pub(super) fn requests(at: &Cursor<'_>) -> Option<Requests> {
     at.positive_quantity().and_then(|value| Requests::new(value.approximate()).ok())
 }
 

@@ -10,7 +10,7 @@ use forewarm_core::{
 
 use super::{
     API_VERSION, CheckedScaler, EngineSpec, KIND, NamedSignal, Objective, SignalSource, Target, policy,
-    routing, target,
+    queue, routing, target,
 };
 use crate::{
     cursor::{Cursor, Fields, join},
@@ -51,6 +51,9 @@ fn check_together(read: &[(&Node, Option<CheckedScaler>)], out: &Collector) {
         if names.insert(name, ()).is_some() {
             let at = document.at(&["metadata", "name"]).unwrap_or(document);
             out.add("metadata.name", at.span, format!("{name}, the name of a scaler above"), "another name");
+        }
+        if !scaler.takes_requests() {
+            continue;
         }
         let all = vec!["(every model)".to_owned()];
         let own = if scaler.models.is_empty() { &all } else { &scaler.models };
@@ -181,7 +184,7 @@ impl Spec {
             policy,
             behavior: optional(&fields, "behavior", default.clone(), |at| policy::behavior(at, &default)),
             signals: fields.get("signals").map(|at| signals(&at)).unwrap_or_default(),
-            queue: optional(&fields, "queue", default_queue(held), |at| queue(at, held)),
+            queue: optional(&fields, "queue", default_queue(held), |at| waiting_room(at, held)),
             mode: optional(&fields, "mode", Mode::Act, |at| at.one_of(&modes)),
             pause: optional(&fields, "pause", None, |at| pause(at).map(Some)),
             max_signal_age: optional(
@@ -210,6 +213,9 @@ impl Spec {
 
     /// Rules about several fields.
     fn check(&self, fields: &Fields<'_>) {
+        if let Some(Policy::Queue(policy)) = &self.policy {
+            queue::check(policy, fields, &self.signals, self.drain_deadline);
+        }
         if let (Some(bounds), Some(Environment::Production), Some(false)) =
             (self.replicas, self.environment, self.allow_scale_to_zero)
             && bounds.min == Replicas(0)
@@ -337,7 +343,7 @@ fn default_queue(cold_start_deadline: Duration) -> QueueLimits {
     }
 }
 
-fn queue(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> {
+fn waiting_room(at: &Cursor<'_>, cold_start_deadline: Duration) -> Option<QueueLimits> {
     let fields = at.fields()?;
     let default = default_queue(cold_start_deadline);
     let max_requests = optional(&fields, "maxRequests", default.max_requests, |at| at.whole(1, u32::MAX));

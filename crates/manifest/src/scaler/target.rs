@@ -2,12 +2,22 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{CheckedScaler, KubernetesTarget, Processes, Target};
-use crate::{cursor::Cursor, yaml::Value};
+use super::{AwsAutoScalingGroup, CheckedScaler, KubernetesTarget, Processes, Target, hooks};
+use crate::{
+    cursor::{Cursor, Fields},
+    yaml::Value,
+};
 
 /// Targets that the schema has names for.
-const TARGETS: [&str; 6] =
-    ["processes", "kubernetes", "awsAutoScalingGroup", "gcpInstanceGroup", "azureScaleSet", "webhook"];
+const TARGETS: [&str; 7] = [
+    "processes",
+    "kubernetes",
+    "awsAutoScalingGroup",
+    "gcpInstanceGroup",
+    "azureScaleSet",
+    "webhook",
+    "exec",
+];
 
 /// What a command's arguments and environment have in the place of the replica's port.
 pub(super) const PORT: &str = "{port}";
@@ -20,10 +30,13 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<Target> {
     match name {
         "processes" => processes(&target).map(Target::Processes),
         "kubernetes" => kubernetes(&target).map(Target::Kubernetes),
+        "awsAutoScalingGroup" => auto_scaling_group(&target).map(Target::AwsAutoScalingGroup),
+        "webhook" => hooks::webhook(&target).map(Target::Webhook),
+        "exec" => hooks::exec(&target).map(Target::Exec),
         _ => {
             target.problem(
                 format!("`{name}`, which is not available in this version"),
-                "`processes` or `kubernetes`",
+                "`processes`, `kubernetes`, `awsAutoScalingGroup`, `webhook` or `exec`",
             );
             None
         }
@@ -32,11 +45,7 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<Target> {
 
 fn processes(at: &Cursor<'_>) -> Option<Processes> {
     let fields = at.fields()?;
-    let command_at = fields.require("command", "the program and its arguments, as a list");
-    let command = command_at.as_ref().map(Cursor::texts).unwrap_or_default();
-    if let Some(at) = command_at.filter(|at| at.node.items().is_empty() && is_list(at)) {
-        at.wanted("the program and its arguments");
-    }
+    let command = self::command(&fields);
     let port = fields
         .require("port", "the port it listens on, or 0 for a free one, passed as `{port}`")
         .and_then(|port| port.whole(0, u32::from(u16::MAX)));
@@ -51,6 +60,16 @@ fn processes(at: &Cursor<'_>) -> Option<Processes> {
         working_dir,
         termination_grace_period: grace.unwrap_or(Some(CheckedScaler::DEFAULT_TERMINATION_GRACE))?,
     })
+}
+
+/// `command`, which no shell reads.
+pub(super) fn command(fields: &Fields<'_>) -> Vec<String> {
+    let at = fields.require("command", "the program and its arguments, as a list");
+    let command = at.as_ref().map(Cursor::texts).unwrap_or_default();
+    if let Some(at) = at.filter(|at| at.node.items().is_empty() && is_list(at)) {
+        at.wanted("the program and its arguments");
+    }
+    command
 }
 
 fn is_list(at: &Cursor<'_>) -> bool {
@@ -115,5 +134,60 @@ fn replicas_path(at: &Cursor<'_>) -> Option<String> {
         return Some(path);
     }
     at.wanted("a path of fields below .spec, such as .spec.workers");
+    None
+}
+
+/// What an address of an instance may be made of.
+const ADDRESS_PARTS: [&str; 4] = ["{privateIp}", "{publicIp}", "{privateDns}", "{instanceId}"];
+
+fn auto_scaling_group(at: &Cursor<'_>) -> Option<AwsAutoScalingGroup> {
+    let fields = at.fields()?;
+    let name = fields.require("name", "the group's name").and_then(|name| name.text());
+    let region = fields.get("region").map(|region| region.text());
+    let address = fields.get("address").map(|address| instance_address(&address));
+    let role_arn = fields.get("roleArn").map(|role| starting_with(&role, "arn:", "the ARN of a role"));
+    let queue = fields
+        .get("interruptionQueue")
+        .map(|queue| starting_with(&queue, "http", "the URL of an SQS queue, such as https://sqs.…"));
+    fields.finish();
+    Some(AwsAutoScalingGroup {
+        name: name?,
+        region: optional(region)?,
+        address: address.unwrap_or_else(|| Some(AwsAutoScalingGroup::DEFAULT_ADDRESS.to_owned()))?,
+        role_arn: optional(role_arn)?,
+        interruption_queue: optional(queue)?,
+    })
+}
+
+/// A field that is not there is `Some(None)`, one that is wrong `None`.
+fn optional<T>(field: Option<Option<T>>) -> Option<Option<T>> {
+    match field {
+        Some(value) => value.map(Some),
+        None => Some(None),
+    }
+}
+
+fn starting_with(at: &Cursor<'_>, start: &str, wanted: &str) -> Option<String> {
+    let text = at.text()?;
+    if text.starts_with(start) {
+        return Some(text);
+    }
+    at.wanted(wanted);
+    None
+}
+
+/// `host:port`, in which the host differs from instance to instance.
+fn instance_address(at: &Cursor<'_>) -> Option<String> {
+    let address = at.text()?;
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let differs = ADDRESS_PARTS.iter().any(|part| address.contains(part));
+    let rest = ADDRESS_PARTS.iter().fold(address.clone(), |rest, part| rest.replace(part, ""));
+    if differs && port.is_some_and(|port| port > 0) && !rest.contains(['{', '}', '/']) {
+        return Some(address);
+    }
+    at.wanted(format!(
+        "a host and a port with one of {} in it, such as {{privateIp}}:8000",
+        ADDRESS_PARTS.join(", ")
+    ));
     None
 }

@@ -81,6 +81,7 @@ fn behavior_mut(spec: &mut ScalerSpec) -> Option<&mut Behavior> {
         Policy::Hpa(policy) => &mut policy.behavior,
         Policy::Forewarm(_)
         | Policy::QueueDepth(_)
+        | Policy::Queue(_)
         | Policy::Kpa(_)
         | Policy::RayServe(_)
         | Policy::SkyServe(_)

@@ -13,8 +13,9 @@ use crate::tune::Knob;
 /// trust a policy does.
 pub fn knobs(spec: &ScalerSpec, min_is_free: bool) -> Vec<Knob> {
     let mut knobs = match &spec.policy {
-        // The objective is its only setting, and that is what settings are searched for.
-        Policy::Forewarm(_) => Vec::new(),
+        // The objective is its only setting, and that is what settings are searched for. A queue of messages is none
+        // of requests.
+        Policy::Forewarm(_) | Policy::Queue(_) => Vec::new(),
         Policy::QueueDepth(_) => queue_depth::knobs(),
         Policy::Hpa(_) => hpa::knobs(),
         Policy::Keda(policy) => keda::knobs(policy.object.triggers.len()),

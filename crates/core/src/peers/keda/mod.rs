@@ -9,6 +9,7 @@ mod executor;
 mod fallback;
 mod formula;
 mod generated;
+mod job;
 mod spec;
 
 pub use executor::{
@@ -18,6 +19,7 @@ pub use executor::{
 pub use fallback::{FallbackInput, FallbackState, Health, Served, serve};
 pub use formula::{Formula, FormulaError, Value};
 pub use generated::{GenerateError, composite_value, generated_hpa};
+pub use job::{JobCounts, JobStrategy, jobs_to_create};
 pub use spec::{
     Advanced, Annotations, AuthenticationRef, Fallback, FallbackBehavior, HpaConfig, InvalidBounds,
     ScaleTarget, ScaledObjectSpec, ScalingModifiers, Trigger,

@@ -29,6 +29,7 @@ use crate::{
 };
 use counters::Counters;
 use signals::Signals;
+pub use signals::{KNOWN_METRICS, MetricMeaning, metric_meaning};
 
 /// What a peer remembers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,7 +83,7 @@ impl Memory {
     /// A new one for this policy; `None` when the policy is forewarm's own.
     fn new(policy: &Policy, now: Timestamp) -> Option<Self> {
         Some(match policy {
-            Policy::Forewarm(_) | Policy::QueueDepth(_) => return None,
+            Policy::Forewarm(_) | Policy::QueueDepth(_) | Policy::Queue(_) => return None,
             Policy::Hpa(_) => Memory::Hpa(Box::default()),
             Policy::Keda(_) => Memory::Keda(Box::new(keda::KedaMemory::new(now))),
             Policy::Kpa(_) => Memory::Kpa(None),
@@ -156,7 +157,7 @@ fn is_due(now: Timestamp, due: Timestamp, interval: Duration) -> bool {
 
 fn longest_interval(policy: &Policy) -> Duration {
     match policy {
-        Policy::Forewarm(_) | Policy::QueueDepth(_) | Policy::Hpa(_) | Policy::Keda(_) => {
+        Policy::Forewarm(_) | Policy::QueueDepth(_) | Policy::Queue(_) | Policy::Hpa(_) | Policy::Keda(_) => {
             HpaPolicy::SYNC_PERIOD
         }
         Policy::Kpa(_) => KpaPolicy::TICK,

@@ -106,6 +106,7 @@ fn kind(policy: &Policy) -> &'static str {
     match policy {
         Policy::Forewarm(_) => "forewarm",
         Policy::QueueDepth(_) => "queue depth",
+        Policy::Queue(_) => "queue",
         Policy::Hpa(_) => "HPA autoscaling/v2 of Kubernetes 1.37",
         Policy::Keda(_) => "ScaledObject of KEDA 2.21",
         Policy::Kpa(_) => "pod autoscaler of Knative 0.51",

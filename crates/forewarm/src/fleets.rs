@@ -1,0 +1,92 @@
+//! The fleet of each target, from its manifest.
+
+use std::{path::Path, sync::Arc};
+
+use forewarm_control::{
+    Clock,
+    ports::{Fleet, SignalSet},
+};
+use forewarm_hooks::HookFleet;
+use forewarm_manifest::{CheckedScaler, Processes, Target};
+use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown};
+
+use crate::exit::Failure;
+
+/// The fleet of one scaler.
+pub(crate) enum OpenFleet {
+    /// Replicas of this machine, which may have to be stopped with the controller.
+    Processes(Arc<ProcessFleet>),
+    /// Replicas of somebody else's, which run on.
+    Hook(Arc<HookFleet>),
+}
+
+impl OpenFleet {
+    /// Opens what the manifest asks for.
+    ///
+    /// # Errors
+    /// What of the target cannot work.
+    pub(crate) fn open(scaler: &CheckedScaler, state_dir: &Path, clock: Clock) -> Result<Self, Failure> {
+        let name = &scaler.spec.scaler;
+        let wrong = |field: &str, error: &dyn std::error::Error| {
+            Failure::usage(anyhow::anyhow!("`{name}`: spec.target.{field}: {error}"))
+        };
+        match &scaler.target {
+            Target::Processes(processes) => {
+                let config = process_config(processes, scaler, state_dir, clock);
+                Ok(Self::Processes(Arc::new(ProcessFleet::open(config)?)))
+            }
+            Target::Webhook(target) => HookFleet::webhook(name.clone(), target, clock)
+                .map(|fleet| Self::Hook(Arc::new(fleet)))
+                .map_err(|error| wrong("webhook", &error)),
+            Target::Exec(target) => Ok(Self::Hook(Arc::new(HookFleet::exec(name.clone(), target, clock)))),
+            Target::Kubernetes(_) => Err(Failure::usage(anyhow::anyhow!(
+                "`{name}`: `spec.target.kubernetes` is not served by this version of `forewarm run`; use `processes`, `webhook` or `exec`"
+            ))),
+        }
+    }
+
+    /// As the controller sees it.
+    pub(crate) fn fleet(&self) -> Arc<dyn Fleet> {
+        match self {
+            Self::Processes(fleet) => Arc::clone(fleet) as Arc<dyn Fleet>,
+            Self::Hook(fleet) => Arc::clone(fleet) as Arc<dyn Fleet>,
+        }
+    }
+
+    /// What it measures itself.
+    pub(crate) fn signals(&self) -> Option<Arc<dyn SignalSet>> {
+        match self {
+            Self::Processes(_) => None,
+            Self::Hook(fleet) => Some(Arc::clone(fleet) as Arc<dyn SignalSet>),
+        }
+    }
+
+    /// Ends it with the controller.
+    ///
+    /// # Errors
+    /// What could not be written down.
+    pub(crate) async fn shutdown(&self, mode: Shutdown) -> Result<(), Failure> {
+        match self {
+            Self::Processes(fleet) => Ok(fleet.shutdown(mode).await?),
+            Self::Hook(_) => Ok(()),
+        }
+    }
+}
+
+fn process_config(
+    processes: &Processes,
+    scaler: &CheckedScaler,
+    state_dir: &Path,
+    clock: Clock,
+) -> ProcessFleetConfig {
+    let directory = state_dir.join("fleets").join(scaler.spec.scaler.as_str());
+    ProcessFleetConfig {
+        env: processes.env.clone(),
+        working_dir: processes.working_dir.clone(),
+        port: processes.port,
+        health: Health { path: scaler.engine.health_path.clone(), ..Health::default() },
+        termination_grace: processes.termination_grace_period,
+        speed: clock.speed(),
+        ..ProcessFleetConfig::new(processes.command.clone(), directory)
+    }
+}
