@@ -16,8 +16,8 @@ use clap::{Args, ValueEnum};
 use crate::cargo::root;
 
 mod elasticmq;
-mod moto;
 mod kafka;
+mod moto;
 mod rabbitmq;
 
 #[derive(Args)]
