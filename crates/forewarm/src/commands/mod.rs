@@ -8,6 +8,7 @@ mod edge;
 pub(crate) mod engine;
 pub(crate) mod exporter;
 pub(crate) mod gateway;
+pub(crate) mod kube;
 pub(crate) mod lint;
 pub(crate) mod load;
 mod named;
