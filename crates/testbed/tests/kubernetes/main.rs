@@ -1,6 +1,8 @@
 //! Against a real API server, with the real controllers. Where there is none, each test says so and passes.
 
+mod cluster;
 mod controller;
+mod metrics_api;
 mod rig;
 mod testbed;
 
