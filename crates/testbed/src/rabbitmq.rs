@@ -65,7 +65,7 @@ impl RabbitMq {
         let client = client.map_err(|error| TestbedError::Answer(error.to_string()))?;
         let asked = client.clone();
         let server = Server::start(launch, START, async || is_ready(&asked, management).await).await?;
-        Ok(Self { server, amqp, amqps, management, certificates, client, _names: names, _folder: folder })
+        Ok(Self { server, amqp, management, client, _names: names, _folder: folder })
     }
 
     /// Starts it again, at the same ports and with what it stored.
@@ -109,8 +109,7 @@ impl RabbitMq {
     /// # Errors
     /// When the broker refuses, or nothing takes them.
     pub async fn publish(&self, vhost: &str, queue: &str, count: usize) -> Result<(), TestbedError> {
-        let message =
-            json!({"properties": {"delivery_mode": 2}, "routing_key": queue, "payload": "a request", "payload_encoding": "string"});
+        let message = json!({"properties": {"delivery_mode": 2}, "routing_key": queue, "payload": "a request", "payload_encoding": "string"});
         for _ in 0..count {
             let path = ["exchanges", vhost, "amq.default", "publish"];
             let answer = self.call(Method::POST, &path, message.clone()).await?;
@@ -121,13 +120,12 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// Takes messages off a queue for good.
+    /// Takes every message off a queue for good.
     ///
     /// # Errors
     /// When the broker refuses.
-    pub async fn consume(&self, vhost: &str, queue: &str, count: usize) -> Result<(), TestbedError> {
-        let order = json!({"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"});
-        self.call(Method::POST, &["queues", vhost, queue, "get"], order).await.map(drop)
+    pub async fn purge(&self, vhost: &str, queue: &str) -> Result<(), TestbedError> {
+        self.call(Method::DELETE, &["queues", vhost, queue, "contents"], Value::Null).await.map(drop)
     }
 
     /// What the management API says of a queue.
