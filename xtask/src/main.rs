@@ -6,6 +6,7 @@ mod cargo;
 mod chaos;
 mod differential;
 mod fuzz;
+mod generate;
 mod literals;
 mod peers;
 mod testbed;
@@ -37,6 +38,8 @@ enum Command {
     Differential(differential::DifferentialArgs),
     /// Gets the real servers that tests run against: brokers, databases, control planes.
     Testbed(testbed::TestbedArgs),
+    /// Writes again what is generated and committed: the code of KEDA's protocol, the manifests of the Helm chart.
+    Generate,
     /// Checks the invariants of ARCHITECTURE.md.
     Architecture,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Chaos(args) => chaos::chaos(&args),
         Command::Differential(args) => differential::differential(&args),
         Command::Testbed(args) => testbed::testbed(&args),
+        Command::Generate => generate::generate(),
         Command::Architecture => architecture::check(),
     };
     match result {

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     architecture,
     cargo::{cargo, root, run},
+    testbed::{self, Part},
 };
 
 #[derive(Args)]
@@ -33,6 +34,8 @@ enum Tier {
     Gateway,
     /// The binary as a user runs it: real processes, real load.
     Product,
+    /// Kubernetes: a real API server with the real controllers, built with Go at the first run.
+    Kubernetes,
 }
 
 impl Tier {
@@ -107,6 +110,20 @@ fn run_tier(tier: Tier) -> Result<Counts> {
         Tier::Conformance => tests(&["test", "--release", "-p", "forewarm-core", "--test", "conformance"]),
         Tier::Gateway => tests(&["test", "-p", "forewarm-gateway", "--no-fail-fast"]),
         Tier::Product => tests(&["test", "-p", "forewarm", "--no-fail-fast"]),
+        Tier::Kubernetes => with(Part::Kubernetes, || {
+            tests(&["test", "-p", "forewarm-testbed", "--test", "kubernetes", "--no-fail-fast"])
+        }),
+    }
+}
+
+/// Runs a tier that needs a part of the testbed, unless the part cannot be had.
+fn with(part: Part, tier: impl FnOnce() -> Result<Counts>) -> Result<Counts> {
+    match testbed::fetch(part) {
+        Ok(_) => tier(),
+        Err(error) => {
+            writeln!(std::io::stdout(), "SKIPPED, the whole tier: {error:#}")?;
+            Ok(Counts { skipped: 1, ..Counts::default() })
+        }
     }
 }
 

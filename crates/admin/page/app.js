@@ -70,7 +70,7 @@ function numbers(view) {
   const count = (/** @type {string[]} */ ...phases) =>
     view.replicas.filter((/** @type {any} */ replica) => phases.includes(replica.phase)).length;
   const ttft = view.latency?.ttft;
-  const draining = count("draining");
+  const draining = count("draining") + count("leaving");
   const made = [
     figure("Waiting", number(view.queued), "", view.oldestWaitSeconds ? `oldest ${span(view.oldestWaitSeconds)}` : ""),
     figure("In flight", number(view.inFlight), "", view.arrivalsPerSecond === null ? "" : `${number(view.arrivalsPerSecond)} per second`),
@@ -101,7 +101,7 @@ function replicas(view) {
     cell.setAttribute("scope", "col");
     head.append(cell);
   }
-  const order = ["loading", "provisioning", "requested", "draining", "ready"];
+  const order = ["loading", "provisioning", "requested", "leaving", "draining", "ready"];
   const sorted = [...view.replicas].sort((a, b) => order.indexOf(a.phase) - order.indexOf(b.phase));
   const rows = sorted.map((replica) => {
     const start = element("td", "");

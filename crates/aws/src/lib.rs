@@ -1,1 +1,25 @@
 //! AWS: Auto Scaling groups as fleets, CloudWatch and SQS as signals, scaling policies.
+//!
+//! Start reading at [`GroupFleet`]: [`Groups`] looks at all groups of an account together, a book per group turns
+//! what is seen into replicas, a keeper asks engines for their health and completes lifecycle hooks. What is
+//! special about AWS stays in this crate; a group of another cloud is another [`Fleet`](forewarm_control::ports::Fleet).
+
+mod account;
+mod activities;
+mod apply;
+mod book;
+mod ec2;
+mod error;
+mod fleet;
+mod group;
+mod groups;
+mod hooks;
+mod keeper;
+mod notices;
+mod probe;
+
+pub use account::{Account, AccountError};
+pub use error::CallError;
+pub use fleet::{GroupConfig, GroupFleet};
+pub use groups::Groups;
+pub use notices::{Announcement, InterruptionQueue};

@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use forewarm_core::{
-    ColdStarts, Decision, Observation, Pause, Phase, Reading, ReplicaId, ScalerSpec, ScalerState, Timestamp,
-    plan,
-    pool::{Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Routing},
+    ColdStarts, Decision, Observation, Pause, ScalerSpec, ScalerState, Timestamp, plan,
+    pool::{Concurrency, PoolReport, QueueLimits, Routing},
 };
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Clock, Store, StoreError,
+    front::{Front, PlanAtGateway},
     observe::{chain, observation},
     ports::{Fleet, FleetReplica, FleetView, Gateway, SignalSet},
 };
@@ -47,9 +47,6 @@ pub struct Controller {
     pub decisions: broadcast::Sender<Arc<Decision>>,
 }
 
-/// The signal that says, by replica, how many tokens its KV cache holds.
-pub const KV_TOKENS: &str = "kv_tokens";
-
 /// What one evaluation saw and decided.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -69,28 +66,6 @@ pub struct Snapshot {
     pub error: Option<String>,
     /// Time on the wall from the first look to the decision on disk.
     pub evaluation: Duration,
-}
-
-/// The plan that the gateway has, and when it got it.
-struct PlanAtGateway {
-    plan: PoolPlan,
-    at: Timestamp,
-}
-
-impl PlanAtGateway {
-    /// Whether it says the same as a new plan, now. The gateway counts the time to the next replica down
-    /// itself, so only another estimate is news.
-    fn says(&self, new: &PoolPlan, now: Timestamp) -> bool {
-        let elapsed = now.since(self.at).as_secs_f64();
-        let same_estimate = match (self.plan.ready_in_seconds, new.ready_in_seconds) {
-            (Some(then), Some(now)) => (then - elapsed - now).abs() < NEWS_SECONDS,
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        same_estimate
-            && PoolPlan { ready_in_seconds: None, ..self.plan.clone() }
-                == PoolPlan { ready_in_seconds: None, ..new.clone() }
-    }
 }
 
 /// A request by a person. The reply says why it was not done.
@@ -132,9 +107,6 @@ const TICK: Duration = Duration::from_secs(15);
 /// Shortest time on the wall between two evaluations. The first event after a quiet time is acted on at
 /// once; a storm of them is taken together.
 const MIN_GAP: Duration = Duration::from_millis(20);
-
-/// Another estimate of the time to the next replica that is worth telling: `Retry-After` has whole seconds.
-const NEWS_SECONDS: f64 = 1.0;
 
 impl Controller {
     /// Runs until cancelled, obeying `commands` in between. State and decisions are on disk whenever it stops, also when it is killed.
@@ -248,7 +220,7 @@ impl Controller {
         // The gateway first: a replica gets no request any more when the fleet is told to drain or stop it.
         // Where the fleet could not be seen, the gateway keeps the plan it has.
         if let (Some(gateway), Some(view)) = (&self.gateway, view) {
-            let plan = self.pool_plan(decision, seen, view);
+            let plan = self.front().plan(decision, seen, &view.replicas);
             if !plan_at_gateway.as_ref().is_some_and(|there| there.says(&plan, decision.at)) {
                 if let Err(error) = gateway.apply(&plan).await {
                     return Some(chain(&error));
@@ -262,33 +234,14 @@ impl Controller {
         self.fleet.apply(&decision.placement).await.err().map(|error| chain(&error))
     }
 
-    fn pool_plan(&self, decision: &Decision, seen: &Observation, view: &FleetView) -> PoolPlan {
-        let placement = &decision.placement;
-        let endpoints = view
-            .replicas
-            .iter()
-            .filter(|replica| matches!(replica.phase, Phase::Ready | Phase::Draining))
-            .filter(|replica| !placement.stop.contains(&replica.id))
-            .filter_map(|replica| {
-                let id = &replica.id;
-                let drains = replica.phase == Phase::Draining && !placement.revive.contains(id);
-                Some(Endpoint {
-                    replica: id.clone(),
-                    address: replica.address.clone()?,
-                    max_concurrency: self.spec.max_concurrency,
-                    kv_tokens: self.kv_tokens.or_else(|| kv_tokens(seen, id)),
-                    draining: drains || placement.drain.contains(id),
-                })
-            })
-            .collect();
-        PoolPlan {
-            scaler: self.spec.scaler.clone(),
-            models: self.models.clone(),
-            endpoints,
-            ready_in_seconds: decision.ready_at.map(|at| at.since(decision.at).as_secs_f64()),
-            queue: self.queue.clone(),
+    fn front(&self) -> Front<'_> {
+        Front {
+            spec: &self.spec,
+            models: &self.models,
+            queue: &self.queue,
+            routing: &self.routing,
             concurrency: self.concurrency,
-            routing: self.routing.clone(),
+            kv_tokens: self.kv_tokens,
         }
     }
 
@@ -324,17 +277,6 @@ impl Controller {
             return Err(CommandError::Expired);
         }
         Ok(())
-    }
-}
-
-/// What a replica's engine says that its KV cache holds.
-fn kv_tokens(seen: &Observation, replica: &ReplicaId) -> Option<u64> {
-    match &seen.signals.get(KV_TOKENS)?.reading {
-        Reading::Value { per_replica, .. } | Reading::Partial { per_replica, .. } => {
-            // A cache without a token is none that can be counted by.
-            per_replica.get(replica).map(|&tokens| tokens as u64).filter(|&tokens| tokens > 0)
-        }
-        Reading::Missing(_) => None,
     }
 }
 

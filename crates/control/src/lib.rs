@@ -5,6 +5,7 @@
 
 pub mod clock;
 mod controller;
+mod front;
 mod gateways;
 pub mod journal;
 mod observe;
@@ -15,8 +16,10 @@ mod store;
 mod what_if;
 
 pub use clock::Clock;
-pub use controller::{Command, CommandError, Controller, KV_TOKENS, Snapshot};
+pub use controller::{Command, CommandError, Controller, Snapshot};
+pub use front::{Front, KV_TOKENS, PlanAtGateway};
 pub use gateways::Several;
+pub use observe::{chain, observation};
 pub use replay::{Mismatch, Replayed, replay};
 pub use store::{Store, StoreError};
 pub use what_if::{Turn, WhatIf, what_if};

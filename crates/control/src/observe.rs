@@ -11,7 +11,7 @@ use crate::ports::{FleetError, FleetView, GatewayError};
 /// Builds the observation of one moment.
 ///
 /// `report` is `None` where no gateway belongs to the scaler; then nobody was asked for its signals.
-pub(crate) fn observation(
+pub fn observation(
     at: Timestamp,
     fleet: Result<&FleetView, &FleetError>,
     report: Option<Result<&PoolReport, &GatewayError>>,
@@ -35,6 +35,7 @@ pub(crate) fn observation(
                     phase: replica.phase,
                     age: millisecond(replica.age),
                     in_flight: in_flight(&observation, report, &replica.id),
+                    ordinal: replica.ordinal,
                 })
                 .collect();
         }
@@ -44,7 +45,7 @@ pub(crate) fn observation(
 }
 
 /// An error with its sources, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

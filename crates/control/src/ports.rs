@@ -55,6 +55,8 @@ pub struct FleetReplica {
     pub age: Duration,
     /// Where it serves, `host:port`, once known.
     pub address: Option<String>,
+    /// Its place in a fleet that only ever gives up its last replica, such as a StatefulSet.
+    pub ordinal: Option<u32>,
     /// How long each finished stage of its start took, by name, in seconds (`provision`, `pull`, `load`…).
     pub stages_seconds: BTreeMap<String, f64>,
 }
@@ -75,6 +77,12 @@ pub enum FleetError {
     #[error("cannot start a replica: {reason}")]
     CannotStart {
         /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// The fleet could do it and does not, because that would be wrong or forbidden.
+    #[error("{reason}")]
+    Refused {
+        /// What is not done and why, and what would be right.
         reason: String,
     },
     /// The fleet could not be reached or read.

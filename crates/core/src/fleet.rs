@@ -18,14 +18,23 @@ pub enum Phase {
     Loading,
     /// Serves requests.
     Ready,
-    /// Gets no new requests, finishes those it has, then stops.
+    /// Gets no new requests, finishes those it has, then stops. Serves again when it is wanted before that.
     Draining,
+    /// As draining, but somebody else took it away: a spot interruption, a node that goes, a pod deleted by hand.
+    /// It cannot serve again.
+    Leaving,
 }
 
 impl Phase {
     /// Every phase, in the order of life.
-    pub const ALL: [Phase; 5] =
-        [Phase::Requested, Phase::Provisioning, Phase::Loading, Phase::Ready, Phase::Draining];
+    pub const ALL: [Phase; 6] = [
+        Phase::Requested,
+        Phase::Provisioning,
+        Phase::Loading,
+        Phase::Ready,
+        Phase::Draining,
+        Phase::Leaving,
+    ];
 
     /// The name in metrics, JSON and on the page.
     pub const fn label(self) -> &'static str {
@@ -35,6 +44,7 @@ impl Phase {
             Phase::Loading => "loading",
             Phase::Ready => "ready",
             Phase::Draining => "draining",
+            Phase::Leaving => "leaving",
         }
     }
 
@@ -45,7 +55,12 @@ impl Phase {
 
     /// Whether the replica counts towards the target: it serves or will serve.
     pub const fn counts(self) -> bool {
-        !matches!(self, Phase::Draining)
+        !self.drains()
+    }
+
+    /// Whether the replica gets no new requests and finishes those it has.
+    pub const fn drains(self) -> bool {
+        matches!(self, Phase::Draining | Phase::Leaving)
     }
 }
 
@@ -63,12 +78,15 @@ pub struct Replica {
     /// Requests it is working on, when somebody knows: used to choose who goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u32>,
+    /// Its place in a fleet that only ever gives up its last replica, such as a StatefulSet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<u32>,
 }
 
 impl Replica {
     /// A replica of this name in this phase, of age zero and unknown load.
     pub fn new(id: impl Into<ReplicaId>, phase: Phase) -> Self {
-        Self { id: id.into(), phase, age: Duration::ZERO, in_flight: None }
+        Self { id: id.into(), phase, age: Duration::ZERO, in_flight: None, ordinal: None }
     }
 }
 

@@ -7,6 +7,7 @@
 //! reason of every step comes out; memory between calls is the explicit, serialisable [`ScalerState`].
 
 pub mod affinity;
+pub mod calendar;
 mod cold_start;
 mod decision;
 mod fleet;
@@ -29,7 +30,7 @@ pub use decision::{Decision, Placement, Stage, Step};
 pub use fleet::{FailedStart, Phase, Replica};
 pub use id::{ReplicaId, ScalerId, SignalName};
 pub use observation::{Evidence, Missing, Observation, Reading, Signal};
-pub use pipeline::{plan, prewarm};
+pub use pipeline::{KNOWN_METRICS, MetricMeaning, metric_meaning, plan, prewarm};
 pub use policy::{
     DynamoPolicy, Forewarm, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth, QueuePolicy,
     RayServePolicy, SkyServePolicy,

@@ -236,6 +236,20 @@ pub enum Reason {
         /// The lower bound.
         min: Replicas,
     },
+    /// The calendar keeps this many now.
+    CalendarFloor {
+        /// The floor.
+        replicas: Replicas,
+        /// When it began, as a cron expression.
+        start: String,
+        /// The zone of the expression.
+        timezone: String,
+        /// Until then.
+        #[serde(rename = "untilMillis")]
+        until: Timestamp,
+        /// How long that is.
+        remaining_seconds: f64,
+    },
     /// More are not allowed.
     LoweredToMax {
         /// The upper bound.
@@ -243,6 +257,15 @@ pub enum Reason {
     },
     /// Production does not go to zero by accident.
     ZeroGuard,
+    /// Fewer replicas are wished for, but part of the past is not known: the controller was away.
+    HeldAfterRestart {
+        /// What was wished for.
+        wish: Replicas,
+        /// When enough has been seen again.
+        until: Timestamp,
+        /// How long that is from now.
+        remaining_seconds: f64,
+    },
     /// Too many changes in the last minute.
     TooManyChanges {
         /// The fuse.
@@ -376,8 +399,10 @@ impl Reason {
             Reason::Stabilised { .. } => "stabilised",
             Reason::RateLimited { .. } => "rate_limited",
             Reason::RaisedToMin { .. } => "raised_to_min",
+            Reason::CalendarFloor { .. } => "calendar_floor",
             Reason::LoweredToMax { .. } => "lowered_to_max",
             Reason::ZeroGuard => "zero_guard",
+            Reason::HeldAfterRestart { .. } => "held_after_restart",
             Reason::TooManyChanges { .. } => "too_many_changes",
             Reason::Paused { .. } => "paused",
             Reason::ShadowMode => "shadow_mode",
@@ -511,10 +536,19 @@ impl fmt::Display for Reason {
             }
             Reason::RateLimited { wish, limit } => write!(f, "a wish for {wish} is limited to {limit}"),
             Reason::RaisedToMin { min } => write!(f, "at least {min} at all times"),
+            Reason::CalendarFloor { replicas, start, timezone, until: _, remaining_seconds } => write!(
+                f,
+                "at least {replicas} by the calendar for another {remaining_seconds:.0} s (since `{start}` in {timezone})"
+            ),
             Reason::LoweredToMax { max } => write!(f, "at most {max} allowed"),
             Reason::ZeroGuard => {
                 f.write_str("production keeps a replica: `allowScaleToZero: true` would let it go")
             }
+            Reason::HeldAfterRestart { wish, until: _, remaining_seconds } => write!(
+                f,
+                "a wish for {wish} is held for another {remaining_seconds:.0} s: the controller was away, and has not \
+                 seen enough yet"
+            ),
             Reason::TooManyChanges { max_changes_per_minute } => {
                 write!(f, "{max_changes_per_minute} changes in the last minute are enough")
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Policy, Replicas, ScalerId, Timestamp, time::seconds};
+use crate::{Policy, Replicas, ScalerId, Timestamp, calendar::Floor, time::seconds};
 
 /// One scaler's specification. Durations are modelled time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct ScalerSpec {
     /// A number held by hand, until it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Replicas that are kept by the clock; the highest of those that hold counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<Floor>,
     /// When a peer's rules are evaluated.
     #[serde(default, skip_serializing_if = "Cadence::is_own")]
     pub cadence: Cadence,
@@ -71,6 +74,7 @@ impl ScalerSpec {
             max_changes_per_minute: Self::DEFAULT_MAX_CHANGES_PER_MINUTE,
             mode: Mode::Act,
             pause: None,
+            floors: Vec::new(),
             cadence: Cadence::Own,
         }
     }

@@ -41,6 +41,9 @@ pub struct ScalerState {
     pub(crate) trend: Trend,
     /// The arrivals counter as last seen.
     pub(crate) arrivals_total: Option<f64>,
+    /// No fewer replicas before this moment: part of the past is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_until: Option<Timestamp>,
     /// What forewarm's own policy has learned, where the policy is that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) anticipation: Option<Box<Anticipation>>,
@@ -67,10 +70,31 @@ impl Default for ScalerState {
             cold_starts: ColdStarts::default(),
             trend: Trend::default(),
             arrivals_total: None,
+            held_until: None,
             anticipation: None,
             peer: None,
             jobs: None,
         }
+    }
+}
+
+impl ScalerState {
+    /// Takes this state up again after a time that nobody looked: until `until` no replica is taken away, since what
+    /// was wished for in the meantime is not known.
+    pub fn hold_until(&mut self, until: Timestamp) {
+        self.held_until = Some(until);
+    }
+
+    /// Forgets the bulkiest detail that is left, for a store of bounded size: what costs the least to learn again
+    /// first. `false` when nothing more can be forgotten.
+    pub fn forget_detail(&mut self) -> bool {
+        if let Some(anticipation) = &mut self.anticipation {
+            if !anticipation.forget_detail() {
+                self.anticipation = None;
+            }
+            return true;
+        }
+        self.peer.take().is_some()
     }
 }
 

@@ -395,6 +395,24 @@ fn a_draining_replica_is_taken_back_before_another_is_started() {
     assert_eq!((ids(&decision.placement.revive), decision.placement.start), ("working".into(), 0));
 }
 
+#[test]
+fn a_replica_that_somebody_else_takes_away_is_replaced_and_finishes_its_work() {
+    let spec = spec(1, 8);
+    let mut state = ScalerState::default();
+    let seen = |second: f64, in_flight| {
+        let mut observation = at(second, &ready(1), &[("waiting", 10.0)]);
+        observation.replicas.push(Replica { in_flight, ..Replica::new("spot", Phase::Leaving) });
+        observation
+    };
+    let working = plan(&spec, &mut state, &seen(0.0, Some(3)));
+    assert_eq!(
+        (working.placement.start, working.placement.revive.len(), working.placement.stop.len()),
+        (1, 0, 0)
+    );
+    let done = plan(&spec, &mut state, &seen(1.0, Some(0)));
+    assert_eq!((done.placement.revive.len(), ids(&done.placement.stop)), (0, "spot".into()));
+}
+
 fn ids(list: &[forewarm_core::ReplicaId]) -> String {
     list.iter().map(forewarm_core::ReplicaId::as_str).collect::<Vec<_>>().join(" ")
 }
@@ -502,4 +520,50 @@ fn an_explanation_reads_like_one() {
     ");
     let json = serde_json::to_string(&decision.steps[4]).unwrap();
     insta::assert_snapshot!(json, @r#"{"stage":"allocate","replicas":3,"reason":"starting","count":2,"coming":0,"coldStartSeconds":240.0}"#);
+}
+
+#[test]
+fn where_places_are_fixed_the_last_goes_and_not_before_those_behind_it() {
+    let mut spec = spec(1, 8);
+    spec.behavior.scale_down.stabilization_window = Duration::ZERO;
+    let place = |ordinal: u32, phase, in_flight| Replica {
+        ordinal: Some(ordinal),
+        in_flight: Some(in_flight),
+        ..Replica::new(format!("llm-{ordinal}"), phase)
+    };
+    let mut observation = at(0.0, &[], &[("waiting", 5.0)]);
+    observation.replicas =
+        vec![place(0, Phase::Ready, 0), place(1, Phase::Loading, 0), place(2, Phase::Ready, 7)];
+    let decision = plan(&spec, &mut ScalerState::default(), &observation);
+    assert_eq!((decision.to, decision.placement.drain), (Replicas(1), vec!["llm-2".into()]));
+    assert_eq!(decision.placement.stop, vec!["llm-1".into()]);
+
+    // The one before the last is done, the last is not.
+    observation.replicas =
+        vec![place(0, Phase::Ready, 0), place(1, Phase::Draining, 0), place(2, Phase::Draining, 3)];
+    let decision = plan(&spec, &mut ScalerState::default(), &observation);
+    assert_eq!(decision.placement.stop, vec![]);
+    // More are wanted: the first of them serves again.
+    observation.signals.insert("waiting".into(), Signal::value(6.0));
+    let decision = plan(&spec, &mut ScalerState::default(), &observation);
+    assert_eq!(decision.placement.revive, vec!["llm-1".into()]);
+}
+
+#[test]
+fn after_a_restart_nothing_is_taken_away_until_enough_was_seen_but_bounds_hold() {
+    let mut spec = spec(1, 8);
+    spec.behavior.scale_down.stabilization_window = Duration::ZERO;
+    let mut state = ScalerState::default();
+    state.hold_until(Timestamp::from_seconds(300.0));
+    let fleet: [(&str, Phase); 3] = [("a", Phase::Ready), ("b", Phase::Ready), ("c", Phase::Ready)];
+    let held = plan(&spec, &mut state, &at(10.0, &fleet, &[("waiting", 0.0)]));
+    assert_eq!(held.to, Replicas(3));
+    assert_eq!(
+        held.summary(),
+        "3 replicas as before: a wish for 1 replica is held for another 290 s: the controller was away, and has not \
+         seen enough yet"
+    );
+    spec.replicas = Bounds::new(1, 2).unwrap();
+    assert_eq!(plan(&spec, &mut state, &at(11.0, &fleet, &[("waiting", 0.0)])).to, Replicas(2));
+    assert_eq!(plan(&spec, &mut state, &at(301.0, &fleet, &[("waiting", 0.0)])).to, Replicas(1));
 }

@@ -49,6 +49,8 @@ enum Command {
     Demo(commands::demo::DemoArgs),
     Run(commands::run::RunArgs),
     Gateway(commands::gateway::GatewayArgs),
+    #[command(subcommand)]
+    Kube(commands::kube::KubeCommand),
     Engine(commands::engine::EngineArgs),
     Exporter(commands::exporter::ExporterArgs),
     Decide(commands::decide::DecideArgs),
@@ -78,6 +80,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::demo(args),
         Command::Run(args) => commands::run::run(args),
         Command::Gateway(args) => commands::gateway::gateway(args),
+        Command::Kube(command) => commands::kube::kube(command),
         Command::Engine(args) => commands::engine::engine(args),
         Command::Exporter(args) => commands::exporter::exporter(args),
         Command::Decide(args) => commands::decide::decide(&args),

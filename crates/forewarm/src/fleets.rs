@@ -6,7 +6,7 @@ use forewarm_control::{
     Clock,
     ports::{Fleet, SignalSet},
 };
-use forewarm_core::{Policy, QueuePolicy};
+use forewarm_core::{Policy, QueuePolicy, ScalerId};
 use forewarm_hooks::HookFleet;
 use forewarm_manifest::{CheckedScaler, Processes, Target};
 use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown, Work};
@@ -40,9 +40,8 @@ impl OpenFleet {
                 .map(|fleet| Self::Hook(Arc::new(fleet)))
                 .map_err(|error| wrong("webhook", &error)),
             Target::Exec(target) => Ok(Self::Hook(Arc::new(HookFleet::exec(name.clone(), target, clock)))),
-            Target::Kubernetes(_) => Err(Failure::usage(anyhow::anyhow!(
-                "`{name}`: `spec.target.kubernetes` is not served by this version of `forewarm run`; use `processes`, `webhook` or `exec`"
-            ))),
+            Target::Kubernetes(_) => Err(not_served(name, "kubernetes")),
+            Target::AwsAutoScalingGroup(_) => Err(not_served(name, "awsAutoScalingGroup")),
         }
     }
 
@@ -72,6 +71,12 @@ impl OpenFleet {
             Self::Hook(_) => Ok(()),
         }
     }
+}
+
+fn not_served(name: &ScalerId, target: &str) -> Failure {
+    Failure::usage(anyhow::anyhow!(
+        "`{name}`: `spec.target.{target}` is not served by this version of `forewarm run`; use `processes`, `webhook` or `exec`"
+    ))
 }
 
 fn process_config(

@@ -272,7 +272,7 @@ impl Shown {
             arrivals_per_second: view.arrivals_per_second,
             ready: observation.count(Phase::Ready),
             coming: observation.count_where(Phase::is_coming),
-            draining: observation.count(Phase::Draining),
+            draining: observation.count_where(Phase::drains),
             target: view.target_replicas.0,
             ttft_p50_seconds: recent.map(|ttft| ttft.p50),
             ttft_p99_seconds: recent.map(|ttft| ttft.p99),

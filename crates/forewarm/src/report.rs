@@ -63,7 +63,7 @@ impl ReplicaSeconds {
             provisioning: meter.seconds(Phase::Provisioning),
             loading: meter.seconds(Phase::Loading),
             ready: meter.seconds(Phase::Ready),
-            draining: meter.seconds(Phase::Draining),
+            draining: meter.seconds(Phase::Draining) + meter.seconds(Phase::Leaving),
         }
     }
 

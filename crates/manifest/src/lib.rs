@@ -21,6 +21,7 @@ pub use policy_file::read_policy;
 pub use problem::{Problem, Problems};
 pub use range_export::{RangeError, RangeExport};
 pub use scaler::{
-    API_VERSION, CheckedScaler, EngineKind, EngineSpec, ExecTarget, KIND, KubernetesTarget, KvTokens,
-    NamedSignal, Objective, Processes, SecretRef, SignalSource, Target, WebhookTarget, read_scalers,
+    API_VERSION, AwsAutoScalingGroup, CheckedScaler, EngineKind, EngineSpec, ExecTarget, KIND,
+    KubernetesTarget, KvTokens, NamedSignal, Objective, Processes, SecretRef, SignalSource, Target,
+    WebhookTarget, read_scalers,
 };

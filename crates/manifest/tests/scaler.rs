@@ -3,7 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use forewarm_core::{Forewarm, Policy, PreWarm, QueueDepth, Replicas, Requests, ScalingRules, Timestamp};
-use forewarm_manifest::{CheckedScaler, EngineKind, KvTokens, SignalSource, Target, read_scalers};
+use forewarm_manifest::{
+    AwsAutoScalingGroup, CheckedScaler, EngineKind, KvTokens, SignalSource, Target, read_scalers,
+};
 
 /// A valid manifest; each case changes one line of it.
 const VALID: &str = "\
@@ -33,6 +35,8 @@ spec:
   routing: {keepalive: 15s, prefixAffinity: {bytes: 512, loadFactor: 1.5}}
 ";
 
+/// Its target.
+const PROCESSES: &str = "processes: {command: [forewarm, engine, --port, '{port}'], port: 0}";
 /// Its policy.
 const QUEUE_DEPTH: &str =
     "queueDepth: {perReplica: 5, preWarm: {threshold: 0.7, leadTime: 180s, maxQueue: 100}}";
@@ -82,6 +86,32 @@ fn every_field_of_the_schema_arrives() {
         Some(Duration::from_secs(2)),
         "the gateway's order depends on it"
     );
+}
+
+#[test]
+fn a_group_of_aws_is_a_target() {
+    let group = |fields: &str| read_one(&VALID.replace(PROCESSES, &format!("awsAutoScalingGroup: {fields}")));
+    let short = group("{name: llm-gpu-asg}");
+    let mut expected = AwsAutoScalingGroup {
+        name: "llm-gpu-asg".into(),
+        region: None,
+        address: "{privateIp}:8000".into(),
+        role_arn: None,
+        interruption_queue: None,
+    };
+    assert_eq!(short.target, Target::AwsAutoScalingGroup(expected.clone()));
+    let long = group(
+        "{name: llm-gpu-asg, region: eu-west-1, address: '{instanceId}.llm.internal:9000', \
+         roleArn: 'arn:aws:iam::123456789012:role/scaler', interruptionQueue: 'https://sqs.eu-west-1.amazonaws.com/1/q'}",
+    );
+    expected.region = Some("eu-west-1".into());
+    expected.address = "{instanceId}.llm.internal:9000".into();
+    expected.role_arn = Some("arn:aws:iam::123456789012:role/scaler".into());
+    expected.interruption_queue = Some("https://sqs.eu-west-1.amazonaws.com/1/q".into());
+    assert_eq!(long.target, Target::AwsAutoScalingGroup(expected));
+    for scaler in [short, long] {
+        assert_eq!(read_one(&scaler.to_yaml().expect("yaml")), scaler);
+    }
 }
 
 #[test]
@@ -149,6 +179,34 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
             "a list",
         ),
         case("[forewarm, engine, --port, '{port}']", "[]", "spec.target.processes.command", 6, "the program"),
+        case(
+            PROCESSES,
+            "awsAutoScalingGroup: {name: g, regoin: x}",
+            "spec.target.awsAutoScalingGroup.regoin",
+            6,
+            "`region`",
+        ),
+        case(
+            PROCESSES,
+            "awsAutoScalingGroup: {name: g, address: '10.0.0.1:8000'}",
+            "spec.target.awsAutoScalingGroup.address",
+            6,
+            "{privateIp}:8000",
+        ),
+        case(
+            PROCESSES,
+            "awsAutoScalingGroup: {name: g, address: '{privateIP}:8000'}",
+            "spec.target.awsAutoScalingGroup.address",
+            6,
+            "one of {privateIp}",
+        ),
+        case(
+            PROCESSES,
+            "awsAutoScalingGroup: {name: g, roleArn: scaler}",
+            "spec.target.awsAutoScalingGroup.roleArn",
+            6,
+            "the ARN of a role",
+        ),
         case(
             "processes: {",
             "azureScaleSet: {",

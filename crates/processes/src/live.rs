@@ -101,6 +101,7 @@ impl Live {
     /// long to come back as a new one gets to start.
     pub(crate) fn view(&mut self, config: &ProcessFleetConfig) -> FleetView {
         let replicas = self.replicas.iter().map(|(id, replica)| FleetReplica {
+            ordinal: None,
             id: id.clone(),
             phase: replica.phase_shown(),
             age: config

@@ -4,6 +4,7 @@
 //! reading at [`Poller`], which asks a source again and again and knows how old its last answer is. This
 //! crate must not decide anything about scaling.
 
+pub mod dcgm;
 pub mod engine;
 mod http;
 mod poller;

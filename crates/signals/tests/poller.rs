@@ -175,6 +175,7 @@ async fn a_new_replica_is_asked_at_once_and_the_same_fleet_is_no_reason() {
         phase: Phase::Ready,
         age: Duration::ZERO,
         address: Some("127.0.0.1:1".to_owned()),
+        ordinal: None,
         stages_seconds: [].into(),
     };
     let asked = source.asked();

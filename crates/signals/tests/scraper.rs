@@ -61,7 +61,14 @@ impl Engine {
 }
 
 fn replica(id: &str, phase: Phase, address: Option<String>) -> FleetReplica {
-    FleetReplica { id: id.into(), phase, age: Duration::ZERO, address, stages_seconds: BTreeMap::new() }
+    FleetReplica {
+        id: id.into(),
+        phase,
+        age: Duration::ZERO,
+        address,
+        ordinal: None,
+        stages_seconds: BTreeMap::new(),
+    }
 }
 
 fn waiting(count: u32) -> Behaviour {

@@ -267,6 +267,7 @@ impl<E: Engine> Fleet<E> {
                 phase: replica.phase(now),
                 age: at.since(timestamp(replica.requested_at)),
                 in_flight: Some(replica.engine.in_flight()),
+                ordinal: None,
             })
             .collect()
     }

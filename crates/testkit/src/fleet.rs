@@ -78,8 +78,14 @@ impl Inner {
         let id = ReplicaId::from(format!("r-{}", self.started));
         self.started += 1;
         let address = Some(format!("{id}.test:8000"));
-        let replica =
-            FleetReplica { id, phase, age: std::time::Duration::ZERO, address, stages_seconds: [].into() };
+        let replica = FleetReplica {
+            id,
+            phase,
+            age: std::time::Duration::ZERO,
+            address,
+            ordinal: None,
+            stages_seconds: [].into(),
+        };
         self.replicas.push((replica, Instant::now()));
     }
 }

@@ -1,5 +1,9 @@
 //! What the real servers of the tests are started from: ordinary packages, in a folder of their own.
 
+mod go;
+mod keda;
+mod kubernetes;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -11,9 +15,14 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::root;
 
+mod elasticmq;
+mod kafka;
+mod moto;
+mod rabbitmq;
+
 #[derive(Args)]
 pub(crate) struct TestbedArgs {
-    /// Only these parts; default: all.
+    /// Only these parts; default: all but keda.
     parts: Vec<Part>,
 }
 
@@ -22,12 +31,33 @@ pub(crate) struct TestbedArgs {
 pub(crate) enum Part {
     /// Prometheus.
     Prometheus,
+    /// Helm, built with Go.
+    Helm,
+    /// KEDA's operator and metrics adapter, built with Go. Only when asked for: it takes long.
+    Keda,
+    /// An AWS API server, and boto3; needs Python.
+    Moto,
+    /// A server that speaks SQS; needs Java and Maven.
+    Elasticmq,
+    /// A Kafka broker; needs Java and Maven.
+    Kafka,
+    /// RabbitMQ with its management API, and the Erlang it runs on.
+    Rabbitmq,
+    /// A Kubernetes control plane, KWOK and kubectl, built with Go.
+    Kubernetes,
 }
 
 impl Part {
     fn get(self, folder: &Path) -> Result<()> {
         match self {
             Self::Prometheus => debian(folder, &["prometheus"]),
+            Self::Helm => go::install(folder, "helm.sh/helm/v4/cmd/helm@v4.3.1"),
+            Self::Keda => keda::build(folder),
+            Self::Moto => moto::get(folder),
+            Self::Elasticmq => elasticmq::get(folder),
+            Self::Kafka => kafka::get(folder),
+            Self::Rabbitmq => rabbitmq::get(folder),
+            Self::Kubernetes => kubernetes::build(folder),
         }
     }
 }
@@ -47,8 +77,9 @@ fn debian(folder: &Path, packages: &[&str]) -> Result<()> {
 
 /// Gets what is not there yet.
 pub(crate) fn testbed(args: &TestbedArgs) -> Result<()> {
-    let parts = if args.parts.is_empty() { Part::value_variants() } else { &args.parts };
-    parts.iter().try_for_each(|part| fetch(*part).map(drop))
+    let all = Part::value_variants().iter().filter(|part| **part != Part::Keda);
+    let parts = if args.parts.is_empty() { all.copied().collect() } else { args.parts.clone() };
+    parts.into_iter().try_for_each(|part| fetch(part).map(drop))
 }
 
 /// Gets one part unless it is there, and says where it is.

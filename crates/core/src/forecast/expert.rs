@@ -107,6 +107,11 @@ impl Expert {
         Self { forecaster, mean: (0.0, 0.0), distances, pending: VecDeque::new(), seen: 0 }
     }
 
+    /// Forgets what waits for the load of a lead time later; `false` when nothing does.
+    pub(super) fn forget_pending(&mut self) -> bool {
+        !std::mem::take(&mut self.pending).is_empty()
+    }
+
     /// Takes in the load of a step: learns from what was expected `lag` steps ago, and forecasts.
     pub(super) fn observe(&mut self, load: f64, history: &[f32], usual: f64, lag: usize) -> Forecast {
         let mut then = None;

@@ -108,6 +108,19 @@ pub(crate) fn replicas(load: f64, concurrency: f64) -> u32 {
 }
 
 impl Panel {
+    /// Forgets what waits for a load that is still to come, then the load of the last hour; `false` when both are
+    /// gone. The scores of days stay.
+    pub(crate) fn forget_detail(&mut self) -> bool {
+        let mut forgot = false;
+        for expert in &mut self.experts {
+            forgot |= expert.forget_pending();
+        }
+        if forgot {
+            return true;
+        }
+        !std::mem::take(&mut self.history).is_empty()
+    }
+
     /// Takes in the load of a step and says what to expect. `lag` is the number of steps from a decision until its
     /// replicas serve; `concurrency` what one of them works on at a time; `target` the share of the load that may
     /// miss; `least` the replicas that are there anyway.

@@ -56,7 +56,8 @@ fn revive(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement,
         .filter(|replica| drained_for(draft, state, replica) < draft.spec.drain_deadline)
         .collect();
     draining.sort_by_key(|replica| {
-        (Reverse(replica.in_flight.unwrap_or(u32::MAX)), Reverse(replica.age), replica.id.clone())
+        let work = Reverse(replica.in_flight.unwrap_or(u32::MAX));
+        (replica.ordinal, work, Reverse(replica.age), replica.id.clone())
     });
     for replica in draining.into_iter().take(missing) {
         placement.revive.push(replica.id.clone());
@@ -73,8 +74,10 @@ fn drained_for(draft: &Draft<'_>, state: &ScalerState, replica: &Replica) -> Dur
 fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement) {
     let observation = draft.observation;
     let Placement { revive, stop, .. } = placement;
-    let drains = |replica: &&Replica| replica.phase == Phase::Draining && !revive.contains(&replica.id);
-    for replica in observation.replicas.iter().filter(drains) {
+    let drains = |replica: &&Replica| replica.phase.drains() && !revive.contains(&replica.id);
+    let mut draining: Vec<&Replica> = observation.replicas.iter().filter(drains).collect();
+    draining.sort_by_key(|replica| Reverse(replica.ordinal));
+    for replica in draining {
         if let Some(&told) = state.stopping.get(&replica.id)
             && draft.now < told + TELL_AGAIN
         {
@@ -93,6 +96,10 @@ fn stop_drained(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Plac
             Reason::DrainDeadline { replica: replica.id.clone(), drained_seconds }
         } else {
             draft.wake(draft.now + draft.spec.drain_deadline.saturating_sub(drained_for));
+            if replica.ordinal.is_some() {
+                // Those before it cannot go before it.
+                break;
+            }
             continue;
         };
         stop.push(replica.id.clone());
@@ -144,7 +151,7 @@ fn backoff(failures: StartFailures) -> Duration {
 }
 
 /// Takes replicas away: those that are starting first (nobody waits for what they do), the youngest
-/// first; then those with the least work, the youngest first.
+/// first; then those with the least work, the youngest first. Where places are fixed, the last.
 fn take_away(draft: &mut Draft<'_>, placement: &mut Placement, mut serving: Vec<&Replica>, surplus: usize) {
     let policy = draft.spec.policy.queue();
     // A worker takes messages as soon as it runs, whether or not somebody has seen that it is ready.
@@ -159,7 +166,7 @@ fn take_away(draft: &mut Draft<'_>, placement: &mut Placement, mut serving: Vec<
     serving.sort_by_key(|replica| {
         let ready = replica.phase == Phase::Ready;
         let work = if ready { work_of(draft, replica).unwrap_or(u32::MAX) } else { 0 };
-        (ready, work, replica.age, Reverse(replica.id.clone()))
+        (Reverse(replica.ordinal), ready, work, replica.age, Reverse(replica.id.clone()))
     });
     for replica in serving.into_iter().take(surplus) {
         let id = replica.id.clone();

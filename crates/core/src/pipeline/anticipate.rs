@@ -99,6 +99,11 @@ pub(super) fn anticipate(
 }
 
 impl Anticipation {
+    /// See [`ScalerState::forget_detail`].
+    pub(crate) fn forget_detail(&mut self) -> bool {
+        self.panel.forget_detail()
+    }
+
     /// Takes in a look at queue and work, and forecasts anew when it ends a step.
     fn look(
         &mut self,

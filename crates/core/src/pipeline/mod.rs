@@ -16,6 +16,7 @@ use crate::{
     Timestamp,
 };
 use peer::Turn;
+pub use peer::{KNOWN_METRICS, MetricMeaning, metric_meaning};
 
 /// Plans: what should be, given what was asked for, what is remembered and what was seen.
 ///
@@ -138,7 +139,7 @@ fn learn_from_starts(spec: &ScalerSpec, state: &mut ScalerState, observation: &O
             state.cold_starts.observe(now.since(requested_at).min(spec.cold_start.deadline));
             state.start_failures = None;
         }
-        if replica.phase == Phase::Draining {
+        if replica.phase.drains() {
             state.draining.entry(replica.id.clone()).or_insert(now);
         } else {
             state.draining.remove(&replica.id);

@@ -25,8 +25,19 @@ pub(crate) const EVENT_GAP: Duration = Duration::from_millis(20);
 
 /// An answer of about a hundred tokens.
 const ANSWER: &str = r#"{"id":"chatcmpl-0123456789","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"A replica that is asked for nothing answers with something of the usual length, so that whoever passes it on has as much to do as with any other answer: a few hundred bytes of JSON in one piece, with the usage after it."},"finish_reason":"stop"}],"usage":{"prompt_tokens":20,"completion_tokens":48,"total_tokens":68}}"#;
-/// An event as vLLM writes them.
-const EVENT: &str = "data: {\"id\":\"chatcmpl-0123456789\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" token\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
+
+/// The events of a stream as vLLM writes them, each a chunk. No two are alike: LiteLLM cuts streams that repeat
+/// themselves.
+fn events() -> Vec<String> {
+    let event = |number: usize| {
+        let data = format!(
+            r#"{{"id":"chatcmpl-0123456789","object":"chat.completion.chunk","created":1700000000,"model":"m","choices":[{{"index":0,"delta":{{"content":" token{number:03}"}},"logprobs":null,"finish_reason":null}}]}}"#
+        );
+        let event = format!("data: {data}\n\n");
+        format!("{:x}\r\n{event}\r\n", event.len())
+    };
+    (0..EVENTS).map(event).collect()
+}
 
 /// The replica.
 #[derive(Clone)]
@@ -48,11 +59,12 @@ impl Upstream {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let upstream = Self { address: listener.local_addr()?, seen: Arc::default() };
         let seen = Arc::clone(&upstream.seen);
+        let events: Arc<[String]> = events().into();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = Arc::clone(&seen);
+                let (seen, events) = (Arc::clone(&seen), Arc::clone(&events));
                 // A proxy that hangs up is done with it.
-                tokio::spawn(async move { drop(serve(stream, &seen).await) });
+                tokio::spawn(async move { drop(serve(stream, &seen, &events).await) });
             }
         });
         Ok(upstream)
@@ -70,13 +82,12 @@ impl Upstream {
     }
 }
 
-async fn serve(mut stream: TcpStream, seen: &Seen) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, seen: &Seen, events: &[String]) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let length = ANSWER.len();
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{ANSWER}"
     );
-    let event = format!("{:x}\r\n{EVENT}\r\n", EVENT.len());
     let mut read = Vec::with_capacity(4_096);
     loop {
         let end = loop {
@@ -91,7 +102,7 @@ async fn serve(mut stream: TcpStream, seen: &Seen) -> io::Result<()> {
             seen.at.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
         }
         if wants_stream(&read[..end]) {
-            tell(&mut stream, event.as_bytes()).await?;
+            tell(&mut stream, events).await?;
         } else {
             stream.write_all(answer.as_bytes()).await?;
         }
@@ -99,14 +110,14 @@ async fn serve(mut stream: TcpStream, seen: &Seen) -> io::Result<()> {
     }
 }
 
-async fn tell(stream: &mut TcpStream, event: &[u8]) -> io::Result<()> {
+async fn tell(stream: &mut TcpStream, events: &[String]) -> io::Result<()> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await?;
     let mut due = tokio::time::interval(EVENT_GAP);
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    for _ in 0..EVENTS {
+    for event in events {
         due.tick().await;
-        stream.write_all(event).await?;
+        stream.write_all(event.as_bytes()).await?;
     }
     stream.write_all(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n").await
 }

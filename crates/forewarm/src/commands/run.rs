@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use forewarm_control::{Clock, Several, Store, ports};
 use forewarm_core::{Mode, pool::Concurrency};
+use forewarm_external_scaler::Readings;
 use forewarm_gateway::{
     ControlAccess, ControlToken, Gateway, GatewayConfig, GatewayHandle, RemoteGateway, UpstreamTls,
 };
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     commands::{
         edge::{EdgeArgs, reload_on_hangup},
+        external_scaler::{self, ExternalScalerArgs},
         values,
     },
     exit::{Failure, say},
@@ -81,6 +83,8 @@ pub(crate) struct RunArgs {
     /// Asked of every call to --admin that changes something.
     #[arg(long, env = "FOREWARM_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
+    #[command(flatten)]
+    external_scaler: ExternalScalerArgs,
     /// Where state is kept.
     #[arg(long, value_name = "DIR", default_value = ".forewarm")]
     state_dir: PathBuf,
@@ -197,6 +201,8 @@ async fn serve(
         let access = ControlAccess::new(token, &tls).map_err(Failure::usage)?;
         (FrontDoor::Others(std::mem::take(&mut args.gateways), access), None)
     };
+    let readings = Readings::default();
+    let external_scaler = args.external_scaler.bind(&readings).await.map_err(Failure::usage)?;
     let store = wire::store(&args.state_dir)?;
     let mut fleets = Vec::new();
     let mut running = BTreeMap::new();
@@ -213,7 +219,8 @@ async fn serve(
     let page = Page::bind(args.admin, "--admin", args.admin_token, controllers, metrics, clock)
         .await
         .map_err(Failure::usage)?;
-    for running in running.values() {
+    for (name, running) in &running {
+        external_scaler::tell(readings.clone(), name.clone(), running.snapshots.clone());
         page.show(Followed {
             snapshots: running.snapshots.clone(),
             decisions: running.decisions.resubscribe(),
@@ -223,6 +230,13 @@ async fn serve(
     }
     tell_readiness(&page, &running);
     tracing::info!(page = page.url(), "forewarm runs");
+    let external_scaler = match external_scaler {
+        Some(scaler) => {
+            tracing::info!(listen = %scaler.local_addr()?, "the external scaler listens");
+            Some(tokio::spawn(scaler.serve(shutdown.clone())))
+        }
+        None => None,
+    };
     if let Some(gateway) = gateway {
         tracing::info!(listen = %gateway.local_addr()?, "the gateway listens");
         gateway.run(shutdown.clone()).await;
@@ -231,6 +245,9 @@ async fn serve(
     page.readiness().drain();
     for (name, running) in running {
         running.task.await.with_context(|| format!("the controller of `{name}` panicked"))??;
+    }
+    if let Some(external_scaler) = external_scaler {
+        external_scaler.await.context("the external scaler panicked")??;
     }
     let on_exit = match args.on_exit {
         Exit::Keep => Shutdown::KeepRunning,

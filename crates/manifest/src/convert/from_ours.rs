@@ -18,6 +18,8 @@ pub(super) fn read(ledger: &mut Ledger<'_>, out: &Collector) -> Option<Intent> {
             kind: loc.text(&["kind"])?.to_owned(),
             name: loc.text(&["name"])?.to_owned(),
         }
+    } else if let Some(group) = ledger.take(&["spec", "target", "awsAutoScalingGroup"]) {
+        Target::AwsAutoScalingGroup { name: group.text(&["name"])?.to_owned() }
     } else {
         Target::Processes(json(ledger.take(&["spec", "target", "processes"])?.node))
     };

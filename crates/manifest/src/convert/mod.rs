@@ -141,15 +141,10 @@ fn one(manifest: &Manifest<'_>, to: Form, out: &Collector) -> Option<Option<Conv
 /// Whether an InferenceScaler, read or written, obeys its own rules; notes the problems that it has.
 fn valid(manifest: &Manifest<'_>, yaml: &str, out: &Collector) -> bool {
     let Err(problems) = read_scalers(&manifest.source.name, yaml) else { return true };
-    // A group of AWS is written for a later version, and assumed with a word.
-    let counts = |problem: &Problem| {
-        manifest.kind == Kind::InferenceScaler || !problem.path.ends_with("awsAutoScalingGroup")
-    };
-    let list: Vec<_> = problems.list.into_iter().filter(counts).collect();
-    for Problem { path, found, wanted, .. } in &list {
+    for Problem { path, found, wanted, .. } in &problems.list {
         out.add(path, manifest.root.node.span, found, wanted);
     }
-    list.is_empty()
+    false
 }
 
 /// A manifest that has the form already.

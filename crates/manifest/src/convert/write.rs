@@ -31,7 +31,10 @@ fn inference_scaler(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
             json!({"kubernetes": {"apiVersion": api_version, "kind": kind, "name": name}})
         }
         Target::AwsAutoScalingGroup { name } => {
-            ledger.assume("spec.target.awsAutoScalingGroup", "this version cannot scale it yet");
+            if name.contains('/') {
+                let why = "forewarm scales groups of EC2 instances: name the group here";
+                ledger.assume("spec.target.awsAutoScalingGroup.name", why);
+            }
             json!({"awsAutoScalingGroup": {"name": name}})
         }
         Target::Processes(processes) => json!({"processes": processes}),
@@ -125,6 +128,7 @@ fn scale_target(intent: &Intent, ledger: &mut Ledger<'_>) -> Value {
         Target::AwsAutoScalingGroup { .. } => {
             ledger.withdraw("AutoScalingGroupName", why);
             ledger.withdraw("ResourceId", why);
+            ledger.withdraw("spec.target.awsAutoScalingGroup", why);
             ledger.assume("spec.scaleTargetRef.name", why);
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": intent.name.to_ascii_lowercase()})
         }

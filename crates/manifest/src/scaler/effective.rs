@@ -79,6 +79,23 @@ enum TargetLine<'a> {
         api_version: &'a str,
         kind: &'a str,
         name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replicas_path: Option<&'a str>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        selector: &'a BTreeMap<String, String>,
+    },
+    #[serde(rename_all = "camelCase")]
+    AwsAutoScalingGroup {
+        name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        region: Option<&'a str>,
+        address: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        role_arn: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        interruption_queue: Option<&'a str>,
     },
     Webhook(WebhookLine<'a>),
     Exec(ExecLine<'a>),
@@ -296,6 +313,16 @@ fn target_line(target: &Target) -> TargetLine<'_> {
             api_version: &target.api_version,
             kind: &target.kind,
             name: &target.name,
+            port: target.port,
+            replicas_path: target.replicas_path.as_deref(),
+            selector: &target.selector,
+        },
+        Target::AwsAutoScalingGroup(group) => TargetLine::AwsAutoScalingGroup {
+            name: &group.name,
+            region: group.region.as_deref(),
+            address: &group.address,
+            role_arn: group.role_arn.as_deref(),
+            interruption_queue: group.interruption_queue.as_deref(),
         },
         Target::Webhook(target) => TargetLine::Webhook(WebhookLine::of(target)),
         Target::Exec(target) => TargetLine::Exec(ExecLine::of(target)),

@@ -85,6 +85,8 @@ pub enum Target {
     Processes(Processes),
     /// An object of Kubernetes with a `scale` subresource.
     Kubernetes(KubernetesTarget),
+    /// An Auto Scaling group of AWS, one instance for each replica.
+    AwsAutoScalingGroup(AwsAutoScalingGroup),
     /// Whatever is behind an HTTPS endpoint of the user's.
     Webhook(WebhookTarget),
     /// Whatever a command of the user's starts and stops.
@@ -116,6 +118,32 @@ pub struct KubernetesTarget {
     pub kind: String,
     /// Its name.
     pub name: String,
+    /// The port where its pods serve; `None`: their container port named `http`, else their first.
+    pub port: Option<u16>,
+    /// Where it has its number of replicas, such as `.spec.workers`, if it has no `scale` subresource.
+    pub replicas_path: Option<String>,
+    /// Labels of its pods; empty: those that its `scale` subresource names.
+    pub selector: BTreeMap<String, String>,
+}
+
+/// An Auto Scaling group of AWS, whose instances serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsAutoScalingGroup {
+    /// Its name.
+    pub name: String,
+    /// Where it is; `None`: what the environment or the profile says.
+    pub region: Option<String>,
+    /// Where an instance serves, `host:port`, with `{privateIp}`, `{publicIp}`, `{privateDns}` or `{instanceId}` in it.
+    pub address: String,
+    /// The role that is assumed; `None`: the credentials' own.
+    pub role_arn: Option<String>,
+    /// The URL of an SQS queue that gets interruption warnings and rebalance recommendations from EventBridge.
+    pub interruption_queue: Option<String>,
+}
+
+impl AwsAutoScalingGroup {
+    /// The engine's port where the manifest names no address: vLLM's.
+    pub const DEFAULT_ADDRESS: &str = "{privateIp}:8000";
 }
 
 /// A signal with a name that policies refer to.

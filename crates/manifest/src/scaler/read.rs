@@ -265,6 +265,7 @@ impl Spec {
                 mode: self.mode?,
                 pause: self.pause?,
                 cadence: Cadence::Own,
+                floors: Vec::new(),
             },
             target: self.target?,
             engine: self.engine,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{CheckedScaler, KubernetesTarget, Processes, Target, hooks};
+use super::{AwsAutoScalingGroup, CheckedScaler, KubernetesTarget, Processes, Target, hooks};
 use crate::{
     cursor::{Cursor, Fields},
     yaml::Value,
@@ -31,12 +31,13 @@ pub(super) fn read(at: &Cursor<'_>, is_sent_requests: bool) -> Option<Target> {
     match name {
         "processes" => processes(&target, is_sent_requests).map(Target::Processes),
         "kubernetes" => kubernetes(&target).map(Target::Kubernetes),
+        "awsAutoScalingGroup" => auto_scaling_group(&target).map(Target::AwsAutoScalingGroup),
         "webhook" => hooks::webhook(&target).map(Target::Webhook),
         "exec" => hooks::exec(&target).map(Target::Exec),
         _ => {
             target.problem(
                 format!("`{name}`, which is not available in this version"),
-                "`processes`, `kubernetes`, `webhook` or `exec`",
+                "`processes`, `kubernetes`, `awsAutoScalingGroup`, `webhook` or `exec`",
             );
             None
         }
@@ -101,11 +102,97 @@ fn kubernetes(at: &Cursor<'_>) -> Option<KubernetesTarget> {
     let api_version = fields.get("apiVersion").map(|version| version.text());
     let kind = fields.require("kind", "such as Deployment").and_then(|kind| kind.text());
     let name = fields.require("name", "the target's name").and_then(|name| name.text());
+    let port = fields.get("port").map(|port| port.whole(1, u32::from(u16::MAX)));
+    let replicas_path = fields.get("replicasPath").map(|path| self::replicas_path(&path));
+    let selector_at = fields.get("selector");
+    let selector = selector_at.as_ref().map(texts_by_name).unwrap_or_default();
     fields.finish();
+    if replicas_path.is_some() && selector.is_empty() {
+        let wanted = "`selector` as well: only a scale subresource says which pods are its own";
+        at.problem("`replicasPath` alone", wanted);
+        return None;
+    }
     Some(KubernetesTarget {
         // What HPA and ScaledObject manifests leave out most often means a Deployment's group.
         api_version: api_version.unwrap_or(Some("apps/v1".into()))?,
         kind: kind?,
         name: name?,
+        port: match port {
+            Some(port) => Some(u16::try_from(port?).ok()?),
+            None => None,
+        },
+        replicas_path: match replicas_path {
+            Some(path) => Some(path?),
+            None => None,
+        },
+        selector,
     })
+}
+
+/// A path of plain fields below `.spec`, which is all that is needed to find a number.
+fn replicas_path(at: &Cursor<'_>) -> Option<String> {
+    let path = at.text()?;
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if path.strip_prefix(".spec.").is_some_and(|rest| rest.split('.').all(plain)) {
+        return Some(path);
+    }
+    at.wanted("a path of fields below .spec, such as .spec.workers");
+    None
+}
+
+/// What an address of an instance may be made of.
+const ADDRESS_PARTS: [&str; 4] = ["{privateIp}", "{publicIp}", "{privateDns}", "{instanceId}"];
+
+fn auto_scaling_group(at: &Cursor<'_>) -> Option<AwsAutoScalingGroup> {
+    let fields = at.fields()?;
+    let name = fields.require("name", "the group's name").and_then(|name| name.text());
+    let region = fields.get("region").map(|region| region.text());
+    let address = fields.get("address").map(|address| instance_address(&address));
+    let role_arn = fields.get("roleArn").map(|role| starting_with(&role, "arn:", "the ARN of a role"));
+    let queue = fields
+        .get("interruptionQueue")
+        .map(|queue| starting_with(&queue, "http", "the URL of an SQS queue, such as https://sqs.…"));
+    fields.finish();
+    Some(AwsAutoScalingGroup {
+        name: name?,
+        region: optional(region)?,
+        address: address.unwrap_or_else(|| Some(AwsAutoScalingGroup::DEFAULT_ADDRESS.to_owned()))?,
+        role_arn: optional(role_arn)?,
+        interruption_queue: optional(queue)?,
+    })
+}
+
+/// A field that is not there is `Some(None)`, one that is wrong `None`.
+fn optional<T>(field: Option<Option<T>>) -> Option<Option<T>> {
+    match field {
+        Some(value) => value.map(Some),
+        None => Some(None),
+    }
+}
+
+fn starting_with(at: &Cursor<'_>, start: &str, wanted: &str) -> Option<String> {
+    let text = at.text()?;
+    if text.starts_with(start) {
+        return Some(text);
+    }
+    at.wanted(wanted);
+    None
+}
+
+/// `host:port`, in which the host differs from instance to instance.
+fn instance_address(at: &Cursor<'_>) -> Option<String> {
+    let address = at.text()?;
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let differs = ADDRESS_PARTS.iter().any(|part| address.contains(part));
+    let rest = ADDRESS_PARTS.iter().fold(address.clone(), |rest, part| rest.replace(part, ""));
+    if differs && port.is_some_and(|port| port > 0) && !rest.contains(['{', '}', '/']) {
+        return Some(address);
+    }
+    at.wanted(format!(
+        "a host and a port with one of {} in it, such as {{privateIp}}:8000",
+        ADDRESS_PARTS.join(", ")
+    ));
+    None
 }

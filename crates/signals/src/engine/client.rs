@@ -70,27 +70,36 @@ impl EngineClient {
     /// # Errors
     /// [`ScrapeError`], which says why there is no reading.
     pub async fn read(&self, url: &str) -> Result<EngineReading, ScrapeError> {
-        let url = Url::parse(url).map_err(|_| ScrapeError::Address { address: url.to_owned() })?;
-        match tokio::time::timeout(self.timeout, self.fetch(url)).await {
-            Ok(result) => result,
-            Err(_) => Err(ScrapeError::Timeout(self.timeout)),
-        }
-    }
-
-    async fn fetch(&self, url: Url) -> Result<EngineReading, ScrapeError> {
-        let unreachable = |error| ScrapeError::Unreachable(http::cause(error));
-        let response =
-            self.client.get(url).header(header::ACCEPT, ACCEPT).send().await.map_err(unreachable)?;
-        if response.status() != StatusCode::OK {
-            return Err(ScrapeError::Status(response.status()));
-        }
-        let content_type = response.headers().get(header::CONTENT_TYPE);
-        let format =
-            Format::of_content_type(content_type.and_then(|value| value.to_str().ok()).unwrap_or_default());
-        let page = http::body(response, MAX_BODY_BYTES).await.map_err(|error| match error {
-            BodyError::TooLarge { .. } => ScrapeError::TooLarge,
-            BodyError::Broken(cause) => ScrapeError::Unreachable(cause),
-        })?;
+        let (page, format) = page(&self.client, url, self.timeout).await?;
         EngineReading::parse(self.kind, &page, format).map_err(ScrapeError::Page)
     }
+}
+
+/// Fetches a page of metrics within `timeout`.
+pub(crate) async fn page(
+    client: &Client,
+    url: &str,
+    timeout: Duration,
+) -> Result<(Vec<u8>, Format), ScrapeError> {
+    let url = Url::parse(url).map_err(|_| ScrapeError::Address { address: url.to_owned() })?;
+    match tokio::time::timeout(timeout, fetch(client, url)).await {
+        Ok(result) => result,
+        Err(_) => Err(ScrapeError::Timeout(timeout)),
+    }
+}
+
+async fn fetch(client: &Client, url: Url) -> Result<(Vec<u8>, Format), ScrapeError> {
+    let unreachable = |error| ScrapeError::Unreachable(http::cause(error));
+    let response = client.get(url).header(header::ACCEPT, ACCEPT).send().await.map_err(unreachable)?;
+    if response.status() != StatusCode::OK {
+        return Err(ScrapeError::Status(response.status()));
+    }
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    let format =
+        Format::of_content_type(content_type.and_then(|value| value.to_str().ok()).unwrap_or_default());
+    let page = http::body(response, MAX_BODY_BYTES).await.map_err(|error| match error {
+        BodyError::TooLarge { .. } => ScrapeError::TooLarge,
+        BodyError::Broken(cause) => ScrapeError::Unreachable(cause),
+    })?;
+    Ok((page, format))
 }

@@ -3,7 +3,7 @@
 //! [`EngineReading`] turns one page into canonical numbers, [`EngineScraper`] asks every replica and adds
 //! them up. No engine's own metric name is known outside [`names`](self).
 
-mod client;
+pub(crate) mod client;
 mod combine;
 mod names;
 mod reading;

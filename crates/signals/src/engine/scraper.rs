@@ -115,7 +115,7 @@ impl EngineScraper {
     pub async fn scrape(&self, replicas: &[FleetReplica]) -> EngineReport {
         let asked: Vec<&FleetReplica> = replicas
             .iter()
-            .filter(|replica| matches!(replica.phase, Phase::Ready | Phase::Draining))
+            .filter(|replica| replica.phase == Phase::Ready || replica.phase.drains())
             .collect();
         let requests: Vec<_> = asked.iter().map(|replica| (replica.id.clone(), self.url(replica))).collect();
         let results = stream::iter(requests)

@@ -76,7 +76,7 @@ fn pod(replica: &Replica, now: Timestamp) -> Pod {
         }
         Phase::Loading => pod.ready = not_ready,
         Phase::Ready => {}
-        Phase::Draining => pod.deleting = true,
+        Phase::Draining | Phase::Leaving => pod.deleting = true,
     }
     pod
 }

@@ -10,7 +10,8 @@ use super::{
     signals::{Signals, Unread, milli},
 };
 use crate::{
-    Bounds, Cadence, Phase, Reason, Stage, Timestamp,
+    Bounds, Cadence, Phase, Reason, Replicas, Stage, Timestamp,
+    calendar::Floor,
     peers::{
         hpa::{HpaSpec, HpaState, MetricAnswer, MetricSourceType, MetricSpec, MetricTarget},
         keda::{
@@ -113,7 +114,11 @@ fn read(
             continue;
         }
         let metric = generated.metrics.iter().find_map(|metric| name_of(metric, index));
-        let reading = match value(signals, trigger, metric) {
+        let read = match value(signals, trigger, metric) {
+            Err(_) if trigger.r#type == "cron" => by_the_clock(trigger, draft.now).map_err(Unread::Failed),
+            read => read,
+        };
+        let reading = match read {
             Ok(value) => Ok(value),
             Err(Unread::Absent(_)) if reads_nothing_as_zero(trigger) => {
                 draft.step(Stage::Propose, Reason::TriggerReadAsZero { trigger: title(trigger, index) });
@@ -129,6 +134,18 @@ fn read(
         readings.push(Some(reading));
     }
     readings
+}
+
+/// The replicas of a schedule while it holds; 0 while it does not, as a schedule that is off is not active.
+fn by_the_clock(trigger: &Trigger, now: Timestamp) -> Result<f64, String> {
+    let setting = |key: &str| trigger.metadata.get(key).map_or("", String::as_str);
+    let replicas = setting("desiredReplicas");
+    let replicas: u32 = replicas
+        .parse()
+        .map_err(|_| format!("`desiredReplicas` is {replicas:?}, and must be a whole number"))?;
+    let floor = Floor::new(setting("timezone"), setting("start"), setting("end"), Replicas(replicas));
+    let holds = floor.map_err(|error| error.to_string())?.holds(now);
+    Ok(if holds.is_some_and(|holds| holds.now) { f64::from(replicas) } else { 0.0 })
 }
 
 fn is_resource(trigger: &Trigger) -> bool {

@@ -29,6 +29,7 @@ use crate::{
 };
 use counters::Counters;
 use signals::Signals;
+pub use signals::{KNOWN_METRICS, MetricMeaning, metric_meaning};
 
 /// What a peer remembers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

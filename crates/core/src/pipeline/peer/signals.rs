@@ -2,7 +2,7 @@
 //!
 //! The rule, in this order:
 //! 1. a signal of exactly that name;
-//! 2. a name that is known to mean one of the signals that forewarm observes itself ([`KNOWN`]);
+//! 2. a name that is known to mean one of the signals that forewarm observes itself ([`KNOWN_METRICS`]);
 //! 3. for a PromQL query, the same for the metric in it, folded as the query says ([`promql`]).
 //!
 //! Anything else is missing, with an error that names the signal to provide. What waits at the gateway
@@ -31,9 +31,9 @@ const KV_USAGE: &str = "kv_usage";
 /// Requests that ever arrived.
 pub(super) const ARRIVALS: &str = "arrivals_total";
 
-/// What a well-known name means.
+/// What a well-known name of a metric means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
+pub enum MetricMeaning {
     /// Requests that nobody works on: those in the engines' queues and those at the gateway.
     Waiting,
     /// One signal of another name.
@@ -42,31 +42,31 @@ enum Meaning {
 
 /// Names that people have in their manifests: the engines' own (as their exporters and Prometheus write
 /// them), those of the GPU exporters, and those of the manifests in `examples/seed`.
-const KNOWN: &[(&str, Meaning)] = &[
-    ("vllm_pending_requests", Meaning::Waiting),
-    ("vllm:num_requests_waiting", Meaning::Waiting),
-    ("vllm_num_requests_waiting", Meaning::Waiting),
-    ("sglang:num_queue_reqs", Meaning::Waiting),
-    ("sglang_num_queue_reqs", Meaning::Waiting),
-    ("tgi_queue_size", Meaning::Waiting),
-    ("nv_inference_pending_request_count", Meaning::Waiting),
-    ("llamacpp:requests_deferred", Meaning::Waiting),
-    ("llamacpp_requests_deferred", Meaning::Waiting),
-    ("llm_queue_depth", Meaning::Waiting),
-    ("vllm:num_requests_running", Meaning::Signal(RUNNING)),
-    ("vllm_num_requests_running", Meaning::Signal(RUNNING)),
-    ("sglang:num_running_reqs", Meaning::Signal(RUNNING)),
-    ("sglang_num_running_reqs", Meaning::Signal(RUNNING)),
-    ("tgi_batch_current_size", Meaning::Signal(RUNNING)),
-    ("llamacpp:requests_processing", Meaning::Signal(RUNNING)),
-    ("llamacpp_requests_processing", Meaning::Signal(RUNNING)),
-    ("nvidia_gpu_duty_cycle", Meaning::Signal(GPU_UTILIZATION)),
-    ("DCGM_FI_DEV_GPU_UTIL", Meaning::Signal(GPU_UTILIZATION)),
-    ("vllm:kv_cache_usage_perc", Meaning::Signal(KV_USAGE)),
-    ("vllm:gpu_cache_usage_perc", Meaning::Signal(KV_USAGE)),
-    ("vllm_kv_cache_usage_perc", Meaning::Signal(KV_USAGE)),
-    ("sglang:token_usage", Meaning::Signal(KV_USAGE)),
-    ("http_requests_total", Meaning::Signal(ARRIVALS)),
+pub const KNOWN_METRICS: &[(&str, MetricMeaning)] = &[
+    ("vllm_pending_requests", MetricMeaning::Waiting),
+    ("vllm:num_requests_waiting", MetricMeaning::Waiting),
+    ("vllm_num_requests_waiting", MetricMeaning::Waiting),
+    ("sglang:num_queue_reqs", MetricMeaning::Waiting),
+    ("sglang_num_queue_reqs", MetricMeaning::Waiting),
+    ("tgi_queue_size", MetricMeaning::Waiting),
+    ("nv_inference_pending_request_count", MetricMeaning::Waiting),
+    ("llamacpp:requests_deferred", MetricMeaning::Waiting),
+    ("llamacpp_requests_deferred", MetricMeaning::Waiting),
+    ("llm_queue_depth", MetricMeaning::Waiting),
+    ("vllm:num_requests_running", MetricMeaning::Signal(RUNNING)),
+    ("vllm_num_requests_running", MetricMeaning::Signal(RUNNING)),
+    ("sglang:num_running_reqs", MetricMeaning::Signal(RUNNING)),
+    ("sglang_num_running_reqs", MetricMeaning::Signal(RUNNING)),
+    ("tgi_batch_current_size", MetricMeaning::Signal(RUNNING)),
+    ("llamacpp:requests_processing", MetricMeaning::Signal(RUNNING)),
+    ("llamacpp_requests_processing", MetricMeaning::Signal(RUNNING)),
+    ("nvidia_gpu_duty_cycle", MetricMeaning::Signal(GPU_UTILIZATION)),
+    ("DCGM_FI_DEV_GPU_UTIL", MetricMeaning::Signal(GPU_UTILIZATION)),
+    ("vllm:kv_cache_usage_perc", MetricMeaning::Signal(KV_USAGE)),
+    ("vllm:gpu_cache_usage_perc", MetricMeaning::Signal(KV_USAGE)),
+    ("vllm_kv_cache_usage_perc", MetricMeaning::Signal(KV_USAGE)),
+    ("sglang:token_usage", MetricMeaning::Signal(KV_USAGE)),
+    ("http_requests_total", MetricMeaning::Signal(ARRIVALS)),
 ];
 
 /// A metric that has no value now.
@@ -142,9 +142,9 @@ impl<'a> Signals<'a> {
         if let Some(read) = self.named_total(name) {
             return read;
         }
-        match meaning(name) {
-            Some(Meaning::Waiting) => self.sum(name, &[QUEUED, WAITING]),
-            Some(Meaning::Signal(signal)) => self.sum(name, &[signal]),
+        match metric_meaning(name) {
+            Some(MetricMeaning::Waiting) => self.sum(name, &[QUEUED, WAITING]),
+            Some(MetricMeaning::Signal(signal)) => self.sum(name, &[signal]),
             None => Err(unknown(name)),
         }
     }
@@ -169,9 +169,9 @@ impl<'a> Signals<'a> {
         if let Some(read) = self.read(name) {
             return self.shares(name, &read?);
         }
-        match meaning(name) {
-            Some(Meaning::Waiting) => self.waiting_per_replica(name),
-            Some(Meaning::Signal(signal)) => match self.read(signal) {
+        match metric_meaning(name) {
+            Some(MetricMeaning::Waiting) => self.waiting_per_replica(name),
+            Some(MetricMeaning::Signal(signal)) => match self.read(signal) {
                 Some(read) => self.shares(signal, &read?),
                 None => Err(unobserved(name, &[signal])),
             },
@@ -183,7 +183,7 @@ impl<'a> Signals<'a> {
         if !seen.shares.is_empty() {
             return Ok(seen.shares.iter().map(|(id, value)| (id.as_str(), *value)).collect());
         }
-        let mut running = self.replicas(|phase| matches!(phase, Phase::Ready | Phase::Draining));
+        let mut running = self.replicas(|phase| phase == Phase::Ready || phase.drains());
         // A total is a share where it leaves no choice.
         match (running.next(), running.next()) {
             (None, _) => Ok(BTreeMap::new()),
@@ -304,8 +304,9 @@ impl<'a> Signals<'a> {
     }
 }
 
-fn meaning(name: &str) -> Option<Meaning> {
-    KNOWN.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning)
+/// What the name of a metric means, `None` where it is not one of [`KNOWN_METRICS`].
+pub fn metric_meaning(name: &str) -> Option<MetricMeaning> {
+    KNOWN_METRICS.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning)
 }
 
 fn unknown(name: &str) -> Unread {

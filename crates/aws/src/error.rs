@@ -1,0 +1,76 @@
+//! Calls that did not do what was asked.
+
+use aws_sdk_autoscaling::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+
+/// Codes by which the APIs say "too many calls".
+const THROTTLED: [&str; 5] = [
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "RequestThrottled",
+];
+
+/// A call that did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// Too many calls: nothing was done, and later it will be.
+    #[error("{action} is throttled: {message}")]
+    Throttled {
+        /// The API's action.
+        action: &'static str,
+        /// In AWS' words.
+        message: String,
+    },
+    /// AWS says no.
+    #[error("{action} is refused: {code}: {message}")]
+    Refused {
+        /// The API's action.
+        action: &'static str,
+        /// Such as `AccessDenied`.
+        code: String,
+        /// In AWS' words.
+        message: String,
+    },
+    /// Nobody knows whether it was done.
+    #[error("{action} has no answer: {reason}")]
+    NoAnswer {
+        /// The API's action.
+        action: &'static str,
+        /// What happened instead.
+        reason: String,
+    },
+}
+
+impl CallError {
+    /// What an error of the SDK means.
+    pub(crate) fn of<E, R>(action: &'static str, error: &SdkError<E, R>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug,
+    {
+        let Some(meta) = error.as_service_error().map(ProvideErrorMetadata::meta) else {
+            // The URL and the headers of a request are not in it.
+            return Self::NoAnswer { action, reason: one_line(&DisplayErrorContext(error).to_string()) };
+        };
+        match meta.code() {
+            Some(code) => Self::answered(action, code, meta.message().unwrap_or("no reason given")),
+            None => Self::NoAnswer { action, reason: one_line(&DisplayErrorContext(error).to_string()) },
+        }
+    }
+
+    /// What an error code of the API means.
+    pub(crate) fn answered(action: &'static str, code: &str, message: &str) -> Self {
+        if THROTTLED.contains(&code) {
+            return Self::Throttled { action, message: message.to_owned() };
+        }
+        Self::Refused { action, code: code.to_owned(), message: message.to_owned() }
+    }
+}
+
+/// The SDK's words end with a debug print of the whole error.
+fn one_line(text: &str) -> String {
+    let text = text.split(" (").next().unwrap_or(text);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
