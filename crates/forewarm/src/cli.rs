@@ -53,6 +53,8 @@ enum Command {
     Kube(commands::kube::KubeCommand),
     Engine(commands::engine::EngineArgs),
     Exporter(commands::exporter::ExporterArgs),
+    #[command(subcommand)]
+    Signal(commands::signal::SignalCommand),
     Decide(commands::decide::DecideArgs),
     Lint(commands::lint::LintArgs),
     Explain(commands::lint::ExplainArgs),
@@ -83,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Kube(command) => commands::kube::kube(command),
         Command::Engine(args) => commands::engine::engine(args),
         Command::Exporter(args) => commands::exporter::exporter(args),
+        Command::Signal(command) => commands::signal::signal(command),
         Command::Decide(args) => commands::decide::decide(&args),
         Command::Lint(args) => commands::lint::lint(&args),
         Command::Explain(args) => commands::lint::explain(&args),

@@ -18,6 +18,7 @@ pub(crate) mod pause;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod scenario;
+pub(crate) mod signal;
 pub(crate) mod simulate;
 pub(crate) mod table;
 pub(crate) mod tune;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
+use forewarm_aws::GroupFleets;
 use forewarm_control::{Clock, Several, Store, ports};
 use forewarm_core::{Mode, pool::Concurrency};
 use forewarm_external_scaler::Readings;
@@ -12,6 +13,7 @@ use forewarm_gateway::{
 };
 use forewarm_manifest::{CheckedScaler, KvTokens, read_scalers};
 use forewarm_processes::Shutdown;
+use forewarm_signals::Sources;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -204,12 +206,16 @@ async fn serve(
     let readings = Readings::default();
     let external_scaler = args.external_scaler.bind(&readings).await.map_err(Failure::usage)?;
     let store = wire::store(&args.state_dir)?;
+    let sources = Sources::new(clock);
     let mut fleets = Vec::new();
+    let mut groups = GroupFleets::default();
     let mut running = BTreeMap::new();
     for scaler in scalers {
-        let fleet = OpenFleet::open(&scaler, &args.state_dir, clock)?;
+        let fleet = OpenFleet::open(&scaler, &args.state_dir, &mut groups, clock).await?;
         let name = scaler.spec.scaler.clone();
-        let started = start(scaler, &door, &fleet, Arc::clone(&store), clock, shutdown.clone()).await?;
+        let measured = measure::signals(&scaler, &sources, clock)?;
+        let started =
+            start(scaler, &door, &fleet, measured, Arc::clone(&store), clock, shutdown.clone()).await?;
         fleets.push(fleet);
         running.insert(name, started);
     }
@@ -281,11 +287,11 @@ async fn start(
     scaler: CheckedScaler,
     door: &FrontDoor,
     fleet: &OpenFleet,
+    mut signals: Vec<Arc<dyn ports::SignalSet>>,
     store: Arc<Store>,
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<Running, Failure> {
-    let mut signals = measure::signals(&scaler, clock)?;
     signals.extend(fleet.signals());
     let gateway = scaler.takes_requests().then(|| door.gateway(&scaler));
     let parts = Parts {
