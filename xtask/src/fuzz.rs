@@ -40,6 +40,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("promql", &["crates/manifest/src/lint/rules/promql.rs", "crates/manifest/tests/support"]),
     ("exposition", &["crates/signals/tests/text.rs", "crates/signals/tests/readings.rs"]),
     ("prometheus_answer", &["fuzz/seeds/prometheus_answer", "crates/signals/tests/prometheus.rs"]),
+    ("hook_answer", &["crates/hooks/src/protocol.rs", "crates/hooks/tests/exec.rs"]),
     ("trace", &["crates/workload/tests", "fuzz/seeds/trace"]),
     ("model", &["crates/gateway/src/ask.rs", "crates/gateway/tests"]),
     ("http_framing", &["crates/gateway/tests/gateway/smuggling.rs", "fuzz/seeds/http_framing"]),
