@@ -128,13 +128,12 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// Takes messages off a queue for good.
+    /// Takes every message off a queue for good.
     ///
     /// # Errors
     /// When the broker refuses.
-    pub async fn consume(&self, vhost: &str, queue: &str, count: usize) -> Result<(), TestbedError> {
-        let order = json!({"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"});
-        self.call(Method::POST, &["queues", vhost, queue, "get"], order).await.map(drop)
+    pub async fn purge(&self, vhost: &str, queue: &str) -> Result<(), TestbedError> {
+        self.call(Method::DELETE, &["queues", vhost, queue, "contents"], Value::Null).await.map(drop)
     }
 
     /// What the management API says of a queue.
