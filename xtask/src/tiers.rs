@@ -34,6 +34,8 @@ enum Tier {
     Gateway,
     /// The binary as a user runs it: real processes, real load.
     Product,
+    /// Brokers and servers that signals come from, healthy and broken. Downloads them at the first run.
+    Components,
     /// Kubernetes: a real API server with the real controllers, built with Go at the first run.
     Kubernetes,
 }
@@ -102,6 +104,8 @@ fn run_tier(tier: Tier) -> Result<Counts> {
             "forewarm",
             "--exclude",
             "forewarm-gateway",
+            "--exclude",
+            "forewarm-testbed",
             "--lib",
             "--bins",
             "--tests",
@@ -110,6 +114,10 @@ fn run_tier(tier: Tier) -> Result<Counts> {
         Tier::Conformance => tests(&["test", "--release", "-p", "forewarm-core", "--test", "conformance"]),
         Tier::Gateway => tests(&["test", "-p", "forewarm-gateway", "--no-fail-fast"]),
         Tier::Product => tests(&["test", "-p", "forewarm", "--no-fail-fast"]),
+        Tier::Components => with_all(&[Part::Prometheus, Part::Kafka, Part::Rabbitmq], || {
+            let tests_of = ["--test", "server", "--test", "servers", "--test", "signals"];
+            tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast", "--lib"], &tests_of[..]].concat())
+        }),
         Tier::Kubernetes => with(Part::Kubernetes, || {
             tests(&["test", "-p", "forewarm-testbed", "--test", "kubernetes", "--no-fail-fast"])
         }),
@@ -118,8 +126,13 @@ fn run_tier(tier: Tier) -> Result<Counts> {
 
 /// Runs a tier that needs a part of the testbed, unless the part cannot be had.
 fn with(part: Part, tier: impl FnOnce() -> Result<Counts>) -> Result<Counts> {
-    match testbed::fetch(part) {
-        Ok(_) => tier(),
+    with_all(&[part], tier)
+}
+
+/// Runs a tier that needs several parts.
+fn with_all(parts: &[Part], tier: impl FnOnce() -> Result<Counts>) -> Result<Counts> {
+    match parts.iter().try_for_each(|part| testbed::fetch(*part).map(drop)) {
+        Ok(()) => tier(),
         Err(error) => {
             writeln!(std::io::stdout(), "SKIPPED, the whole tier: {error:#}")?;
             Ok(Counts { skipped: 1, ..Counts::default() })

@@ -133,7 +133,7 @@ impl Subject {
 
     async fn rabbitmq(name: &'static str) -> Option<Self> {
         let server = started(RabbitMq::start().await)?;
-        server.create_queue("/", QUEUE, "quorum").await.unwrap();
+        server.create_queue("/", QUEUE, "classic").await.unwrap();
         let (scheme, behind) = if name == "rabbitmq (AMQP)" { ("amqp", server.amqp) } else { ("http", server.management) };
         let proxy = Proxy::start(behind).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -190,7 +190,11 @@ impl Subject {
                 admin.commit("workers", TOPIC, 0, *written - messages as i64).await.unwrap();
             }
             World::RabbitMq { server } => {
-                server.purge("/", QUEUE).await.unwrap();
+                // A queue whose broker was away may not answer before it has a leader again.
+                while let Err(error) = server.purge("/", QUEUE).await {
+                    eprintln!("{error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
                 server.publish("/", QUEUE, messages).await.unwrap();
             }
         }
@@ -249,7 +253,7 @@ impl Subject {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }
-                World::RabbitMq { server } => server.create_queue("/", QUEUE, "quorum").await.unwrap(),
+                World::RabbitMq { server } => server.create_queue("/", QUEUE, "classic").await.unwrap(),
             },
         }
     }
@@ -277,6 +281,7 @@ impl Subject {
     async fn rows(mut self) -> String {
         let mut rows = String::new();
         for fault in FAULTS {
+            eprintln!("{}: {}", self.name, fault.text());
             let says = self.suffer(fault).await;
             let (name, fault) = (self.name, fault.text());
             writeln!(rows, "| {name} | {fault} | {says} | {BEFORE} kept | by itself |").unwrap();
