@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Policy, calendar::Floor, Replicas, ScalerId, Timestamp, time::seconds};
+use crate::{Policy, Replicas, ScalerId, Timestamp, calendar::Floor, time::seconds};
 
 /// One scaler's specification. Durations are modelled time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
 use forewarm_core::{
-    Bounds, Environment, Observation, Policy, QueueDepth, Replicas, Requests, ScalerSpec, ScalerState, Signal,
-    Timestamp,
+    Bounds, Environment, Observation, Policy, QueueDepth, Replicas, Requests, ScalerSpec, ScalerState,
+    Signal, Timestamp,
     calendar::{Floor, InvalidFloor, Schedule},
     plan,
 };
@@ -41,7 +41,14 @@ fn a_floor_holds_from_its_start_to_its_end() {
         (berlin, "30 2 * * *", "0 9 * * *", "2026-10-25T01:30:00Z", true, "2026-10-25T08:00:00Z"),
         // Summer and winter time: 08:00 in Berlin is another moment.
         (berlin, "0 8 * * *", "0 9 * * *", "2026-07-01T06:30:00Z", true, "2026-07-01T07:00:00Z"),
-        ("Australia/Lord_Howe", "0 2 * * *", "0 3 * * *", "2026-10-03T15:45:00Z", true, "2026-10-03T16:00:00Z"),
+        (
+            "Australia/Lord_Howe",
+            "0 2 * * *",
+            "0 3 * * *",
+            "2026-10-03T15:45:00Z",
+            true,
+            "2026-10-03T16:00:00Z",
+        ),
         // A start that comes again while the floor holds changes nothing.
         ("UTC", "0 8,9 * * *", "0 18 * * *", "2026-11-25T08:30:00Z", true, "2026-11-25T18:00:00Z"),
         // A quarter of an hour past each hour, and a leap day.
@@ -79,13 +86,31 @@ fn an_expression_means_what_cron_means() {
 #[test]
 fn what_is_no_floor_says_what_would_be() {
     let cases = [
-        (("Mars/Olympus", "0 8 * * *", "0 9 * * *"), "\"Mars/Olympus\" is no time zone; one is called like `Europe/Berlin` or `UTC`"),
-        (("UTC", "8 * * *", "0 9 * * *"), "`start`: \"8 * * *\" has 4 fields, and five are needed (minute, hour, day of month, month, day of week): `0 8 * * 1-5`"),
-        (("UTC", "0 24 * * *", "0 9 * * *"), "`start`: the hour is \"24\": `*`, numbers from 0 to 23, ranges and lists of them"),
-        (("UTC", "0 8 * * *", "0 9 * * 5-1"), "`end`: the day of week is \"5-1\": a range goes upwards, as in `1-5`"),
-        (("UTC", "*/0 8 * * *", "0 9 * * *"), "`start`: the minute is \"*/0\": a step is a whole number above 0, as in `*/15`"),
+        (
+            ("Mars/Olympus", "0 8 * * *", "0 9 * * *"),
+            "\"Mars/Olympus\" is no time zone; one is called like `Europe/Berlin` or `UTC`",
+        ),
+        (
+            ("UTC", "8 * * *", "0 9 * * *"),
+            "`start`: \"8 * * *\" has 4 fields, and five are needed (minute, hour, day of month, month, day of week): `0 8 * * 1-5`",
+        ),
+        (
+            ("UTC", "0 24 * * *", "0 9 * * *"),
+            "`start`: the hour is \"24\": `*`, numbers from 0 to 23, ranges and lists of them",
+        ),
+        (
+            ("UTC", "0 8 * * *", "0 9 * * 5-1"),
+            "`end`: the day of week is \"5-1\": a range goes upwards, as in `1-5`",
+        ),
+        (
+            ("UTC", "*/0 8 * * *", "0 9 * * *"),
+            "`start`: the minute is \"*/0\": a step is a whole number above 0, as in `*/15`",
+        ),
         (("UTC", "0 8 30 2 *", "0 9 * * *"), "`start`: \"0 8 30 2 *\" names a day that never comes"),
-        (("UTC", "@every 5m", "0 9 * * *"), "`start`: \"@every 5m\" is not known; @hourly, @daily, @weekly, @monthly and @yearly are"),
+        (
+            ("UTC", "@every 5m", "0 9 * * *"),
+            "`start`: \"@every 5m\" is not known; @hourly, @daily, @weekly, @monthly and @yearly are",
+        ),
         (("UTC", "0 8 * * *", "0 8 * * *"), "`start` and `end` are the same"),
     ];
     for ((zone, start, end), said) in cases {
@@ -109,7 +134,11 @@ fn the_highest_floor_lifts_the_number_and_says_until_when() {
     let mut state = ScalerState::default();
     let mut planned = |moment: &str| {
         let signals = [("queued".into(), Signal::value(0.0)), ("in_flight".into(), Signal::value(0.0))];
-        plan(&spec, &mut state, &Observation { at: at(moment), signals: signals.into(), ..Default::default() })
+        plan(
+            &spec,
+            &mut state,
+            &Observation { at: at(moment), signals: signals.into(), ..Default::default() },
+        )
     };
     let before = planned("2026-11-25T07:59:59Z");
     assert_eq!(before.to, Replicas(0));

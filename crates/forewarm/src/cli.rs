@@ -64,6 +64,7 @@ enum Command {
     Tune(commands::tune::TuneArgs),
     WhatIf(commands::what_if::WhatIfArgs),
     Replay(commands::replay::ReplayArgs),
+    Hook(commands::hook::HookArgs),
     Pause(commands::pause::PauseArgs),
     Resume(commands::pause::ResumeArgs),
     Completion(commands::completion::CompletionArgs),
@@ -94,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tune(args) => commands::tune::tune(&args),
         Command::WhatIf(args) => commands::what_if::what_if(&args),
         Command::Replay(args) => commands::replay::replay(&args),
+        Command::Hook(args) => commands::hook::hook(args),
         Command::Pause(args) => commands::pause::pause(args),
         Command::Resume(args) => commands::pause::resume(args),
         Command::Completion(args) => {

@@ -8,6 +8,7 @@ mod cloud;
 pub mod control_plane;
 mod elasticmq;
 pub mod kafka;
+mod keda;
 mod moto;
 mod page;
 pub mod prometheus;
@@ -17,10 +18,11 @@ mod server;
 
 use std::path::{Path, PathBuf};
 
+pub use certificates::Certificates;
 pub use cloud::{Cloud, CloudError, Faults, Machine};
 pub use elasticmq::ElasticMq;
+pub use keda::Keda;
 pub use moto::Moto;
-pub use certificates::Certificates;
 pub use page::Page;
 pub use proxy::Proxy;
 pub use server::{Launch, Server, ServerError, free_port};

@@ -67,14 +67,7 @@ impl RabbitMq {
         let client = client.map_err(|error| TestbedError::Answer(error.to_string()))?;
         let asked = client.clone();
         let server = Server::start(launch, START, async || is_ready(&asked, management).await).await?;
-        Ok(Self {
-            server,
-            amqp,
-            management,
-            client,
-            _names: names,
-            _folder: folder,
-        })
+        Ok(Self { server, amqp, amqps, management, certificates, client, _names: names, _folder: folder })
     }
 
     /// Starts it again, at the same ports and with what it stored.
@@ -218,8 +211,12 @@ async fn names(
         .map(|entry| entry.path().join("bin/epmd"))
         .find(|program| program.exists())
         .unwrap_or_else(|| root.join("usr/lib/erlang/bin/epmd"));
-    let launch =
-        Launch { name: "epmd".into(), command: vec![program.display().to_string()], env, folder: folder.into() };
+    let launch = Launch {
+        name: "epmd".into(),
+        command: vec![program.display().to_string()],
+        env,
+        folder: folder.into(),
+    };
     let at = SocketAddr::from(([127, 0, 0, 1], port));
     Server::start(launch, START, async || tokio::net::TcpStream::connect(at).await.is_ok()).await
 }

@@ -82,8 +82,7 @@ impl Floor {
         if from == to {
             return Err(InvalidFloor::Empty);
         }
-        let line =
-            FloorLine { timezone: timezone.into(), start: start.into(), end: end.into(), replicas };
+        let line = FloorLine { timezone: timezone.into(), start: start.into(), end: end.into(), replicas };
         Ok(Self { line, zone, start: from, end: to })
     }
 

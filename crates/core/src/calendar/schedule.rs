@@ -131,28 +131,31 @@ impl Field {
     }
 
     fn part(&self, text: &str) -> Result<u64, InvalidSchedule> {
-        let wrong = |wanted: String| InvalidSchedule::Field { field: self.name, found: text.to_owned(), wanted };
+        let wrong =
+            |wanted: String| InvalidSchedule::Field { field: self.name, found: text.to_owned(), wanted };
         let (range, step) = match text.split_once('/') {
             Some((range, step)) => (range, Some(step)),
             None => (text, None),
         };
         let step = match step {
             None => 1,
-            Some(step) => {
-                step.parse::<u32>().ok().filter(|step| *step > 0).ok_or_else(|| {
-                    wrong("a step is a whole number above 0, as in `*/15`".to_owned())
-                })?
-            }
+            Some(step) => step
+                .parse::<u32>()
+                .ok()
+                .filter(|step| *step > 0)
+                .ok_or_else(|| wrong("a step is a whole number above 0, as in `*/15`".to_owned()))?,
         };
         let value = |text: &str| {
             let word = self.words.iter().position(|word| text.eq_ignore_ascii_case(word));
             let number = word.and_then(|place| u32::try_from(place).ok()).map(|place| place + self.min);
-            number.or_else(|| text.parse().ok()).filter(|n| (self.min..=self.max).contains(n)).ok_or_else(|| {
-                wrong(format!("`*`, numbers from {} to {}, ranges and lists of them", self.min, self.max))
-            })
+            number.or_else(|| text.parse().ok()).filter(|n| (self.min..=self.max).contains(n)).ok_or_else(
+                || wrong(format!("`*`, numbers from {} to {}, ranges and lists of them", self.min, self.max)),
+            )
         };
         let (from, to) = match range.split_once('-') {
-            _ if matches!(range, "*" | "?") => (self.min, self.max.min(if self.max == 7 { 6 } else { self.max })),
+            _ if matches!(range, "*" | "?") => {
+                (self.min, self.max.min(if self.max == 7 { 6 } else { self.max }))
+            }
             Some((from, to)) => (value(from)?, value(to)?),
             None if text.contains('/') => (value(range)?, self.max),
             None => {
@@ -204,7 +207,8 @@ impl Schedule {
 
     /// Every time of a day.
     fn times(&self, zone: &TimeZone, day: Date) -> impl Iterator<Item = Timestamp> {
-        let of_day = move |hour| values(self.minutes).filter_map(move |minute| Time::new(hour, minute, 0, 0).ok());
+        let of_day =
+            move |hour| values(self.minutes).filter_map(move |minute| Time::new(hour, minute, 0, 0).ok());
         values(self.hours).flat_map(of_day).flat_map(move |time| {
             let local = day.to_datetime(time);
             let (first, second) = match zone.to_ambiguous_timestamp(local).offset() {
@@ -212,7 +216,10 @@ impl Schedule {
                 AmbiguousOffset::Gap { before, .. } => (before, None),
                 AmbiguousOffset::Fold { before, after } => (before, Some(after)),
             };
-            [Some(first), second].into_iter().flatten().filter_map(move |offset| offset.to_timestamp(local).ok())
+            [Some(first), second]
+                .into_iter()
+                .flatten()
+                .filter_map(move |offset| offset.to_timestamp(local).ok())
         })
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod exporter;
 mod external_scaler;
 pub(crate) mod gateway;
 pub(crate) mod kube;
+pub(crate) mod hook;
 pub(crate) mod lint;
 pub(crate) mod load;
 mod named;

@@ -172,7 +172,10 @@ impl Spec {
         let default = policy.as_ref().map_or_else(Behavior::default, Policy::default_behavior);
         let models = fields.get("models").map(|models| models.texts()).unwrap_or_default();
         let spec = Self {
-            target: fields.require("target", "what is scaled").and_then(|at| target::read(&at)),
+            target: fields.require("target", "what is scaled").and_then(|at| {
+                let is_sent_requests = !matches!(policy, Some(Policy::Queue(_)));
+                target::read(&at, is_sent_requests)
+            }),
             engine: EngineSpec::read(fields.get("engine").as_ref()),
             routing: routing::read(&fields, &models),
             models,

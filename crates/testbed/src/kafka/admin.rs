@@ -6,8 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
         ApiKey, BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-        FindCoordinatorRequest, GroupId, MetadataRequest, OffsetCommitRequest, ProduceRequest, RequestHeader, ResponseHeader,
-        TopicName,
+        FindCoordinatorRequest, GroupId, MetadataRequest, OffsetCommitRequest, ProduceRequest, RequestHeader,
+        ResponseHeader, TopicName,
         create_partitions_request::CreatePartitionsTopic,
         create_topics_request::CreatableTopic,
         delete_topics_request::DeleteTopicState,
@@ -64,10 +64,11 @@ impl Admin {
     /// # Errors
     /// When the broker refuses.
     pub async fn grow_topic(&mut self, topic: &str, partitions: i32) -> Result<(), TestbedError> {
-        let grown =
-            CreatePartitionsTopic::default().with_name(name(topic)).with_count(partitions).with_assignments(None);
-        let request =
-            CreatePartitionsRequest::default().with_topics(vec![grown]).with_timeout_ms(TIMEOUT_MS);
+        let grown = CreatePartitionsTopic::default()
+            .with_name(name(topic))
+            .with_count(partitions)
+            .with_assignments(None);
+        let request = CreatePartitionsRequest::default().with_topics(vec![grown]).with_timeout_ms(TIMEOUT_MS);
         let answer = self.call(ApiKey::CreatePartitions, 2, &request).await?;
         answer.results.iter().try_for_each(|topic| check("add partitions", topic.error_code))?;
         self.until_led(topic, partitions).await
@@ -107,8 +108,7 @@ impl Admin {
         let mut batch = BytesMut::new();
         let options = RecordEncodeOptions { version: 2, compression: Compression::None };
         RecordBatchEncoder::encode(&mut batch, &records, &options).map_err(wire)?;
-        let data =
-            PartitionProduceData::default().with_index(partition).with_records(Some(batch.freeze()));
+        let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.freeze()));
         let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
         let request = ProduceRequest::default()
             .with_acks(-1)

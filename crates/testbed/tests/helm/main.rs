@@ -37,7 +37,7 @@ const EVERYTHING: &[&str] = &[
     "externalScaler.mutualTls=true",
 ];
 /// What the plain manifests are made with: the secret is the user's, since a manifest in a repository can have none.
-const PLAIN: &[&str] = &["gateway.controlTokenSecret=forewarm-gateway-control"];
+const PLAIN: &[&str] = &["gateway.controlTokenSecret=forewarm-gateway-control", "crd.install=false"];
 /// In front of the plain manifests.
 const NAMESPACE: &str = "\
 # Made of the Helm chart by `cargo xtask generate`.
@@ -111,10 +111,24 @@ fn every_line_of_the_chart_is_as_it_was() {
 }
 
 #[test]
+fn the_chart_has_the_resource_as_it_is() {
+    let Some(helm) = helm() else { return };
+    let resource = std::fs::read_to_string(deploy().join("crd.yaml")).unwrap();
+    golden(&chart().join("crd.yaml"), &resource);
+    let all = documents(&render(&helm, &[]).unwrap());
+    let mut rendered = all.into_iter().find(|object| object["kind"] == "CustomResourceDefinition").unwrap();
+    let annotations = rendered["metadata"].as_object_mut().unwrap().remove("annotations").unwrap();
+    assert_eq!(annotations["helm.sh/resource-policy"], "keep");
+    assert!(rendered == documents(&resource)[0], "the same but for the annotation");
+}
+
+#[test]
 fn the_plain_manifests_are_what_the_chart_makes() {
     let Some(helm) = helm() else { return };
     let manifests = deploy().join("manifests");
-    golden(&manifests.join("forewarm.yaml"), &plain(&render(&helm, PLAIN).unwrap()));
+    let resource = std::fs::read_to_string(deploy().join("crd.yaml")).unwrap();
+    let made = plain(&render(&helm, PLAIN).unwrap());
+    golden(&manifests.join("forewarm.yaml"), &format!("{made}---\n{resource}"));
     let only = [
         "gateway.enabled=false",
         "controller.enabled=false",

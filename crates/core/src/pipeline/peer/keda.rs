@@ -140,8 +140,9 @@ fn read(
 fn by_the_clock(trigger: &Trigger, now: Timestamp) -> Result<f64, String> {
     let setting = |key: &str| trigger.metadata.get(key).map_or("", String::as_str);
     let replicas = setting("desiredReplicas");
-    let replicas: u32 =
-        replicas.parse().map_err(|_| format!("`desiredReplicas` is {replicas:?}, and must be a whole number"))?;
+    let replicas: u32 = replicas
+        .parse()
+        .map_err(|_| format!("`desiredReplicas` is {replicas:?}, and must be a whole number"))?;
     let floor = Floor::new(setting("timezone"), setting("start"), setting("end"), Replicas(replicas));
     let holds = floor.map_err(|error| error.to_string())?.holds(now);
     Ok(if holds.is_some_and(|holds| holds.now) { f64::from(replicas) } else { 0.0 })
