@@ -61,7 +61,9 @@ impl RabbitMq {
             env,
             folder: PathBuf::from(folder.path()),
         };
-        let client = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
+        // A kept connection would be one to the broker before it was restarted.
+        let builder = Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = builder.timeout(Duration::from_secs(5)).build();
         let client = client.map_err(|error| TestbedError::Answer(error.to_string()))?;
         let asked = client.clone();
         let server = Server::start(launch, START, async || is_ready(&asked, management).await).await?;
@@ -137,7 +139,7 @@ impl RabbitMq {
     }
 
     async fn call(&self, method: Method, path: &[&str], body: Value) -> Result<Value, TestbedError> {
-        let failed = |error: reqwest::Error| TestbedError::Answer(error.to_string());
+        let failed = |error: reqwest::Error| TestbedError::Answer(format!("{error:?}"));
         let mut url = url(self.management)?;
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
