@@ -62,6 +62,7 @@ enum Command {
     Tune(commands::tune::TuneArgs),
     WhatIf(commands::what_if::WhatIfArgs),
     Replay(commands::replay::ReplayArgs),
+    Aws(commands::aws::AwsArgs),
     Pause(commands::pause::PauseArgs),
     Resume(commands::pause::ResumeArgs),
     Completion(commands::completion::CompletionArgs),
@@ -91,6 +92,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tune(args) => commands::tune::tune(&args),
         Command::WhatIf(args) => commands::what_if::what_if(&args),
         Command::Replay(args) => commands::replay::replay(&args),
+        Command::Aws(args) => commands::aws::aws(args),
         Command::Pause(args) => commands::pause::pause(args),
         Command::Resume(args) => commands::pause::resume(args),
         Command::Completion(args) => {
