@@ -202,7 +202,9 @@ impl Book {
                 phase: self.phase(instance, known),
                 age: modelled(known.requested),
                 address: known.address.clone(),
+                ordinal: None,
                 stages_seconds,
+                ordinal: None,
             });
         }
         replicas.extend(self.requests.iter().map(|(id, at)| FleetReplica {
@@ -210,7 +212,9 @@ impl Book {
             phase: Phase::Requested,
             age: modelled(*at),
             address: None,
+            ordinal: None,
             stages_seconds: BTreeMap::new(),
+            ordinal: None,
         }));
         FleetView {
             replicas,

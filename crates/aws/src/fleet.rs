@@ -9,13 +9,13 @@ use forewarm_control::ports::{Fleet, FleetError, FleetView};
 use forewarm_core::Placement;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, broadcast::error::RecvError, watch},
     task::JoinHandle,
     time::Instant,
 };
 
 use crate::{
-    AccountError, CallError, Groups, book::Book, groups::Look, keeper::Keeper, notices::Announcement, probe,
+    AccountError, CallError, Groups, InterruptionQueue, book::Book, groups::Look, keeper::Keeper, probe,
 };
 
 /// A look that is older than this, in the group's time, is not shown any more: three settled looks.
@@ -44,6 +44,8 @@ pub struct GroupConfig {
 pub struct GroupFleet {
     shared: Arc<Shared>,
     keeper: JoinHandle<()>,
+    /// Read as long as the fleet is there.
+    queue: Option<Arc<InterruptionQueue>>,
 }
 
 /// What the fleet and its keeper share.
@@ -80,13 +82,14 @@ impl GroupFleet {
             groups,
         });
         let keeper = tokio::spawn(Keeper::new(Arc::clone(&shared)).run());
-        Ok(Self { shared, keeper })
+        Ok(Self { shared, keeper, queue: None })
     }
 
-    /// Takes in announcements that instances are going to end, from an interruption queue.
-    pub fn hears(&self, mut announcements: tokio::sync::broadcast::Receiver<Announcement>) {
-        use tokio::sync::broadcast::error::RecvError;
+    /// Takes in what a queue announces: instances that are going to end drain.
+    pub fn hear(&mut self, queue: Arc<InterruptionQueue>) {
+        let mut announcements = queue.announcements();
         let shared = Arc::downgrade(&self.shared);
+        self.queue = Some(queue);
         tokio::spawn(async move {
             loop {
                 let heard = match announcements.recv().await {

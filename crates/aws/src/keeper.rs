@@ -36,7 +36,8 @@ pub(crate) struct Keeper {
     silent_until: Option<Instant>,
     activities_at: Option<Instant>,
     concerns: Vec<String>,
-    news: Option<News>,
+    /// Whether AWS answered, and what it said.
+    news: Option<(bool, News)>,
 }
 
 impl Keeper {
@@ -87,7 +88,7 @@ impl Keeper {
             }
         }
         self.probe().await;
-        let news = self.shared.peek(|book| book.news());
+        let news = (look.seen.is_ok(), self.shared.peek(|book| book.news()));
         if self.news.as_ref() != Some(&news) {
             self.news = Some(news);
             self.shared.with_book(|_| ());

@@ -21,7 +21,7 @@ const KEPT: usize = 256;
 
 /// An instance is going to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
+pub(crate) struct Announcement {
     /// Its id.
     pub(crate) instance: String,
     /// What was announced.
@@ -44,7 +44,7 @@ impl InterruptionQueue {
     }
 
     /// What is announced from now on.
-    pub fn announcements(&self) -> broadcast::Receiver<Announcement> {
+    pub(crate) fn announcements(&self) -> broadcast::Receiver<Announcement> {
         self.sender.subscribe()
     }
 }

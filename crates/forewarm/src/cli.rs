@@ -53,6 +53,8 @@ enum Command {
     Kube(commands::kube::KubeCommand),
     Engine(commands::engine::EngineArgs),
     Exporter(commands::exporter::ExporterArgs),
+    #[command(subcommand)]
+    Signal(commands::signal::SignalCommand),
     Decide(commands::decide::DecideArgs),
     Lint(commands::lint::LintArgs),
     Explain(commands::lint::ExplainArgs),
@@ -62,6 +64,7 @@ enum Command {
     Tune(commands::tune::TuneArgs),
     WhatIf(commands::what_if::WhatIfArgs),
     Replay(commands::replay::ReplayArgs),
+    Hook(commands::hook::HookArgs),
     Pause(commands::pause::PauseArgs),
     Resume(commands::pause::ResumeArgs),
     Completion(commands::completion::CompletionArgs),
@@ -82,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Kube(command) => commands::kube::kube(command),
         Command::Engine(args) => commands::engine::engine(args),
         Command::Exporter(args) => commands::exporter::exporter(args),
+        Command::Signal(command) => commands::signal::signal(command),
         Command::Decide(args) => commands::decide::decide(&args),
         Command::Lint(args) => commands::lint::lint(&args),
         Command::Explain(args) => commands::lint::explain(&args),
@@ -91,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tune(args) => commands::tune::tune(&args),
         Command::WhatIf(args) => commands::what_if::what_if(&args),
         Command::Replay(args) => commands::replay::replay(&args),
+        Command::Hook(args) => commands::hook::hook(args),
         Command::Pause(args) => commands::pause::pause(args),
         Command::Resume(args) => commands::pause::resume(args),
         Command::Completion(args) => {

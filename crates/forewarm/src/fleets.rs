@@ -2,13 +2,15 @@
 
 use std::{path::Path, sync::Arc};
 
+use forewarm_aws::{GroupFleet, GroupFleets};
 use forewarm_control::{
     Clock,
     ports::{Fleet, SignalSet},
 };
+use forewarm_core::{Policy, QueuePolicy};
 use forewarm_hooks::HookFleet;
 use forewarm_manifest::{CheckedScaler, Processes, Target};
-use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown};
+use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown, Work};
 
 use crate::exit::Failure;
 
@@ -18,6 +20,8 @@ pub(crate) enum OpenFleet {
     Processes(Arc<ProcessFleet>),
     /// Replicas of somebody else's, which run on.
     Hook(Arc<HookFleet>),
+    /// Instances of AWS, which run on.
+    Group(Arc<GroupFleet>),
 }
 
 impl OpenFleet {
@@ -25,7 +29,12 @@ impl OpenFleet {
     ///
     /// # Errors
     /// What of the target cannot work.
-    pub(crate) fn open(scaler: &CheckedScaler, state_dir: &Path, clock: Clock) -> Result<Self, Failure> {
+    pub(crate) async fn open(
+        scaler: &CheckedScaler,
+        state_dir: &Path,
+        groups: &mut GroupFleets,
+        clock: Clock,
+    ) -> Result<Self, Failure> {
         let name = &scaler.spec.scaler;
         let wrong = |field: &str, error: &dyn std::error::Error| {
             Failure::usage(anyhow::anyhow!("`{name}`: spec.target.{field}: {error}"))
@@ -39,8 +48,14 @@ impl OpenFleet {
                 .map(|fleet| Self::Hook(Arc::new(fleet)))
                 .map_err(|error| wrong("webhook", &error)),
             Target::Exec(target) => Ok(Self::Hook(Arc::new(HookFleet::exec(name.clone(), target, clock)))),
+            Target::AwsAutoScalingGroup(target) => {
+                let fleet = groups.open(target, scaler, clock.speed()).await;
+                fleet
+                    .map(|fleet| Self::Group(Arc::new(fleet)))
+                    .map_err(|error| wrong("awsAutoScalingGroup", &error))
+            }
             Target::Kubernetes(_) => Err(Failure::usage(anyhow::anyhow!(
-                "`{name}`: `spec.target.kubernetes` is not served by this version of `forewarm run`; use `processes`, `webhook` or `exec`"
+                "`{name}`: `spec.target.kubernetes` is not served by this version of `forewarm run`; use `processes`, `awsAutoScalingGroup`, `webhook` or `exec`"
             ))),
         }
     }
@@ -50,13 +65,14 @@ impl OpenFleet {
         match self {
             Self::Processes(fleet) => Arc::clone(fleet) as Arc<dyn Fleet>,
             Self::Hook(fleet) => Arc::clone(fleet) as Arc<dyn Fleet>,
+            Self::Group(fleet) => Arc::clone(fleet) as Arc<dyn Fleet>,
         }
     }
 
     /// What it measures itself.
     pub(crate) fn signals(&self) -> Option<Arc<dyn SignalSet>> {
         match self {
-            Self::Processes(_) => None,
+            Self::Processes(_) | Self::Group(_) => None,
             Self::Hook(fleet) => Some(Arc::clone(fleet) as Arc<dyn SignalSet>),
         }
     }
@@ -68,7 +84,7 @@ impl OpenFleet {
     pub(crate) async fn shutdown(&self, mode: Shutdown) -> Result<(), Failure> {
         match self {
             Self::Processes(fleet) => Ok(fleet.shutdown(mode).await?),
-            Self::Hook(_) => Ok(()),
+            Self::Hook(_) | Self::Group(_) => Ok(()),
         }
     }
 }
@@ -84,6 +100,18 @@ fn process_config(
         env: processes.env.clone(),
         working_dir: processes.working_dir.clone(),
         port: processes.port,
+        work: match &scaler.spec.policy {
+            Policy::Queue(QueuePolicy { jobs: Some(_), .. }) => Work::Job,
+            Policy::Queue(QueuePolicy { jobs: None, .. }) => Work::Taken,
+            Policy::Forewarm(_)
+            | Policy::QueueDepth(_)
+            | Policy::Hpa(_)
+            | Policy::Keda(_)
+            | Policy::Kpa(_)
+            | Policy::RayServe(_)
+            | Policy::SkyServe(_)
+            | Policy::Dynamo(_) => Work::Sent,
+        },
         health: Health { path: scaler.engine.health_path.clone(), ..Health::default() },
         termination_grace: processes.termination_grace_period,
         speed: clock.speed(),

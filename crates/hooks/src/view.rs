@@ -109,6 +109,7 @@ impl View {
             phase: seen.phase,
             age: (seen.age + self.age()).mul_f64(speed),
             address: seen.address.clone(),
+            ordinal: None,
             stages_seconds: BTreeMap::new(),
         };
         FleetView {

@@ -1,8 +1,12 @@
 //! What the real servers of the tests are started from: ordinary packages, in a folder of their own.
 
+mod elasticmq;
 mod go;
+mod kafka;
 mod keda;
 mod kubernetes;
+mod moto;
+mod rabbitmq;
 
 use std::{
     io::Write,

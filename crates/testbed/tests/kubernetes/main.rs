@@ -1,5 +1,7 @@
 //! Against a real API server, with the real controllers. Where there is none, each test says so and passes.
 
+mod cluster;
+mod metrics_api;
 mod testbed;
 
 use forewarm_testbed::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};

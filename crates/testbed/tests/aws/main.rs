@@ -1,0 +1,4 @@
+//! Auto Scaling groups, queues and metrics against servers that speak AWS' APIs.
+
+mod group;
+mod support;

@@ -1,0 +1,183 @@
+//! A cloud for each test, one moto for all, and engines where the cloud's instances are.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use axum::{Router, routing::get};
+use forewarm_aws::{Account, GroupConfig, GroupFleet, Groups};
+use forewarm_control::ports::{Fleet, FleetReplica, FleetView};
+use forewarm_core::{Phase, Placement, ReplicaId};
+use forewarm_testbed::{Cloud, Moto, assets, free_port};
+use tokio::{net::TcpListener, sync::OnceCell, task::JoinHandle};
+
+/// Nothing here takes as long on a machine that works.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Time is compressed: a settled look is due every 750 ms.
+pub(crate) const SPEED: f64 = 20.0;
+
+static MOTO: OnceCell<Option<Moto>> = OnceCell::const_new();
+
+/// A cloud of its own before the moto that all tests share; `None` where it was not fetched.
+pub(crate) async fn cloud() -> Option<Cloud> {
+    let moto = MOTO.get_or_init(async || {
+        let assets = match assets("moto") {
+            Ok(assets) => assets,
+            Err(error) => {
+                println!("skipped: {error}");
+                return None;
+            }
+        };
+        let folder = tempfile::tempdir().expect("a folder").keep();
+        Some(Moto::start(&assets, &folder).await.expect("moto"))
+    });
+    let moto = moto.await.as_ref()?;
+    Some(Cloud::start(&moto.address).await.expect("a proxy"))
+}
+
+/// What a program with credentials has.
+pub(crate) async fn sdk(endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::new("test", "test", None, None, "a test");
+    let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new("us-east-1"));
+    loader.endpoint_url(endpoint).credentials_provider(credentials).load().await
+}
+
+/// A fleet over a group of the cloud, and engines on its instances.
+pub(crate) struct Stage {
+    pub(crate) cloud: Arc<Cloud>,
+    pub(crate) group: String,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) fleet: GroupFleet,
+    port: u16,
+    max: u32,
+    _machines: Machines,
+}
+
+impl Stage {
+    /// A group of this name, of `min` to `max` instances.
+    pub(crate) async fn new(cloud: Cloud, group: &str, min: u32, max: u32) -> Self {
+        cloud.create_group(group, min, max).await.expect("a group");
+        let cloud = Arc::new(cloud);
+        let port = free_port().expect("a port");
+        let machines = Machines::follow(Arc::clone(&cloud), group, port);
+        let account = Account::with(sdk(&cloud.url()).await).expect("an account");
+        let groups = Groups::start(account, SPEED);
+        let fleet = GroupFleet::open(Arc::clone(&groups), config(group, port, min, max)).expect("a fleet");
+        Self { cloud, group: group.to_owned(), groups, fleet, port, max, _machines: machines }
+    }
+
+    /// Forgets everything, as a crash does, and begins again.
+    pub(crate) fn restart(self) -> Self {
+        let config = config(&self.group, self.port, 0, self.max);
+        let fleet = GroupFleet::open(Arc::clone(&self.groups), config).expect("a fleet");
+        Self { fleet, ..self }
+    }
+
+    /// The first view that is as wanted, of those at every change.
+    pub(crate) async fn view(&self, what: &str, wanted: impl Fn(&FleetView) -> bool) -> FleetView {
+        let mut last = None;
+        let found = tokio::time::timeout(LIMIT, async {
+            loop {
+                // What cannot be seen now may be seen later.
+                if let Ok(view) = self.fleet.observe().await {
+                    if wanted(&view) {
+                        return view;
+                    }
+                    last = Some(view);
+                }
+                self.fleet.changed().await;
+            }
+        });
+        match found.await {
+            Ok(view) => view,
+            Err(_) => panic!("never seen: {what}; last: {last:#?}"),
+        }
+    }
+
+    /// The replicas once this many are ready and no other is there.
+    pub(crate) async fn ready(&self, count: usize) -> Vec<FleetReplica> {
+        let all_ready = |view: &FleetView| {
+            view.replicas.len() == count && view.replicas.iter().all(|r| r.phase == Phase::Ready)
+        };
+        self.view(&format!("{count} ready"), all_ready).await.replicas
+    }
+
+    /// What AWS shows of the group.
+    pub(crate) async fn shown(&self, tag: &str) -> Vec<String> {
+        let parameters = [("AutoScalingGroupNames.member.1", self.group.as_str())];
+        let text =
+            self.cloud.ask("autoscaling", "DescribeAutoScalingGroups", &parameters).await.expect("moto");
+        let start = format!("<{tag}>");
+        let parts = text.split(&start).skip(1).filter_map(|part| part.split('<').next());
+        parts.map(str::to_owned).collect()
+    }
+}
+
+fn config(group: &str, port: u16, min: u32, max: u32) -> GroupConfig {
+    GroupConfig {
+        name: group.to_owned(),
+        address: format!("{{privateIp}}:{port}"),
+        health_path: "/health".to_owned(),
+        min_replicas: min,
+        max_replicas: max,
+    }
+}
+
+pub(crate) fn start(count: u32) -> Placement {
+    Placement { start: count, ..Placement::default() }
+}
+
+pub(crate) fn drain(id: &ReplicaId) -> Placement {
+    Placement { drain: vec![id.clone()], ..Placement::default() }
+}
+
+pub(crate) fn stop(id: &ReplicaId) -> Placement {
+    Placement { stop: vec![id.clone()], ..Placement::default() }
+}
+
+/// A server that answers `/health` on every instance that runs, from when it runs to when it does not.
+struct Machines(JoinHandle<()>);
+
+impl Machines {
+    fn follow(cloud: Arc<Cloud>, group: &str, port: u16) -> Self {
+        let group = group.to_owned();
+        Self(tokio::spawn(async move {
+            let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
+            loop {
+                let machines = cloud.machines(&group).await.unwrap_or_default();
+                engines.retain(|id, _| machines.iter().any(|machine| &machine.id == id));
+                for machine in machines.iter().filter(|machine| machine.state != "Pending") {
+                    if !engines.contains_key(&machine.id) {
+                        let engine = Engine::start(&machine.address, port).await;
+                        engines.insert(machine.id.clone(), engine);
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }))
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Engine(JoinHandle<()>);
+
+impl Engine {
+    async fn start(address: &str, port: u16) -> Self {
+        let listener = TcpListener::bind((address, port)).await.expect("an address of the loopback network");
+        let router = Router::new().route("/health", get(async || "ok"));
+        Self(tokio::spawn(async move {
+            drop(axum::serve(listener, router).await);
+        }))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
