@@ -1,5 +1,6 @@
 //! One file a command: its arguments, its help, what it does.
 
+pub(crate) mod aws;
 pub(crate) mod completion;
 pub(crate) mod contender;
 pub(crate) mod decide;
@@ -9,8 +10,8 @@ pub(crate) mod engine;
 pub(crate) mod exporter;
 mod external_scaler;
 pub(crate) mod gateway;
-pub(crate) mod kube;
 pub(crate) mod hook;
+pub(crate) mod kube;
 pub(crate) mod lint;
 pub(crate) mod load;
 mod named;
