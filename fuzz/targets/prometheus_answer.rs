@@ -4,18 +4,14 @@
 use std::time::Duration;
 
 use forewarm_core::Evidence;
-use forewarm_signals::prometheus::{Auth, PrometheusQuery, fuzzing};
+use forewarm_manifest::signal::PrometheusSignal;
+use forewarm_signals::prometheus::fuzzing;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {
     for per_replica_label in [None, Some("pod".to_owned())] {
-        let query = PrometheusQuery {
-            server_address: "http://localhost:9090".into(),
-            query: "sum(up)".into(),
-            per_replica_label,
-            auth: Auth::None,
-            timeout: Duration::from_secs(1),
-        };
+        let query =
+            PrometheusSignal { per_replica_label, ..PrometheusSignal::new("http://localhost:9090", "sum(up)") };
         for status in [200, 503] {
             let Ok(signal) = fuzzing::answer(status, body, &query, 100.0) else { continue };
             // What waits is added to its age.

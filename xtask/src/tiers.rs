@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
-    /// Only these tiers; default: all.
+    /// Only these tiers; default: all but keda.
     #[arg(long, value_enum)]
     tier: Vec<Tier>,
     /// Fail where a tier would be skipped.
@@ -34,8 +34,12 @@ enum Tier {
     Gateway,
     /// The binary as a user runs it: real processes, real load.
     Product,
+    /// Brokers and servers that signals come from, healthy and broken. Downloads them at the first run.
+    Components,
     /// Kubernetes: a real API server with the real controllers, built with Go at the first run.
     Kubernetes,
+    /// KEDA's operator and metrics adapter in such a cluster, built at the first run. Only when asked for: it takes long.
+    Keda,
 }
 
 impl Tier {
@@ -62,7 +66,8 @@ impl Counts {
 
 /// Runs the tiers and prints their counts.
 pub(crate) fn test(args: &TestArgs) -> Result<()> {
-    let tiers = if args.tier.is_empty() { Tier::value_variants().to_vec() } else { args.tier.clone() };
+    let all = Tier::value_variants().iter().copied().filter(|tier| *tier != Tier::Keda);
+    let tiers = if args.tier.is_empty() { all.collect() } else { args.tier.clone() };
     let mut results = BTreeMap::new();
     for tier in tiers {
         writeln!(std::io::stdout(), "\n=== {} ===", tier.name())?;
@@ -102,6 +107,8 @@ fn run_tier(tier: Tier) -> Result<Counts> {
             "forewarm",
             "--exclude",
             "forewarm-gateway",
+            "--exclude",
+            "forewarm-testbed",
             "--lib",
             "--bins",
             "--tests",
@@ -110,15 +117,23 @@ fn run_tier(tier: Tier) -> Result<Counts> {
         Tier::Conformance => tests(&["test", "--release", "-p", "forewarm-core", "--test", "conformance"]),
         Tier::Gateway => tests(&["test", "-p", "forewarm-gateway", "--no-fail-fast"]),
         Tier::Product => tests(&["test", "-p", "forewarm", "--no-fail-fast"]),
-        Tier::Kubernetes => with(Part::Kubernetes, || {
-            tests(&["test", "-p", "forewarm-testbed", "--test", "kubernetes", "--no-fail-fast"])
+        Tier::Components => with(&[Part::Prometheus, Part::Kafka, Part::Rabbitmq], || {
+            let own = ["--lib", "--test", "server", "--test", "servers", "--test", "signals"];
+            tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &own[..]].concat())
+        }),
+        Tier::Kubernetes => with(&[Part::Kubernetes, Part::Helm], || {
+            let both = ["--test", "kubernetes", "--test", "helm"];
+            tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &both[..]].concat())
+        }),
+        Tier::Keda => with(&[Part::Kubernetes, Part::Keda], || {
+            tests(&["test", "-p", "forewarm-testbed", "--test", "keda", "--no-fail-fast"])
         }),
     }
 }
 
-/// Runs a tier that needs a part of the testbed, unless the part cannot be had.
-fn with(part: Part, tier: impl FnOnce() -> Result<Counts>) -> Result<Counts> {
-    match testbed::fetch(part) {
+/// Runs a tier that needs parts of the testbed, unless one of them cannot be had.
+fn with(parts: &[Part], tier: impl FnOnce() -> Result<Counts>) -> Result<Counts> {
+    match parts.iter().try_for_each(|part| testbed::fetch(*part).map(drop)) {
         Ok(_) => tier(),
         Err(error) => {
             writeln!(std::io::stdout(), "SKIPPED, the whole tier: {error:#}")?;

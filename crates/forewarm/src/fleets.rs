@@ -7,9 +7,10 @@ use forewarm_control::{
     Clock,
     ports::{Fleet, SignalSet},
 };
+use forewarm_core::{Policy, QueuePolicy};
 use forewarm_hooks::HookFleet;
 use forewarm_manifest::{CheckedScaler, Processes, Target};
-use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown};
+use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown, Work};
 
 use crate::exit::Failure;
 
@@ -99,6 +100,18 @@ fn process_config(
         env: processes.env.clone(),
         working_dir: processes.working_dir.clone(),
         port: processes.port,
+        work: match &scaler.spec.policy {
+            Policy::Queue(QueuePolicy { jobs: Some(_), .. }) => Work::Job,
+            Policy::Queue(QueuePolicy { jobs: None, .. }) => Work::Taken,
+            Policy::Forewarm(_)
+            | Policy::QueueDepth(_)
+            | Policy::Hpa(_)
+            | Policy::Keda(_)
+            | Policy::Kpa(_)
+            | Policy::RayServe(_)
+            | Policy::SkyServe(_)
+            | Policy::Dynamo(_) => Work::Sent,
+        },
         health: Health { path: scaler.engine.health_path.clone(), ..Health::default() },
         termination_grace: processes.termination_grace_period,
         speed: clock.speed(),

@@ -72,7 +72,8 @@ pub(crate) struct Parts {
     pub(crate) concurrency: Concurrency,
     pub(crate) kv_tokens: Option<u64>,
     pub(crate) fleet: Arc<dyn Fleet>,
-    pub(crate) gateway: Arc<dyn Gateway>,
+    /// `None`: no request comes to it through a gateway.
+    pub(crate) gateway: Option<Arc<dyn Gateway>>,
     pub(crate) signals: Vec<Arc<dyn SignalSet>>,
     pub(crate) store: Arc<Store>,
     pub(crate) clock: Clock,
@@ -103,12 +104,12 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
         concurrency,
         routing: routing.clone(),
     };
-    if gateway.report().await.is_err()
+    if let Some(gateway) = &gateway
+        && gateway.report().await.is_err()
         && let Err(error) = gateway.apply(&plan).await
     {
         tracing::warn!(%error, "the gateway has no plan yet");
     }
-    let gateway = Some(gateway);
     let controller = Controller {
         spec,
         models,

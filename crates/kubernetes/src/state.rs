@@ -71,7 +71,7 @@ fn round(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(round),
         Value::Object(fields) => fields.values_mut().for_each(round),
         Value::Number(number) => {
-            if let Some(exact) = number.as_f64().filter(|_| number.is_f64()) {
+            if let Some(exact) = number.as_f64().filter(|exact| number.is_f64() && *exact != 0.0) {
                 let magnitude = exact.abs().log10().ceil();
                 let decimals = if magnitude < 1.0 { DIGITS - magnitude as i32 } else { DECIMALS };
                 let factor = 10_f64.powi(decimals.clamp(DECIMALS, 300));

@@ -23,5 +23,5 @@ pub use range_export::{RangeError, RangeExport};
 pub use scaler::{
     API_VERSION, AwsAutoScalingGroup, CheckedScaler, EngineKind, EngineSpec, ExecTarget, KIND,
     KubernetesTarget, KvTokens, NamedSignal, Objective, Processes, SecretRef, SignalSource, Target,
-    WebhookTarget, read_scalers,
+    WebhookTarget, read_scalers, signal,
 };

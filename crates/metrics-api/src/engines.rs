@@ -160,6 +160,7 @@ impl ReadyPod {
             phase: Phase::Ready,
             age: Duration::ZERO,
             address: self.address.clone(),
+            ordinal: None,
             stages_seconds: BTreeMap::new(),
         }
     }

@@ -25,7 +25,9 @@ pub struct ProcessFleetConfig {
     pub port: u16,
     /// Where the registry, the lock and the logs are. It belongs to this fleet alone.
     pub state_dir: PathBuf,
-    /// How to tell whether a replica is ready.
+    /// Where a replica's work comes from.
+    pub work: Work,
+    /// How to tell whether a replica that is sent requests is ready.
     pub health: Health,
     /// Modelled time a replica gets between `SIGTERM` and `SIGKILL`.
     pub termination_grace: Duration,
@@ -33,6 +35,18 @@ pub struct ProcessFleetConfig {
     pub log_bytes: u64,
     /// Modelled seconds per second of wall time: 1 outside of demonstrations.
     pub speed: f64,
+}
+
+/// Where a replica's work comes from, and so who keeps more from it when it drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Requests are sent to it. Whoever sends them stops; the process is told nothing until it is to end.
+    Sent,
+    /// It takes messages from a queue. `SIGTERM` to its leader tells it to take no more: it finishes what it has and
+    /// ends. Nobody sends it anything, so that it need not listen: it is ready when it has run for a moment.
+    Taken,
+    /// As [`Work::Taken`], and it ends by itself: with status 0 when all is done.
+    Job,
 }
 
 /// How to tell whether a replica is ready: `GET` on its health path answers `200`.
@@ -80,6 +94,7 @@ impl ProcessFleetConfig {
             working_dir: None,
             port: 0,
             state_dir,
+            work: Work::Sent,
             health: Health::default(),
             termination_grace: Duration::from_secs(30),
             log_bytes: LOG_BYTES,

@@ -236,6 +236,9 @@ impl Shared {
             for (id, replica) in &mut live.replicas {
                 let leaves = drain.contains(id) || stop.contains(id);
                 replica.leaving = leaves || (replica.leaving && !revive.contains(id));
+                if drain.contains(id) {
+                    replica.drain.cancel();
+                }
                 if stop.contains(id) {
                     replica.stop.cancel();
                 }

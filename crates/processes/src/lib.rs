@@ -24,6 +24,6 @@ mod procfs;
 mod registry;
 mod supervisor;
 
-pub use config::{ConfigError, Health, ProcessFleetConfig};
+pub use config::{ConfigError, Health, ProcessFleetConfig, Work};
 pub use fleet::{OpenError, ProcessFleet, Shutdown};
 pub use registry::RegistryError;

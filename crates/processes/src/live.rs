@@ -36,6 +36,8 @@ pub(crate) struct LiveReplica {
     pub(crate) stages_seconds: BTreeMap<String, f64>,
     /// When it stopped answering, if it had been ready and does not answer.
     pub(crate) unready_since: Option<Instant>,
+    /// Tells its supervisor to have it take no more work.
+    pub(crate) drain: CancellationToken,
     /// Tells its supervisor to stop it.
     pub(crate) stop: CancellationToken,
     age_when_seen: Duration,
@@ -46,7 +48,10 @@ impl LiveReplica {
     /// A replica as the registry knows it.
     pub(crate) fn new(entry: &Entry, phase: Phase) -> Self {
         let age_when_seen = Duration::from_millis(now_millis().saturating_sub(entry.requested_at_millis));
-        let stop = CancellationToken::new();
+        let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+        if entry.draining {
+            drain.cancel();
+        }
         if entry.stopping {
             stop.cancel();
         }
@@ -56,6 +61,7 @@ impl LiveReplica {
             port: entry.port,
             stages_seconds: entry.stages_seconds.clone(),
             unready_since: None,
+            drain,
             stop,
             age_when_seen,
             seen_at: Instant::now(),

@@ -79,6 +79,14 @@ impl Process {
         stat.start_ticks == self.stat.start_ticks && !stat.zombie
     }
 
+    /// Sends a signal to this process alone: what it started goes on.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(self.fd.get_ref(), signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Sends a signal to the whole group, if its leader is still the process that was opened: running,
     /// or a zombie, which keeps the group's number from being given to another.
     pub(crate) fn signal_group(&self, signal: Signal) -> io::Result<()> {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    Work,
     fleet::Shared,
     health::{self, Answer},
     live::Live,
@@ -24,6 +25,8 @@ use crate::{
     procfs,
 };
 
+/// A worker that has run for so long was started well: most that cannot start say so sooner.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Rounds of looking for what a replica left behind: a process may start another while it is killed.
 const STRAY_ROUNDS: usize = 5;
 
@@ -34,6 +37,9 @@ pub(crate) struct Supervisor {
     process: Process,
     log: Arc<Mutex<LogTail>>,
     port: u16,
+    since: Instant,
+    drain: CancellationToken,
+    told_to_drain: bool,
     stop: CancellationToken,
     was_ready: bool,
     failures: u32,
@@ -73,10 +79,13 @@ impl End {
 impl Supervisor {
     /// The keeper of a replica that is in view already.
     pub(crate) fn new(shared: &Arc<Shared>, id: ReplicaId, process: Process, was_ready: bool) -> Self {
-        let (port, stop, stages) = shared.with_live(|live| {
+        let (port, drain, stop, stages) = shared.with_live(|live| {
             live.replicas.get(&id).map_or_else(
-                || (0, CancellationToken::new(), BTreeMap::new()),
-                |replica| (replica.port, replica.stop.clone(), replica.stages_seconds.clone()),
+                || (0, CancellationToken::new(), CancellationToken::new(), BTreeMap::new()),
+                |replica| {
+                    let (drain, stop) = (replica.drain.clone(), replica.stop.clone());
+                    (replica.port, drain, stop, replica.stages_seconds.clone())
+                },
             )
         });
         let log = LogTail::new(shared.log_path(&id), shared.config.log_bytes);
@@ -86,6 +95,9 @@ impl Supervisor {
             process,
             log: Arc::new(Mutex::new(log)),
             port,
+            since: Instant::now(),
+            drain,
+            told_to_drain: false,
             stop,
             was_ready,
             failures: 0,
@@ -109,6 +121,10 @@ impl Supervisor {
                 biased;
                 () = self.shared.detach.cancelled() => return,
                 () = self.process.exited() => break,
+                () = self.drain.cancelled(), if self.takes_work() && !self.told_to_drain && kill_at.is_none() => {
+                    self.told_to_drain = true;
+                    self.tell_to_drain();
+                }
                 () = self.stop.cancelled(), if kill_at.is_none() => {
                     self.signal(Signal::TERM);
                     kill_at = Some(Instant::now() + grace);
@@ -130,7 +146,20 @@ impl Supervisor {
 
     async fn probe(&self, wait: Duration) -> Answer {
         sleep(wait).await;
+        if self.takes_work() {
+            return if self.since.elapsed() >= SETTLED { Answer::Ready } else { Answer::NotYet };
+        }
         health::ask(&self.shared.http, &self.shared.config, self.port).await
+    }
+
+    fn takes_work(&self) -> bool {
+        self.shared.config.work != Work::Sent
+    }
+
+    fn tell_to_drain(&self) {
+        if let Err(error) = self.process.signal(Signal::TERM) {
+            tracing::error!(replica = %self.id, %error, "cannot tell it to take no more work");
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -242,14 +271,19 @@ impl Supervisor {
             })
             .await;
         let how = describe(status);
-        let (stopped, was_ready) = (self.stop.is_cancelled(), self.was_ready);
+        let was_ready = self.was_ready;
+        // A job that is done is as it should be.
+        let is_done = self.shared.config.work == Work::Job && status.is_some_and(|status| status.success());
+        let stopped = self.stop.is_cancelled() || self.told_to_drain || is_done;
+        let has_failed = self.takes_work() && status.is_some_and(|status| !status.success());
         let path = self.log.lock().unwrap_or_else(PoisonError::into_inner).path().to_owned();
         self.shared.with_live(|live| {
             let phase = live.replicas.remove(&self.id).map_or(Phase::Provisioning, |replica| replica.phase);
             if stopped {
                 tracing::info!(replica = %self.id, how, "replica stopped");
             } else {
-                End { how, was_ready, phase }.announce(live, &self.id, &path);
+                // A worker that fails again and again is to be started ever more slowly, ready or not.
+                End { how, was_ready: was_ready && !has_failed, phase }.announce(live, &self.id, &path);
             }
         });
     }

@@ -1,27 +1,161 @@
 //! The client that every source asks through: one way to limit time and size, and to report an error.
 
-use std::{error::Error, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use reqwest::{Certificate, Client, Response, redirect::Policy};
+use forewarm_manifest::signal::{HttpAccess, Tls};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url, redirect::Policy};
+use tokio::sync::Semaphore;
 
-/// How long a connection may take to open: a neighbour on the network answers in milliseconds, a lost
-/// first packet is sent again after one second.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Idle connections kept to one server; a poller asks one question at a time.
-const IDLE_CONNECTIONS: usize = 2;
+use crate::{
+    secret::reveal,
+    tls::{CONNECT_TIMEOUT, client_config},
+};
+
+/// Connections to one server. A thousand questions a second, answered in a millisecond each, fill one.
+const CONNECTIONS: usize = 2;
 
 /// A client for this process's own network: no proxy from the environment, no redirects.
 pub(crate) fn client() -> Result<Client, reqwest::Error> {
-    let builder = || {
-        Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .user_agent(concat!("forewarm/", env!("CARGO_PKG_VERSION")))
-    };
     // An image without root certificates can still ask over plain HTTP; HTTPS then fails by its own error.
     builder().build().or_else(|_| builder().tls_certs_only(std::iter::empty::<Certificate>()).build())
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_max_idle_per_host(CONNECTIONS)
+        .user_agent(concat!("forewarm/", env!("CARGO_PKG_VERSION")))
+}
+
+/// The clients of all sources: those that ask the same server in the same way share its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    clients: Mutex<BTreeMap<Tls, Client>>,
+    servers: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+}
+
+impl Clients {
+    /// Who asks the server of `url` as `access` says, within `timeout`.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub(crate) fn asker(&self, url: &Url, access: &HttpAccess, timeout: Duration) -> Result<Asker, String> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match clients.get(&access.tls) {
+            Some(client) => client.clone(),
+            None => {
+                let made = if access.tls == Tls::default() {
+                    client()
+                } else {
+                    builder().tls_backend_preconfigured(client_config(&access.tls)?).build()
+                };
+                let made = made.map_err(cause)?;
+                clients.insert(access.tls.clone(), made.clone());
+                made
+            }
+        };
+        let origin = url.origin().ascii_serialization();
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = servers.entry(origin).or_insert_with(|| Arc::new(Semaphore::new(CONNECTIONS)));
+        let timeout = access.timeout.unwrap_or(timeout);
+        Ok(Asker { client, turns: Arc::clone(turns), access: access.clone(), timeout })
+    }
+}
+
+/// Asks one server.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    client: Client,
+    turns: Arc<Semaphore>,
+    access: HttpAccess,
+    pub(crate) timeout: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("{0}")]
+    Failed(String),
+    #[error("the answer is longer than {limit} bytes")]
+    TooLarge { limit: usize },
+}
+
+impl Asker {
+    /// The answer to a GET, of at most `limit` bytes, whatever its status but 401 and 403.
+    pub(crate) async fn get(
+        &self,
+        url: Url,
+        header: Option<(&str, &str)>,
+        limit: usize,
+    ) -> Result<(StatusCode, Vec<u8>), AskError> {
+        let asked = async {
+            // The semaphore is never closed.
+            let _turn = self.turns.acquire().await.map_err(|error| AskError::Failed(error.to_string()))?;
+            self.ask(url, header, limit).await
+        };
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(AskError::Failed(format!("no answer within {} s", self.timeout.as_secs_f64()))),
+        }
+    }
+
+    async fn ask(
+        &self,
+        url: Url,
+        header: Option<(&str, &str)>,
+        limit: usize,
+    ) -> Result<(StatusCode, Vec<u8>), AskError> {
+        let access = &self.access;
+        let mut request = self.client.get(url);
+        for (name, value) in &access.custom_headers {
+            request = request.header(name, value);
+        }
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        if let Some((name, value)) = access.custom_auth_header.as_ref().zip(access.custom_auth_value.as_ref())
+        {
+            request = request.header(name, reveal(value).map_err(AskError::Failed)?);
+        }
+        if let Some(token) = &access.bearer_token {
+            request = request.bearer_auth(reveal(token).map_err(AskError::Failed)?);
+        }
+        if let Some(basic) = &access.basic {
+            let username = reveal(&basic.username).map_err(AskError::Failed)?;
+            request = request.basic_auth(username, Some(reveal(&basic.password).map_err(AskError::Failed)?));
+        }
+        let response = request.send().await.map_err(|error| AskError::Failed(cause(error)))?;
+        let status = response.status();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(AskError::Failed(format!("HTTP {status}: the server refuses {}", self.who())));
+        }
+        let body = body(response, limit).await.map_err(|error| match error {
+            BodyError::TooLarge { limit } => AskError::TooLarge { limit },
+            BodyError::Broken(cause) => AskError::Failed(cause),
+        })?;
+        Ok((status, body))
+    }
+
+    /// Who asks, without any secret.
+    fn who(&self) -> &'static str {
+        let access = &self.access;
+        if access.bearer_token.is_some() {
+            "this `bearerToken`"
+        } else if access.basic.is_some() {
+            "this `username` and `password`"
+        } else if access.custom_auth_header.is_some() {
+            "this `customAuthValue`"
+        } else {
+            "whoever says nothing of who it is; `username` and `password`, or `bearerToken`, would"
+        }
+    }
 }
 
 /// Why a body was not read.

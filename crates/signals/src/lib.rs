@@ -1,4 +1,4 @@
-//! What is measured outside: engine metrics, Prometheus queries, each with its age.
+//! What is measured outside: engine metrics, Prometheus queries, queues, each with its age.
 //!
 //! A source gives a [`forewarm_core::Signal`]; a value that is not there says why and is never 0. Start
 //! reading at [`Poller`], which asks a source again and again and knows how old its last answer is. This
@@ -7,8 +7,15 @@
 pub mod dcgm;
 pub mod engine;
 mod http;
+mod kafka;
+mod metrics_api;
 mod poller;
 pub mod prometheus;
+mod rabbitmq;
+mod secret;
+mod sources;
 pub mod text;
+mod tls;
 
 pub use poller::{PollOptions, Poller, SignalBatch};
+pub use sources::{SourceError, Sources, describe};

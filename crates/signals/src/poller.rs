@@ -25,6 +25,8 @@ use crate::engine::{EngineScraper, EngineSignal};
 const MAX_RETRIES: u32 = 2;
 /// Share of the interval between such tries, before jitter halves it at most.
 const RETRY_SHARE: f64 = 0.2;
+/// The first reading comes within this time on the wall: soon, and pollers that start together not at once.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
 /// Shortest time on the wall between two readings, whatever happens to the fleet.
 const MIN_GAP: Duration = Duration::from_millis(100);
 
@@ -32,6 +34,9 @@ const MIN_GAP: Duration = Duration::from_millis(100);
 pub trait SignalBatch: Send + Sync + 'static {
     /// Their names; always the same.
     fn names(&self) -> Vec<SignalName>;
+
+    /// Whether what is read depends on which replicas there are, so that a change of the fleet is a reason to read.
+    fn follows_the_fleet(&self) -> bool;
 
     /// Reads them once. Never an error: what could not be read says so.
     fn read_all<'a>(&'a self, replicas: &'a [FleetReplica]) -> BoxFuture<'a, Vec<(SignalName, Signal)>>;
@@ -43,6 +48,10 @@ impl SignalBatch for (SignalName, Arc<dyn SignalSource>) {
         vec![self.0.clone()]
     }
 
+    fn follows_the_fleet(&self) -> bool {
+        false
+    }
+
     fn read_all<'a>(&'a self, replicas: &'a [FleetReplica]) -> BoxFuture<'a, Vec<(SignalName, Signal)>> {
         async move { vec![(self.0.clone(), self.1.read(replicas).await)] }.boxed()
     }
@@ -52,6 +61,10 @@ impl SignalBatch for (SignalName, Arc<dyn SignalSource>) {
 impl SignalBatch for (Arc<EngineScraper>, BTreeMap<SignalName, EngineSignal>) {
     fn names(&self) -> Vec<SignalName> {
         self.1.keys().cloned().collect()
+    }
+
+    fn follows_the_fleet(&self) -> bool {
+        true
     }
 
     fn read_all<'a>(&'a self, replicas: &'a [FleetReplica]) -> BoxFuture<'a, Vec<(SignalName, Signal)>> {
@@ -123,8 +136,8 @@ struct Kept {
 }
 
 impl Poller {
-    /// Starts asking. The first reading comes after a random part of the interval, so that many pollers
-    /// do not ask at once, or as soon as the fleet is known.
+    /// Starts asking. The first reading comes at a random moment of the first second, so that many pollers do not ask
+    /// at once, then or later; that of engines as soon as the fleet is known.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -191,13 +204,14 @@ async fn poll(
     mut replicas: watch::Receiver<Vec<FleetReplica>>,
 ) {
     let interval = shared.clock.wall(options.interval).max(MIN_GAP);
-    let mut next = Instant::now() + interval.mul_f64(jitter());
+    let follows_the_fleet = batch.follows_the_fleet();
+    let mut next = Instant::now() + interval.min(FIRST_WITHIN).mul_f64(jitter());
     let mut retries = 0;
     let mut last: Option<Instant> = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(next) => {}
-            changed = replicas.changed() => {
+            changed = replicas.changed(), if follows_the_fleet => {
                 if changed.is_err() {
                     return;
                 }

@@ -13,7 +13,7 @@ use forewarm_control::{
     ports::{FleetReplica, SignalSet, SignalSource},
 };
 use forewarm_core::{Missing, Phase, Reading, Signal, SignalName};
-use forewarm_signals::{PollOptions, Poller};
+use forewarm_signals::{PollOptions, Poller, SignalBatch};
 use futures_util::future::{BoxFuture, FutureExt};
 
 #[derive(Debug)]
@@ -165,10 +165,27 @@ async fn only_a_different_reading_is_a_change() {
     assert!(is_value(&latest[0].1, 4.0));
 }
 
+/// A source that asks the replicas.
+struct OfTheFleet(Arc<Source>);
+
+impl SignalBatch for OfTheFleet {
+    fn names(&self) -> Vec<SignalName> {
+        vec!["rps".into()]
+    }
+
+    fn follows_the_fleet(&self) -> bool {
+        true
+    }
+
+    fn read_all<'a>(&'a self, replicas: &'a [FleetReplica]) -> BoxFuture<'a, Vec<(SignalName, Signal)>> {
+        async move { vec![("rps".into(), self.0.read(replicas).await)] }.boxed()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_replica_is_asked_at_once_and_the_same_fleet_is_no_reason() {
     let source = Source::new(Signal::value(3.0));
-    let poller = start(&source, 1.0);
+    let poller = Poller::spawn(OfTheFleet(Arc::clone(&source)), PollOptions::default(), Clock::start(1.0));
     pass(15).await;
     let replica = FleetReplica {
         id: "a".into(),

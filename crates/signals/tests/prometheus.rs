@@ -1,10 +1,8 @@
-//! Prometheus queries against scripted answers, and against the real server where it is installed.
+//! Prometheus queries against scripted answers.
 
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
-    path::Path,
-    process::Stdio,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,10 +15,9 @@ use axum::{
 };
 use forewarm_control::{Clock, ports::SignalSource};
 use forewarm_core::{Missing, Reading, Signal};
-use forewarm_signals::prometheus::{
-    Auth, MAX_BODY_BYTES, PrometheusQuery, PrometheusSource, QueryError, Secret,
-};
-use tokio::{net::TcpListener, process::Command};
+use forewarm_manifest::signal::{Basic, Credential, HttpAccess, PrometheusSignal};
+use forewarm_signals::prometheus::{MAX_BODY_BYTES, PrometheusSource, QueryError};
+use tokio::net::TcpListener;
 
 type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
@@ -44,18 +41,23 @@ async fn serve(app: Router) -> String {
     address
 }
 
-fn query(server_address: String) -> PrometheusQuery {
-    PrometheusQuery {
-        server_address,
-        query: "rate(http_requests_total{job=\"vllm\"}[2m])".to_owned(),
-        per_replica_label: None,
-        auth: Auth::None,
-        timeout: Duration::from_secs(30),
-    }
+fn query(server_address: String) -> PrometheusSignal {
+    PrometheusSignal::new(server_address, "rate(http_requests_total{job=\"vllm\"}[2m])")
 }
 
-async fn read(query: PrometheusQuery) -> Signal {
-    PrometheusSource::new(query, Clock::start(1.0)).expect("a source").read(&[]).await
+fn source(query: PrometheusSignal) -> Result<PrometheusSource, QueryError> {
+    PrometheusSource::new(query, Duration::from_secs(30), Clock::start(1.0))
+}
+
+async fn read(query: PrometheusSignal) -> Signal {
+    source(query).expect("a source").read(&[]).await
+}
+
+/// A file with a secret in it, as one is mounted into a container.
+fn secret(folder: &tempfile::TempDir, text: &str) -> Credential {
+    let from_file = folder.path().join(text);
+    std::fs::write(&from_file, format!("{text}\n")).expect("written");
+    Credential::File { from_file }
 }
 
 fn now() -> f64 {
@@ -84,6 +86,9 @@ async fn each_shape_of_an_answer_has_one_meaning() {
         let (address, _) = server(StatusCode::OK, body.clone()).await;
         assert_eq!(read(query(address)).await.reading, expected, "{body}");
     }
+    let (address, _) = server(StatusCode::OK, vector("")).await;
+    let asked_for = PrometheusSignal { ignore_null_values: true, ..query(address) };
+    assert_eq!(read(asked_for).await.reading, value(0.0), "nothing is 0 where that was asked for");
 }
 
 #[tokio::test]
@@ -119,8 +124,10 @@ async fn one_series_for_each_replica_by_its_label() {
            {"metric":{"pod":"b"},"value":[1,"4"]}"#,
     );
     let (address, _) = server(StatusCode::OK, body).await;
-    let by =
-        |label: &str| PrometheusQuery { per_replica_label: Some(label.to_owned()), ..query(address.clone()) };
+    let by = |label: &str| PrometheusSignal {
+        per_replica_label: Some(label.to_owned()),
+        ..query(address.clone())
+    };
     let per_replica = BTreeMap::from([("a".into(), 3.0), ("b".into(), 4.0)]);
     assert_eq!(read(by("pod")).await.reading, Reading::Value { total: 7.0, per_replica });
     let reason = failure(read(by("engine")).await);
@@ -139,11 +146,12 @@ async fn a_sample_is_as_old_as_its_timestamp_says() {
 #[tokio::test]
 async fn the_query_and_the_proof_of_who_asks_arrive() {
     let (address, asked) = server(StatusCode::OK, vector("")).await;
-    let bearer = Auth::Bearer(Secret::new("hush-token"));
-    let basic = Auth::Basic { username: "ann".to_owned(), password: Secret::new("hush") };
-    for auth in [Auth::None, bearer, basic] {
-        assert!(!format!("{auth:?}").contains("hush"), "{auth:?}");
-        read(PrometheusQuery { auth, ..query(format!("{address}/prefix/")) }).await;
+    let folder = tempfile::tempdir().expect("a directory");
+    let bearer = HttpAccess { bearer_token: Some(secret(&folder, "hush-token")), ..HttpAccess::default() };
+    let basic = Basic { username: Credential::Plain("ann".into()), password: secret(&folder, "hush") };
+    let basic = HttpAccess { basic: Some(basic), ..HttpAccess::default() };
+    for access in [HttpAccess::default(), bearer, basic] {
+        read(PrometheusSignal { access, ..query(format!("{address}/prefix/")) }).await;
     }
     let asked = asked.lock().expect("not poisoned").clone();
     assert!(asked[0].0.starts_with("/prefix/api/v1/query?query=rate%28http_requests_total"), "{asked:?}");
@@ -153,67 +161,28 @@ async fn the_query_and_the_proof_of_who_asks_arrive() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_or_silent_is_a_failure_without_secrets() {
-    let auth = Auth::Basic { username: "ann".to_owned(), password: Secret::new("hush") };
-    let gone = PrometheusQuery { auth, ..query("http://ann:hush@127.0.0.1:1".to_owned()) };
+    let gone = query("http://ann:hush@127.0.0.1:1".to_owned());
     let reason = failure(read(gone).await);
     assert!(!reason.contains("hush"), "{reason}");
+    let nowhere = Credential::Env { from_env: "FOREWARM_TEST_NOT_SET".into() };
+    let access = HttpAccess { bearer_token: Some(nowhere), ..HttpAccess::default() };
+    let reason = failure(read(PrometheusSignal { access, ..query("http://127.0.0.1:1".to_owned()) }).await);
+    assert_eq!(reason, "the environment has no variable `FOREWARM_TEST_NOT_SET`");
+    let (refuses, _) = server(StatusCode::UNAUTHORIZED, String::new()).await;
+    let reason = failure(read(query(refuses)).await);
+    assert!(reason.contains("401") && reason.contains("`bearerToken`"), "{reason}");
     let silent = serve(Router::new().fallback(get(std::future::pending::<()>))).await;
-    let reason = failure(read(PrometheusQuery { timeout: Duration::from_millis(20), ..query(silent) }).await);
+    let access = HttpAccess { timeout: Some(Duration::from_millis(20)), ..HttpAccess::default() };
+    let reason = failure(read(PrometheusSignal { access, ..query(silent) }).await);
     assert!(reason.contains("within 0.02 s"), "{reason}");
 }
 
 #[tokio::test]
 async fn what_cannot_be_right_is_refused_at_once() {
-    let refused = |query| PrometheusSource::new(query, Clock::start(1.0)).expect_err("refused");
+    let refused = |query| source(query).expect_err("refused");
     for address in ["prometheus:9090", "ftp://prometheus", "", "mailto:x"] {
         assert!(matches!(refused(query(address.to_owned())), QueryError::ServerAddress), "{address}");
     }
-    let empty = PrometheusQuery { query: "  ".to_owned(), ..query("http://prometheus:9090".to_owned()) };
+    let empty = PrometheusSignal { query: "  ".to_owned(), ..query("http://prometheus:9090".to_owned()) };
     assert!(matches!(refused(empty), QueryError::EmptyQuery));
-}
-
-#[tokio::test]
-async fn a_real_prometheus_means_the_same() {
-    let Some(program) = on_path("prometheus") else {
-        eprintln!("skipped: no `prometheus` on PATH");
-        return;
-    };
-    let folder = tempfile::tempdir().expect("a directory");
-    let configuration = folder.path().join("prometheus.yml");
-    std::fs::write(&configuration, "global: {}\n").expect("written");
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .and_then(|free| free.local_addr())
-        .expect("a port")
-        .port();
-    let mut prometheus = Command::new(program)
-        .arg(format!("--config.file={}", configuration.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("it starts");
-    let ask = |text: &str| {
-        read(PrometheusQuery { query: text.to_owned(), ..query(format!("http://127.0.0.1:{port}")) })
-    };
-    let ready = async {
-        while !matches!(ask("scalar(vector(7))").await.reading, Reading::Value { total: 7.0, .. }) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), ready).await.expect("it gets ready");
-    assert!(matches!(ask("vector(3)").await.reading, Reading::Value { total: 3.0, .. }));
-    assert_eq!(ask("vllm_num_requests_waiting").await.reading, Reading::Missing(Missing::Absent));
-    assert!(failure(ask("sum(").await).contains("bad_data"));
-    assert!(failure(ask("vector(0) / vector(0)").await).contains("NaN"));
-    let several = r#"label_replace(vector(1), "a", "x", "", "") or vector(2)"#;
-    assert!(failure(ask(several).await).contains("2 series"));
-    prometheus.kill().await.expect("it ends");
-}
-
-fn on_path(program: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| Path::is_file(file))
 }

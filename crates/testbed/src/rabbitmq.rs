@@ -10,7 +10,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Certificates, Launch, Server, ServerError, TestbedError, assets, free_port};
+use crate::{Launch, Server, ServerError, TestbedError, assets, free_port};
 
 /// The broker's only user, who may do everything.
 pub const USER: &str = "forewarm";
@@ -25,12 +25,8 @@ pub struct RabbitMq {
     pub server: Server,
     /// Where it speaks AMQP.
     pub amqp: SocketAddr,
-    /// Where it speaks AMQP over TLS.
-    pub amqps: SocketAddr,
     /// Where its management API is.
     pub management: SocketAddr,
-    /// Who signs its certificate.
-    pub certificates: Certificates,
     client: Client,
     /// Without one a broker starts its own, which would outlive it.
     _names: Server,
@@ -45,21 +41,15 @@ impl RabbitMq {
     pub async fn start() -> Result<Self, TestbedError> {
         let root = assets("rabbitmq")?.canonicalize()?;
         let folder = tempfile::tempdir()?;
-        let certificates = Certificates::make(folder.path())?;
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let (amqp, amqps, management) = (local(free_port()?), local(free_port()?), local(free_port()?));
+        let (amqp, management) = (local(free_port()?), local(free_port()?));
         let (epmd, distribution) = (free_port()?, free_port()?);
         let config = format!(
-            "listeners.tcp.1 = {amqp}\nlisteners.ssl.1 = {amqps}\nmanagement.tcp.ip = 127.0.0.1\n\
+            "listeners.tcp.1 = {amqp}\nmanagement.tcp.ip = 127.0.0.1\n\
              management.tcp.port = {port}\ndefault_user = {USER}\ndefault_pass = {PASSWORD}\n\
              loopback_users = none\nvm_memory_high_watermark.absolute = 512MB\n\
-             disk_free_limit.absolute = 50MB\ncollect_statistics_interval = 1000\n\
-             ssl_options.cacertfile = {ca}\nssl_options.certfile = {cert}\nssl_options.keyfile = {key}\n\
-             ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = false\n",
+             disk_free_limit.absolute = 50MB\ncollect_statistics_interval = 1000\n",
             port = management.port(),
-            ca = certificates.ca.display(),
-            cert = certificates.cert.display(),
-            key = certificates.key.display(),
         );
         std::fs::write(folder.path().join("rabbitmq.conf"), config)?;
         std::fs::write(folder.path().join("enabled_plugins"), "[rabbitmq_management].\n")?;
@@ -71,11 +61,13 @@ impl RabbitMq {
             env,
             folder: PathBuf::from(folder.path()),
         };
-        let client = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
+        // A kept connection would be one to the broker before it was restarted.
+        let builder = Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = builder.timeout(Duration::from_secs(5)).build();
         let client = client.map_err(|error| TestbedError::Answer(error.to_string()))?;
         let asked = client.clone();
         let server = Server::start(launch, START, async || is_ready(&asked, management).await).await?;
-        Ok(Self { server, amqp, amqps, management, certificates, client, _names: names, _folder: folder })
+        Ok(Self { server, amqp, management, client, _names: names, _folder: folder })
     }
 
     /// Starts it again, at the same ports and with what it stored.
@@ -119,7 +111,7 @@ impl RabbitMq {
     /// # Errors
     /// When the broker refuses, or nothing takes them.
     pub async fn publish(&self, vhost: &str, queue: &str, count: usize) -> Result<(), TestbedError> {
-        let message = json!({"properties": {}, "routing_key": queue, "payload": "a request", "payload_encoding": "string"});
+        let message = json!({"properties": {"delivery_mode": 2}, "routing_key": queue, "payload": "a request", "payload_encoding": "string"});
         for _ in 0..count {
             let path = ["exchanges", vhost, "amq.default", "publish"];
             let answer = self.call(Method::POST, &path, message.clone()).await?;
@@ -130,13 +122,12 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// Takes messages off a queue for good.
+    /// Takes every message off a queue for good.
     ///
     /// # Errors
     /// When the broker refuses.
-    pub async fn consume(&self, vhost: &str, queue: &str, count: usize) -> Result<(), TestbedError> {
-        let order = json!({"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"});
-        self.call(Method::POST, &["queues", vhost, queue, "get"], order).await.map(drop)
+    pub async fn purge(&self, vhost: &str, queue: &str) -> Result<(), TestbedError> {
+        self.call(Method::DELETE, &["queues", vhost, queue, "contents"], Value::Null).await.map(drop)
     }
 
     /// What the management API says of a queue.
@@ -148,7 +139,7 @@ impl RabbitMq {
     }
 
     async fn call(&self, method: Method, path: &[&str], body: Value) -> Result<Value, TestbedError> {
-        let failed = |error: reqwest::Error| TestbedError::Answer(error.to_string());
+        let failed = |error: reqwest::Error| TestbedError::Answer(format!("{error:?}"));
         let mut url = url(self.management)?;
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);

@@ -20,7 +20,8 @@ pub(super) fn build(module: &Path, linker: &str, program: &Path, package: &str) 
 /// Builds a package at a version, such as `example.com/tool@v1.2.3`, into a folder.
 pub(super) fn install(folder: &Path, package: &str) -> Result<()> {
     let mut command = go();
-    command.env("GOBIN", folder).args(["install", "-trimpath", "-ldflags", "-s -w", package]);
+    command.env("GOBIN", folder).env("GOFLAGS", "-buildvcs=false");
+    command.args(["install", "-trimpath", "-ldflags", "-s -w", package]);
     succeed(&mut command)
 }
 
@@ -35,6 +36,7 @@ pub(super) fn output(module: &Path, args: &[&str]) -> Result<String> {
 
 fn go() -> Command {
     let mut command = Command::new("go");
-    command.env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false");
+    // What is committed is what is built.
+    command.env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false -mod=readonly");
     command
 }

@@ -1,10 +1,10 @@
 //! The Kubernetes control plane and KWOK, built from the Go modules in `e2e/`.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::succeed;
+use super::go;
 use crate::cargo::root;
 
 /// Programs that are one: they take their part from their name.
@@ -14,8 +14,7 @@ const PARTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-sch
 /// where Go has not built any of it before.
 pub(super) fn build(folder: &Path) -> Result<()> {
     let control_plane = root().join("e2e/control-plane");
-    let version = output(go(&control_plane).args(["list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes"]))?;
-    let version = version.trim();
+    let version = go::output(&control_plane, &["list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes"])?;
     let mut numbers = version.trim_start_matches('v').split('.');
     let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
         bail!("`{version}` is no version of Kubernetes")
@@ -27,31 +26,11 @@ pub(super) fn build(folder: &Path) -> Result<()> {
          -X k8s.io/client-go/pkg/version.gitVersion={version}"
     );
     let first = folder.join(PARTS[0]);
-    compile(&control_plane, &stamped, &first, ".")?;
+    go::build(&control_plane, &stamped, &first, ".")?;
     for part in &PARTS[1..] {
         std::fs::hard_link(&first, folder.join(part))?;
     }
-    compile(&control_plane, "-s -w", &folder.join("etcd"), "go.etcd.io/etcd/server/v3")?;
-    compile(&control_plane, &stamped, &folder.join("kubectl"), "k8s.io/kubernetes/cmd/kubectl")?;
-    compile(&root().join("e2e/kwok"), "-s -w", &folder.join("kwok"), "sigs.k8s.io/kwok/cmd/kwok")
-}
-
-fn compile(module: &Path, linker: &str, program: &Path, package: &str) -> Result<()> {
-    let mut command = go(module);
-    command.args(["build", "-trimpath", "-ldflags", linker, "-o"]).arg(program).arg(package);
-    succeed(&mut command)
-}
-
-fn go(module: &Path) -> Command {
-    let mut command = Command::new("go");
-    command.current_dir(module).env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false -mod=readonly");
-    command
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().context("cannot run go")?;
-    if !output.status.success() {
-        bail!("go failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8(output.stdout)?)
+    go::build(&control_plane, "-s -w", &folder.join("etcd"), "go.etcd.io/etcd/server/v3")?;
+    go::build(&control_plane, &stamped, &folder.join("kubectl"), "k8s.io/kubernetes/cmd/kubectl")?;
+    go::build(&root().join("e2e/kwok"), "-s -w", &folder.join("kwok"), "sigs.k8s.io/kwok/cmd/kwok")
 }

@@ -1,8 +1,12 @@
 //! What the real servers of the tests are started from: ordinary packages, in a folder of their own.
 
+mod elasticmq;
 mod go;
+mod kafka;
 mod keda;
 mod kubernetes;
+mod moto;
+mod rabbitmq;
 
 use std::{
     io::Write,
@@ -14,11 +18,6 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::cargo::root;
-
-mod elasticmq;
-mod kafka;
-mod moto;
-mod rabbitmq;
 
 #[derive(Args)]
 pub(crate) struct TestbedArgs {

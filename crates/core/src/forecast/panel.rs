@@ -111,8 +111,11 @@ impl Panel {
     /// Forgets what waits for a load that is still to come, then the load of the last hour; `false` when both are
     /// gone. The scores of days stay.
     pub(crate) fn forget_detail(&mut self) -> bool {
-        let pending = self.experts.iter_mut().map(Expert::forget_pending);
-        if pending.fold(false, |any, forgot| any || forgot) {
+        let mut forgot = false;
+        for expert in &mut self.experts {
+            forgot |= expert.forget_pending();
+        }
+        if forgot {
             return true;
         }
         !std::mem::take(&mut self.history).is_empty()

@@ -134,7 +134,7 @@ async fn play(args: &DemoArgs, workload: &Workload, interrupted: CancellationTok
             concurrency: Concurrency::default(),
             kv_tokens: None,
             fleet: Arc::clone(&fleet) as Arc<_>,
-            gateway: Arc::new(LocalGateway { handle, scaler }),
+            gateway: Some(Arc::new(LocalGateway { handle, scaler })),
             signals: Vec::new(),
             store: wire::store(directory.path())?,
             clock,

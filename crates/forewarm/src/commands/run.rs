@@ -6,13 +6,14 @@ use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use forewarm_aws::GroupFleets;
 use forewarm_control::{Clock, Several, Store, ports};
-use forewarm_core::pool::Concurrency;
+use forewarm_core::{Mode, pool::Concurrency};
 use forewarm_external_scaler::Readings;
 use forewarm_gateway::{
     ControlAccess, ControlToken, Gateway, GatewayConfig, GatewayHandle, RemoteGateway, UpstreamTls,
 };
 use forewarm_manifest::{CheckedScaler, KvTokens, read_scalers};
 use forewarm_processes::Shutdown;
+use forewarm_signals::Sources;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -37,6 +38,7 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     forewarm run -f forewarm.yaml\n  \
     forewarm run -f forewarm.yaml --check\n  \
+    forewarm run -f forewarm.yaml --dry-run\n  \
     forewarm run -f forewarm.yaml --on-exit stop\n\n\
     Then: the OpenAI API at --listen; the page, /metrics, /healthz and /readyz at --admin.")]
 pub(crate) struct RunArgs {
@@ -46,6 +48,9 @@ pub(crate) struct RunArgs {
     /// Read and check the manifests, print them with every default written out, and do nothing.
     #[arg(long)]
     check: bool,
+    /// Decide and record only, and change nothing: every manifest as with `mode: Shadow`.
+    #[arg(long)]
+    dry_run: bool,
     /// Where clients connect.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -102,7 +107,10 @@ enum Exit {
 }
 
 pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
-    let scalers = read(&args.file)?;
+    let mut scalers = read(&args.file)?;
+    if args.dry_run {
+        scalers.iter_mut().for_each(|scaler| scaler.spec.mode = Mode::Shadow);
+    }
     if args.check {
         for scaler in &scalers {
             say(scaler.to_yaml()?.trim_end());
@@ -117,7 +125,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), Failure> {
 }
 
 /// Reads every file, and shows the problems of all of them at once.
-fn read(files: &[PathBuf]) -> Result<Vec<CheckedScaler>, Failure> {
+pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<CheckedScaler>, Failure> {
     let mut scalers: Vec<CheckedScaler> = Vec::new();
     let mut problems = Vec::new();
     for path in files {
@@ -198,13 +206,16 @@ async fn serve(
     let readings = Readings::default();
     let external_scaler = args.external_scaler.bind(&readings).await.map_err(Failure::usage)?;
     let store = wire::store(&args.state_dir)?;
+    let sources = Sources::new(clock);
     let mut fleets = Vec::new();
     let mut groups = GroupFleets::default();
     let mut running = BTreeMap::new();
     for scaler in scalers {
         let fleet = OpenFleet::open(&scaler, &args.state_dir, &mut groups, clock).await?;
         let name = scaler.spec.scaler.clone();
-        let started = start(scaler, &door, &fleet, Arc::clone(&store), clock, shutdown.clone()).await?;
+        let measured = measure::signals(&scaler, &sources, clock)?;
+        let started =
+            start(scaler, &door, &fleet, measured, Arc::clone(&store), clock, shutdown.clone()).await?;
         fleets.push(fleet);
         running.insert(name, started);
     }
@@ -276,13 +287,13 @@ async fn start(
     scaler: CheckedScaler,
     door: &FrontDoor,
     fleet: &OpenFleet,
+    mut signals: Vec<Arc<dyn ports::SignalSet>>,
     store: Arc<Store>,
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<Running, Failure> {
-    let mut signals = measure::signals(&scaler, clock)?;
     signals.extend(fleet.signals());
-    let gateway = door.gateway(&scaler);
+    let gateway = scaler.takes_requests().then(|| door.gateway(&scaler));
     let parts = Parts {
         spec: scaler.spec,
         models: scaler.models,

@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, path::Path};
 
 use forewarm_core::{
     Behavior, Environment, Mode, RateUnit, ScalingRules, SelectPolicy,
+    calendar::Floor,
     pool::{Routing, Tenants},
 };
 use serde::Serialize;
 
 use super::{
-    API_VERSION, CheckedScaler, KIND, KvTokens, SignalSource, Target,
+    API_VERSION, CheckedScaler, KIND, KvTokens, NamedSignal, Target,
     effective_policy::PolicyLine,
     hooks::{ExecLine, WebhookLine},
 };
@@ -48,8 +49,10 @@ struct Spec<'a> {
     cold_start: ColdStart,
     policy: PolicyLine<'a>,
     behavior: BehaviorLine,
+    #[serde(skip_serializing_if = "<[NamedSignal]>::is_empty")]
+    signals: &'a [NamedSignal],
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    signals: Vec<SignalLine<'a>>,
+    floors: Vec<FloorLine<'a>>,
     queue: Queue<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     routing: Option<RoutingLine>,
@@ -167,23 +170,19 @@ struct RateLimit {
 }
 
 #[derive(Serialize)]
-struct SignalLine<'a> {
-    name: &'a str,
-    #[serde(flatten)]
-    source: SourceLine<'a>,
+#[serde(rename_all = "camelCase")]
+struct FloorLine<'a> {
+    timezone: &'a str,
+    start: &'a str,
+    end: &'a str,
+    desired_replicas: u32,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-enum SourceLine<'a> {
-    Engine {
-        metric: &'a str,
-    },
-    #[serde(rename_all = "camelCase")]
-    Prometheus {
-        server_address: &'a str,
-        query: &'a str,
-    },
+impl<'a> FloorLine<'a> {
+    fn of(floor: &'a Floor) -> Self {
+        let (timezone, start, end) = (floor.timezone(), floor.start(), floor.end());
+        Self { timezone, start, end, desired_replicas: floor.replicas().0 }
+    }
 }
 
 #[derive(Serialize)]
@@ -271,10 +270,8 @@ impl<'a> Manifest<'a> {
             },
             policy: PolicyLine::of(&spec.policy),
             behavior: behavior_line(&spec.behavior),
-            signals: signals
-                .iter()
-                .map(|signal| SignalLine { name: &signal.name, source: source_line(&signal.source) })
-                .collect(),
+            signals,
+            floors: spec.floors.iter().map(FloorLine::of).collect(),
             queue: Queue {
                 max_requests: queue.max_requests,
                 max_bytes: write_bytes(queue.max_bytes),
@@ -353,14 +350,5 @@ fn rules(rules: &ScalingRules) -> Rules {
                 period_seconds: limit.period.as_secs(),
             })
             .collect(),
-    }
-}
-
-fn source_line(source: &SignalSource) -> SourceLine<'_> {
-    match source {
-        SignalSource::Engine { metric } => SourceLine::Engine { metric },
-        SignalSource::Prometheus { server_address, query } => {
-            SourceLine::Prometheus { server_address, query }
-        }
     }
 }

@@ -11,6 +11,7 @@ mod policy;
 mod queue;
 mod read;
 mod routing;
+pub mod signal;
 mod target;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -24,6 +25,7 @@ pub use engine::{EngineKind, EngineSpec, KvTokens};
 pub use hooks::{ExecTarget, SecretRef, WebhookTarget};
 pub use read::read_scalers;
 pub(crate) use read::{MAX_REPLICAS, read_one};
+pub use signal::{NamedSignal, SignalSource};
 
 /// The `apiVersion` of this schema.
 pub const API_VERSION: &str = "forewarm.dev/v1alpha1";
@@ -144,32 +146,6 @@ pub struct AwsAutoScalingGroup {
 impl AwsAutoScalingGroup {
     /// The engine's port where the manifest names no address: vLLM's.
     pub const DEFAULT_ADDRESS: &str = "{privateIp}:8000";
-}
-
-/// A signal with a name that policies refer to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedSignal {
-    /// The name.
-    pub name: String,
-    /// Where it comes from.
-    pub source: SignalSource,
-}
-
-/// Where a signal comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SignalSource {
-    /// The engines' own metrics, under the name that all engines share.
-    Engine {
-        /// Such as `waiting` or `running`.
-        metric: String,
-    },
-    /// The answer of a Prometheus server, which must be a single value.
-    Prometheus {
-        /// Its base address.
-        server_address: String,
-        /// The PromQL expression.
-        query: String,
-    },
 }
 
 /// What is promised to users: the share of requests that get their first token in time.

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 use forewarm_core::{
     Behavior, Bounds, Cadence, ColdStartSpec, Environment, Mode, Pause, Policy, Replicas, ScalerId,
     ScalerSpec, Timestamp,
+    calendar::{Floor, InvalidFloor},
     pool::{QueueLimits, Routing, Tenants},
 };
 
 use super::{
-    API_VERSION, CheckedScaler, EngineSpec, KIND, NamedSignal, Objective, SignalSource, Target, policy,
-    queue, routing, target,
+    API_VERSION, CheckedScaler, EngineSpec, KIND, NamedSignal, Objective, Target, policy, queue, routing,
+    signal, target,
 };
 use crate::{
     cursor::{Cursor, Fields, join},
@@ -140,6 +141,7 @@ struct Spec {
     policy: Option<Policy>,
     behavior: Option<Behavior>,
     signals: Vec<NamedSignal>,
+    floors: Option<Vec<Floor>>,
     queue: Option<QueueLimits>,
     routing: Option<Routing>,
     mode: Option<Mode>,
@@ -170,7 +172,10 @@ impl Spec {
         let default = policy.as_ref().map_or_else(Behavior::default, Policy::default_behavior);
         let models = fields.get("models").map(|models| models.texts()).unwrap_or_default();
         let spec = Self {
-            target: fields.require("target", "what is scaled").and_then(|at| target::read(&at)),
+            target: fields.require("target", "what is scaled").and_then(|at| {
+                let is_sent_requests = !matches!(policy, Some(Policy::Queue(_)));
+                target::read(&at, is_sent_requests)
+            }),
             engine: EngineSpec::read(fields.get("engine").as_ref()),
             routing: routing::read(&fields, &models),
             models,
@@ -183,7 +188,8 @@ impl Spec {
             cold_start,
             policy,
             behavior: optional(&fields, "behavior", default.clone(), |at| policy::behavior(at, &default)),
-            signals: fields.get("signals").map(|at| signals(&at)).unwrap_or_default(),
+            signals: fields.get("signals").map(|at| signal::read(&at)).unwrap_or_default(),
+            floors: optional(&fields, "floors", Vec::new(), |at| floors(at, replicas)),
             queue: optional(&fields, "queue", default_queue(held), |at| waiting_room(at, held)),
             mode: optional(&fields, "mode", Mode::Act, |at| at.one_of(&modes)),
             pause: optional(&fields, "pause", None, |at| pause(at).map(Some)),
@@ -261,7 +267,9 @@ impl Spec {
                 max_changes_per_minute: self.max_changes_per_minute?,
                 mode: self.mode?,
                 pause: self.pause?,
+                floors: self.floors?,
                 cadence: Cadence::Own,
+                floors: Vec::new(),
             },
             target: self.target?,
             engine: self.engine,
@@ -396,51 +404,36 @@ fn header_name(at: &Cursor<'_>) -> Option<String> {
     None
 }
 
-fn signals(at: &Cursor<'_>) -> Vec<NamedSignal> {
-    let mut seen = Vec::new();
-    let mut signals = Vec::new();
-    for item in at.items() {
-        let Some(signal) = signal(&item) else { continue };
-        if seen.contains(&signal.name) {
-            item.problem(format!("a second signal `{}`", signal.name), "each name once");
-        }
-        seen.push(signal.name.clone());
-        signals.push(signal);
-    }
-    signals
+fn floors(at: &Cursor<'_>, bounds: Option<Bounds>) -> Option<Vec<Floor>> {
+    at.items().iter().map(|item| floor(item, bounds)).collect()
 }
 
-fn signal(at: &Cursor<'_>) -> Option<NamedSignal> {
+fn floor(at: &Cursor<'_>, bounds: Option<Bounds>) -> Option<Floor> {
     let fields = at.fields()?;
-    let name = fields.require("name", "the name that policies use").and_then(|name| name.text());
-    let chosen = fields.exactly_one(&["engine", "prometheus"]);
+    let zone = fields.require("timezone", "such as Europe/Berlin").and_then(|at| at.text());
+    let start = fields.require("start", "when it begins, such as `0 8 * * 1-5`").and_then(|at| at.text());
+    let end = fields.require("end", "when it ends, such as `0 18 * * 1-5`").and_then(|at| at.text());
+    let replicas = fields.require("desiredReplicas", "the replicas that are kept");
     fields.finish();
-    let source = match chosen? {
-        ("engine", engine) => {
-            let fields = engine.fields()?;
-            let metric = fields.require("metric", "such as waiting").and_then(|metric| metric.text());
-            fields.finish();
-            SignalSource::Engine { metric: metric? }
-        }
-        (_, prometheus) => {
-            let fields = prometheus.fields()?;
-            let address = fields.require("serverAddress", "such as http://prometheus:9090");
-            let query = fields.require("query", "a PromQL expression").and_then(|query| query.text());
-            fields.finish();
-            SignalSource::Prometheus { server_address: http_address(&address?)?, query: query? }
-        }
+    let replicas_at = replicas?;
+    let text = replicas_at.node.text().and_then(|text| text.parse().ok());
+    let max = bounds.map_or(MAX_REPLICAS, |bounds| bounds.max.0);
+    let Some(count) = text.filter(|count| (1..=max).contains(count)) else {
+        replicas_at.wanted(format!("a whole number from 1 to {max}, the most that are allowed"));
+        return None;
     };
-    Some(NamedSignal { name: name?, source })
-}
-
-fn http_address(at: &Cursor<'_>) -> Option<String> {
-    let address = at.text()?;
-    let host = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
-    if host.is_some_and(|host| !host.is_empty()) {
-        return Some(address);
+    match Floor::new(&zone?, &start?, &end?, Replicas(count)) {
+        Ok(floor) => Some(floor),
+        Err(error) => {
+            let field = match error {
+                InvalidFloor::Timezone(_) => "timezone",
+                InvalidFloor::Start(_) => "start",
+                InvalidFloor::End(_) | InvalidFloor::Empty => "end",
+            };
+            at.problem_at(field, error.to_string());
+            None
+        }
     }
-    at.wanted("an address that begins with http:// or https://");
-    None
 }
 
 fn pause(at: &Cursor<'_>) -> Option<Pause> {

@@ -22,13 +22,14 @@ const TARGETS: [&str; 7] = [
 /// What a command's arguments and environment have in the place of the replica's port.
 pub(super) const PORT: &str = "{port}";
 
-pub(super) fn read(at: &Cursor<'_>) -> Option<Target> {
+/// `is_sent_requests`: whether its replicas have to listen for them.
+pub(super) fn read(at: &Cursor<'_>, is_sent_requests: bool) -> Option<Target> {
     let fields = at.fields()?;
     let chosen = fields.exactly_one(&TARGETS);
     fields.finish();
     let (name, target) = chosen?;
     match name {
-        "processes" => processes(&target).map(Target::Processes),
+        "processes" => processes(&target, is_sent_requests).map(Target::Processes),
         "kubernetes" => kubernetes(&target).map(Target::Kubernetes),
         "awsAutoScalingGroup" => auto_scaling_group(&target).map(Target::AwsAutoScalingGroup),
         "webhook" => hooks::webhook(&target).map(Target::Webhook),
@@ -43,12 +44,16 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<Target> {
     }
 }
 
-fn processes(at: &Cursor<'_>) -> Option<Processes> {
+fn processes(at: &Cursor<'_>, is_sent_requests: bool) -> Option<Processes> {
     let fields = at.fields()?;
     let command = self::command(&fields);
-    let port = fields
-        .require("port", "the port it listens on, or 0 for a free one, passed as `{port}`")
-        .and_then(|port| port.whole(0, u32::from(u16::MAX)));
+    let port = if is_sent_requests {
+        fields.require("port", "the port it listens on, or 0 for a free one, passed as `{port}`")
+    } else {
+        fields.get("port")
+    };
+    let free = || if is_sent_requests { None } else { Some(0) };
+    let port = port.map_or_else(free, |port| port.whole(0, u32::from(u16::MAX)));
     let env = fields.get("env").map(|env| texts_by_name(&env)).unwrap_or_default();
     let working_dir = fields.get("workingDir").and_then(|dir| dir.text()).map(PathBuf::from);
     let grace = fields.get("terminationGracePeriod").map(|grace| grace.duration());

@@ -5,3 +5,4 @@ mod engine;
 mod life;
 mod restart;
 mod watched;
+mod worker;

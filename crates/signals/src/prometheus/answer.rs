@@ -3,10 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::{Missing, Reading, ReplicaId, Signal};
+use forewarm_manifest::signal::PrometheusSignal;
 use reqwest::StatusCode;
 use serde::Deserialize;
-
-use super::PrometheusQuery;
 
 /// Why an answer holds no samples.
 #[derive(Debug, thiserror::Error)]
@@ -99,12 +98,12 @@ fn sample(
 /// What the samples mean for the query.
 pub(super) fn signal(
     samples: Vec<Sample>,
-    query: &PrometheusQuery,
+    query: &PrometheusSignal,
     age: impl Fn(f64) -> Duration,
 ) -> Result<Signal, Missing> {
     let text = &query.query;
     if samples.is_empty() {
-        return Err(Missing::Absent);
+        return if query.ignore_null_values { Ok(Signal::value(0.0)) } else { Err(Missing::Absent) };
     }
     if let Some(bad) = samples.iter().find(|sample| !sample.value.is_finite()) {
         return Err(Missing::Failed(format!("query `{text}` gives {}", bad.value)));

@@ -4,7 +4,6 @@
 //! one of them, or adding up what may not be additive, would be a guess.
 
 mod answer;
-mod auth;
 
 use std::time::{Duration, SystemTime};
 
@@ -13,29 +12,14 @@ use forewarm_control::{
     ports::{FleetReplica, SignalSource},
 };
 use forewarm_core::{Missing, Signal};
+use forewarm_manifest::signal::PrometheusSignal;
 use futures_util::future::{BoxFuture, FutureExt};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 
-pub use self::auth::{Auth, Secret};
-use crate::http::{self, BodyError};
+use crate::http::{AskError, Asker, Clients};
 
 /// Largest answer that is read; one sample takes 200 bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
-
-/// What is asked, and where.
-#[derive(Clone, Debug)]
-pub struct PrometheusQuery {
-    /// The server: `http://prometheus:9090`, with a path before `/api/v1` if it has one.
-    pub server_address: String,
-    /// The PromQL expression.
-    pub query: String,
-    /// The label that names the replica, when the query gives one series for each; their sum is the total.
-    pub per_replica_label: Option<String>,
-    /// How to prove who asks.
-    pub auth: Auth,
-    /// How long an answer may take, on the wall.
-    pub timeout: Duration,
-}
 
 /// Why a query cannot be asked at all.
 #[derive(Debug, thiserror::Error)]
@@ -55,18 +39,27 @@ pub enum QueryError {
 /// Asks a Prometheus server one query.
 #[derive(Debug)]
 pub struct PrometheusSource {
-    client: Client,
+    asker: Asker,
     url: Url,
-    query: PrometheusQuery,
+    query: PrometheusSignal,
     speed: f64,
 }
 
 impl PrometheusSource {
-    /// A source that has not asked yet.
+    /// A source that has not asked yet, with connections of its own.
     ///
     /// # Errors
     /// [`QueryError`] when the address or the query cannot be right.
-    pub fn new(query: PrometheusQuery, clock: Clock) -> Result<Self, QueryError> {
+    pub fn new(query: PrometheusSignal, timeout: Duration, clock: Clock) -> Result<Self, QueryError> {
+        Self::with(&Clients::default(), query, timeout, clock)
+    }
+
+    pub(crate) fn with(
+        clients: &Clients,
+        query: PrometheusSignal,
+        timeout: Duration,
+        clock: Clock,
+    ) -> Result<Self, QueryError> {
         if query.query.trim().is_empty() {
             return Err(QueryError::EmptyQuery);
         }
@@ -78,22 +71,19 @@ impl PrometheusSource {
             .map_err(|()| QueryError::ServerAddress)?
             .pop_if_empty()
             .extend(["api", "v1", "query"]);
-        url.query_pairs_mut().append_pair("query", &query.query);
-        let client = http::client().map_err(|error| QueryError::Client(http::cause(error)))?;
-        Ok(Self { client, url, query, speed: clock.speed() })
+        url.query_pairs_mut().append_pair("query", &query.query).extend_pairs(&query.query_parameters);
+        let asker = clients.asker(&url, &query.access, timeout).map_err(QueryError::Client)?;
+        Ok(Self { asker, url, query, speed: clock.speed() })
     }
 
     async fn ask(&self) -> Result<Signal, Missing> {
-        let failed = |reason: String| Missing::Failed(reason);
-        let request = self.query.auth.apply(self.client.get(self.url.clone()));
-        let response = request.send().await.map_err(|error| failed(http::cause(error)))?;
-        let status = response.status();
-        let body = http::body(response, MAX_BODY_BYTES).await.map_err(|error| match error {
-            BodyError::TooLarge { limit } => failed(format!(
+        let asked = self.asker.get(self.url.clone(), None, MAX_BODY_BYTES).await;
+        let (status, body) = asked.map_err(|error| match error {
+            AskError::TooLarge { limit } => Missing::Failed(format!(
                 "query `{}` gave an answer longer than {limit} bytes; add its series up by `sum(…)`",
                 self.query.query
             )),
-            BodyError::Broken(cause) => failed(cause),
+            AskError::Failed(cause) => Missing::Failed(cause),
         })?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         read(status, &body, &self.query, |timestamp| age(now, timestamp, self.speed))
@@ -104,7 +94,7 @@ impl PrometheusSource {
 fn read(
     status: StatusCode,
     body: &[u8],
-    query: &PrometheusQuery,
+    query: &PrometheusSignal,
     age: impl Fn(f64) -> Duration,
 ) -> Result<Signal, Missing> {
     let samples = answer::samples(status, body).map_err(|error| Missing::Failed(error.to_string()))?;
@@ -125,7 +115,7 @@ pub mod fuzzing {
     use super::*;
 
     /// What an answer with this status means to a query, in time that runs so fast.
-    pub fn answer(status: u16, body: &[u8], query: &PrometheusQuery, speed: f64) -> Result<Signal, Missing> {
+    pub fn answer(status: u16, body: &[u8], query: &PrometheusSignal, speed: f64) -> Result<Signal, Missing> {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         read(status, body, query, |timestamp| age(Duration::from_secs(1 << 30), timestamp, speed))
     }
@@ -133,15 +123,6 @@ pub mod fuzzing {
 
 impl SignalSource for PrometheusSource {
     fn read<'a>(&'a self, _replicas: &'a [FleetReplica]) -> BoxFuture<'a, Signal> {
-        async move {
-            match tokio::time::timeout(self.query.timeout, self.ask()).await {
-                Ok(answer) => answer.unwrap_or_else(Signal::missing),
-                Err(_) => Signal::missing(Missing::Failed(format!(
-                    "no answer from Prometheus within {} s",
-                    self.query.timeout.as_secs_f64()
-                ))),
-            }
-        }
-        .boxed()
+        async move { self.ask().await.unwrap_or_else(Signal::missing) }.boxed()
     }
 }

@@ -221,7 +221,10 @@ impl Start<'_> {
                 ("client-ca-file", self.certificate("ca")),
                 ("authorization-mode", "RBAC".to_owned()),
                 ("service-account-issuer", "https://kubernetes.default.svc".to_owned()),
-                ("service-account-key-file", self.key("service-accounts")),
+                (
+                    "service-account-key-file",
+                    self.pki.public_key("service-accounts").to_string_lossy().into_owned(),
+                ),
                 ("service-account-signing-key-file", self.key("service-accounts")),
                 ("requestheader-client-ca-file", self.certificate("aggregators-ca")),
                 ("requestheader-allowed-names", pki::AGGREGATOR.to_owned()),

@@ -14,7 +14,7 @@ const SERVER_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "kubernetes.default.s
 /// Whom the API server's aggregator says it is.
 pub(super) const AGGREGATOR: &str = "front-proxy-client";
 
-/// Two authorities, and a folder with what they signed: `NAME.crt` and `NAME.key`.
+/// Two authorities, and a folder with what they signed: `NAME.crt` and `NAME.key`; keys alone with `NAME.pub`.
 pub(super) struct Pki {
     folder: PathBuf,
     authority: Authority,
@@ -45,8 +45,9 @@ impl Pki {
             pki.write(user, &client(&pki.authority, &format!("system:{user}"), None)?)?;
         }
         pki.write("aggregator", &client(&aggregators, AGGREGATOR, None)?)?;
-        // Kubernetes signs tokens with ECDSA as well as with RSA, and finds the public key in the private one.
-        std::fs::write(pki.key("service-accounts"), KeyPair::generate()?.serialize_pem())?;
+        let tokens = KeyPair::generate()?;
+        std::fs::write(pki.key("service-accounts"), tokens.serialize_pem())?;
+        std::fs::write(pki.public_key("service-accounts"), tokens.public_key_pem())?;
         Ok(pki)
     }
 
@@ -70,6 +71,10 @@ impl Pki {
 
     pub(super) fn key(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.key"))
+    }
+
+    pub(super) fn public_key(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.pub"))
     }
 
     pub(super) fn authority(&self) -> String {

@@ -9,23 +9,21 @@ use tempfile::TempDir;
 pub use self::admin::Admin;
 use crate::{Certificates, Launch, Proxy, Server, ServerError, TestbedError, assets, free_port};
 
-/// Who may ask at [`Kafka::sasl`], by SCRAM or PLAIN.
+/// Who may ask at [`Kafka::proxy`], by SCRAM or PLAIN.
 pub const USER: &str = "forewarm";
 /// Their password.
 pub const PASSWORD: &str = "correct horse";
 /// Long enough for a machine that is busy with other tests.
 const START: Duration = Duration::from_secs(120);
 
-/// One broker. Clients reach it through [`Kafka::proxy`], which is also where it says that it is.
+/// One broker. Clients reach it through [`Kafka::proxy`], over TLS and as [`USER`]; it says that it is there.
 pub struct Kafka {
     /// Its process.
     pub server: Server,
     /// In front of it.
     pub proxy: Proxy,
-    /// Where it listens itself, unharmed by the proxy: for the test's own messages. It says so, too.
+    /// Where anybody may ask, in the clear and without the proxy: for the test's own messages.
     pub direct: SocketAddr,
-    /// Where it asks for [`USER`], over TLS.
-    pub sasl: SocketAddr,
     /// Who signs its certificate.
     pub certificates: Certificates,
     _folder: TempDir,
@@ -41,16 +39,16 @@ impl Kafka {
         let folder = tempfile::tempdir()?;
         let certificates = Certificates::make(folder.path())?;
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let (behind, direct, sasl) = (local(free_port()?), local(free_port()?), local(free_port()?));
+        let (behind, direct) = (local(free_port()?), local(free_port()?));
         let proxy = Proxy::start(behind).await?;
         let controller = local(free_port()?);
         let data = folder.path().join("data");
         let settings = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@{controller}\n\
-             listeners=PROXIED://{behind},DIRECT://{direct},SASL://{sasl},CONTROLLER://{controller}\n\
-             advertised.listeners=PROXIED://{proxied},DIRECT://{direct},SASL://{sasl}\n\
+             listeners=SASL://{behind},DIRECT://{direct},CONTROLLER://{controller}\n\
+             advertised.listeners=SASL://{proxied},DIRECT://{direct}\n\
              controller.listener.names=CONTROLLER\ninter.broker.listener.name=DIRECT\n\
-             listener.security.protocol.map=PROXIED:PLAINTEXT,DIRECT:PLAINTEXT,SASL:SASL_SSL,CONTROLLER:PLAINTEXT\n\
+             listener.security.protocol.map=SASL:SASL_SSL,DIRECT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n\
              listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
              required user_{USER}=\"{PASSWORD}\";\n\
@@ -77,7 +75,7 @@ impl Kafka {
             folder: folder.path().to_owned(),
         };
         let server = Server::start(launch, START, async || answers(direct).await).await?;
-        Ok(Self { server, proxy, direct, sasl, certificates, _folder: folder })
+        Ok(Self { server, proxy, direct, certificates, _folder: folder })
     }
 
     /// Starts it again, at the same ports and with what it stored.

@@ -1,0 +1,222 @@
+//! `forewarm signal`.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand, ValueEnum};
+use forewarm_control::{Clock, ports::FleetReplica};
+use forewarm_core::{
+    Cadence, Decision, Evidence, Missing, Observation, Phase, Reading, Replica, ScalerSpec, ScalerState,
+    Signal, plan,
+};
+use forewarm_manifest::{CheckedScaler, NamedSignal, SignalSource, read_scalers};
+use forewarm_signals::{Sources, describe};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    exit::{Failure, say},
+    lifecycle::runtime,
+    measure,
+};
+
+/// What is measured outside.
+#[derive(Subcommand)]
+pub(crate) enum SignalCommand {
+    // Described where its arguments are.
+    Test(TestArgs),
+}
+
+/// Reads each signal of a manifest once, and explains.
+///
+/// Says what was asked, of whom, what came of it or why nothing did, and what forewarm would do if that were all it
+/// knew. Nothing is started, stopped or written. The triggers of `policy.keda` that name a server are signals, too.
+///
+/// Ends with 0 when every signal has a value, 1 when one has none, 2 when the manifest is wrong.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    forewarm signal test -f forewarm.yaml\n  \
+    forewarm signal test -f forewarm.yaml lag --output json\n  \
+    forewarm signal test -f forewarm.yaml --replica 127.0.0.1:8000\n\n\
+    docs/signals.md says what each kind of signal can be told.")]
+pub(crate) struct TestArgs {
+    /// Manifests; several files, and several documents in one, are taken together.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    file: Vec<PathBuf>,
+    /// Only these signals.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Where an engine is, for signals of the engines' own metrics. May be repeated.
+    #[arg(long = "replica", value_name = "HOST:PORT")]
+    replicas: Vec<String>,
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+pub(crate) fn signal(command: SignalCommand) -> Result<(), Failure> {
+    let SignalCommand::Test(args) = command;
+    let mut scalers = Vec::new();
+    for path in &args.file {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(anyhow!("cannot read `--file {name}`: {error}")))?;
+        scalers.extend(read_scalers(&name, &text).map_err(Failure::usage)?);
+    }
+    let mut chosen = Vec::new();
+    let mut known = Vec::new();
+    for scaler in &scalers {
+        let signals = measure::named(scaler)?;
+        known.extend(signals.iter().map(|signal| signal.name.clone()));
+        let wanted = |signal: &NamedSignal| args.names.is_empty() || args.names.contains(&signal.name);
+        chosen.push((scaler, signals.into_iter().filter(wanted).collect::<Vec<_>>()));
+    }
+    if let Some(unknown) = args.names.iter().find(|name| !known.contains(name)) {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(Failure::usage(anyhow!("there is no signal `{unknown}`; the manifest has {known}")));
+    }
+    if chosen.iter().all(|(_, signals)| signals.is_empty()) {
+        let wanted = "`spec.signals`, and triggers of `policy.keda` that name a server";
+        return Err(Failure::usage(anyhow!("the manifest has no signal to read: they are {wanted}")));
+    }
+    let missing = runtime(1)?.block_on(test(&args, chosen))?;
+    if missing > 0 {
+        return Err(anyhow!("{missing} of the signals had no value").into());
+    }
+    Ok(())
+}
+
+/// One signal as it was read.
+struct Read {
+    signal: NamedSignal,
+    found: Signal,
+    took: Duration,
+}
+
+/// Reads them one after the other, and returns how many have no value.
+async fn test(args: &TestArgs, chosen: Vec<(&CheckedScaler, Vec<NamedSignal>)>) -> Result<usize, Failure> {
+    let clock = Clock::start(1.0);
+    let sources = Sources::new(clock);
+    let mut missing = 0;
+    let mut told = Vec::new();
+    for (scaler, signals) in chosen {
+        let mut reads = Vec::new();
+        for signal in signals {
+            let started = Instant::now();
+            let found = read(args, scaler, &signal, &sources, clock).await?;
+            missing += usize::from(matches!(found.reading, Reading::Missing(_)));
+            reads.push(Read { signal, found, took: started.elapsed() });
+        }
+        let decision = decide(scaler, &reads, clock);
+        match args.output {
+            Output::Text => in_text(scaler, &reads, &decision),
+            Output::Json => told.push(in_json(scaler, &reads, &decision)),
+        }
+    }
+    if args.output == Output::Json {
+        say(serde_json::to_string_pretty(&told)?);
+    }
+    Ok(missing)
+}
+
+async fn read(
+    args: &TestArgs,
+    scaler: &CheckedScaler,
+    signal: &NamedSignal,
+    sources: &Sources,
+    clock: Clock,
+) -> Result<Signal, Failure> {
+    let limit = measure::options(scaler).timeout;
+    if let Some(source) = measure::source(scaler, signal, sources)? {
+        let late =
+            |_| Signal::missing(Missing::Failed(format!("no answer within {} s", limit.as_secs_f64())));
+        return Ok(tokio::time::timeout(limit, source.read(&[])).await.unwrap_or_else(late));
+    }
+    let SignalSource::Engine { metric } = &signal.source else {
+        return Ok(Signal::missing(Missing::Failed("this kind is not read here".to_owned())));
+    };
+    let metric = measure::engine_signal(scaler, &signal.name, metric)?;
+    if args.replicas.is_empty() {
+        let why = "no engine was named; `--replica HOST:PORT` names one";
+        return Ok(Signal::missing(Missing::Failed(why.to_owned())));
+    }
+    let report = measure::scraper(scaler, clock)?.scrape(&engines(&args.replicas)).await;
+    Ok(report.signals.get(&metric).cloned().unwrap_or_else(|| Signal::missing(Missing::Absent)))
+}
+
+fn engines(addresses: &[String]) -> Vec<FleetReplica> {
+    let engine = |address: &String| FleetReplica {
+        id: address.as_str().into(),
+        phase: Phase::Ready,
+        age: Duration::ZERO,
+        address: Some(address.clone()),
+        stages_seconds: [].into(),
+        ordinal: None,
+    };
+    addresses.iter().map(engine).collect()
+}
+
+/// What would be decided if this were all that is known, with as many replicas as are kept at all times.
+fn decide(scaler: &CheckedScaler, reads: &[Read], clock: Clock) -> Decision {
+    let replica = |index: u32| Replica {
+        id: format!("replica-{index}").as_str().into(),
+        phase: Phase::Ready,
+        age: Duration::from_secs(3600),
+        in_flight: None,
+        ordinal: None,
+    };
+    let observation = Observation {
+        at: clock.now(),
+        replicas: (0..scaler.spec.replicas.min.0).map(replica).collect(),
+        signals: reads.iter().map(|read| (read.signal.name.as_str().into(), read.found.clone())).collect(),
+        ..Observation::default()
+    };
+    let spec = ScalerSpec { cadence: Cadence::EveryObservation, pause: None, ..scaler.spec.clone() };
+    plan(&spec, &mut ScalerState::default(), &observation)
+}
+
+fn in_text(scaler: &CheckedScaler, reads: &[Read], decision: &Decision) {
+    say(format!("{}:", scaler.spec.scaler));
+    for Read { signal, found, took } in reads {
+        say(format!("  {}: {}", signal.name, describe(&signal.source)));
+        let milliseconds = took.as_millis();
+        match found.evidence(scaler.spec.max_signal_age) {
+            Evidence::Known(value) => {
+                let age = found.age.as_secs_f64();
+                say(format!("    {value}, {age:.1} s old, read in {milliseconds} ms"));
+            }
+            Evidence::AtLeast(value) => {
+                say(format!("    at least {value}, as a part did not answer; read in {milliseconds} ms"));
+            }
+            Evidence::Unknown(why) => say(format!("    nothing after {milliseconds} ms: {why}")),
+        }
+    }
+    say(format!("  If this were all, with {} ready: {}", scaler.spec.replicas.min, decision.summary()));
+}
+
+fn in_json(scaler: &CheckedScaler, reads: &[Read], decision: &Decision) -> Value {
+    let signal = |read: &Read| {
+        json!({
+            "name": read.signal.name,
+            "kind": read.signal.source.kind(),
+            "asked": describe(&read.signal.source),
+            "read": read.found,
+            "tookSeconds": read.took.as_secs_f64(),
+        })
+    };
+    json!({
+        "scaler": scaler.spec.scaler,
+        "signals": reads.iter().map(signal).collect::<Vec<_>>(),
+        "decision": decision,
+        "summary": decision.summary(),
+    })
+}
