@@ -14,6 +14,11 @@ pub(crate) type Place = (Option<String>, Option<String>);
 pub(crate) struct Accounts(Arc<Mutex<BTreeMap<Place, Account>>>);
 
 impl Accounts {
+    /// This one where neither region nor role is named.
+    pub(crate) fn with(account: Account) -> Self {
+        Self(Arc::new(Mutex::new([((None, None), account)].into())))
+    }
+
     /// The account of a region and a role.
     pub(crate) async fn account(&self, (region, role): &Place) -> Result<Account, AccountError> {
         let mut accounts = self.0.lock().await;

@@ -14,11 +14,21 @@ use forewarm_manifest::signal;
 use forewarm_signals::OtherSources;
 use futures_util::future::{BoxFuture, FutureExt};
 
-use crate::accounts::{Accounts, Place};
+use crate::{
+    Account,
+    accounts::{Accounts, Place},
+};
 
 /// Makes the sources of AWS' kinds of signals, which share accounts.
 #[derive(Debug, Default)]
 pub struct AwsSources(Accounts);
+
+impl AwsSources {
+    /// Sources that ask this account where they name neither region nor role.
+    pub fn with(account: Account) -> Self {
+        Self(Accounts::with(account))
+    }
+}
 
 impl OtherSources for AwsSources {
     fn source(
