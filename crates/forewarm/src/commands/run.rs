@@ -6,8 +6,8 @@ use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use forewarm_aws::GroupFleets;
 use forewarm_control::{Clock, Several, Store, ports};
-use forewarm_external_scaler::Readings;
 use forewarm_core::{Mode, pool::Concurrency};
+use forewarm_external_scaler::Readings;
 use forewarm_gateway::{
     ControlAccess, ControlToken, Gateway, GatewayConfig, GatewayHandle, RemoteGateway, UpstreamTls,
 };

@@ -145,10 +145,12 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
             continue;
         }
         let prefix = format!("s{index}-");
-        let generated = || metrics.iter().flat_map(|hpa| &hpa.metrics).find_map(|metric| {
-            let name = &metric.external.as_ref()?.metric.name;
-            name.starts_with(&prefix).then(|| name.clone())
-        });
+        let generated = || {
+            metrics.iter().flat_map(|hpa| &hpa.metrics).find_map(|metric| {
+                let name = &metric.external.as_ref()?.metric.name;
+                name.starts_with(&prefix).then(|| name.clone())
+            })
+        };
         let node = metadata(trigger);
         let at = Cursor::new(&node, format!("spec.policy.keda.triggers[{index}].metadata"), &out);
         let name = trigger.name.clone().or_else(generated);
