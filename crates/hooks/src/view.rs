@@ -121,8 +121,8 @@ impl View {
 
     /// What the replicas that run say that they work on; `None` where none of them says anything.
     pub(crate) fn work(&self, speed: f64) -> Option<Signal> {
-        let running =
-            || self.replicas.iter().filter(|replica| matches!(replica.phase, Phase::Ready | Phase::Draining));
+        let runs = |replica: &&Seen| replica.phase == Phase::Ready || replica.phase.drains();
+        let running = || self.replicas.iter().filter(runs);
         let told = |seen: &Seen| Some((seen.id.clone(), f64::from(seen.in_flight?)));
         let per_replica: BTreeMap<ReplicaId, f64> = running().filter_map(told).collect();
         let (reporting, expected) = (per_replica.len(), running().count());

@@ -68,7 +68,7 @@ fn fleet(scaler: &CheckedScaler) -> Result<Option<HookFleet>, Failure> {
             .map(Some)
             .map_err(|error| Failure::usage(anyhow!("`{name}`: spec.target.webhook: {error}"))),
         Target::Exec(target) => Ok(Some(HookFleet::exec(name, target, clock))),
-        Target::Processes(_) | Target::Kubernetes(_) => Ok(None),
+        Target::Processes(_) | Target::Kubernetes(_) | Target::AwsAutoScalingGroup(_) => Ok(None),
     }
 }
 

@@ -269,6 +269,7 @@ impl Spec {
                 pause: self.pause?,
                 floors: self.floors?,
                 cadence: Cadence::Own,
+                floors: Vec::new(),
             },
             target: self.target?,
             engine: self.engine,
