@@ -109,8 +109,7 @@ impl RabbitMq {
     /// # Errors
     /// When the broker refuses, or nothing takes them.
     pub async fn publish(&self, vhost: &str, queue: &str, count: usize) -> Result<(), TestbedError> {
-        let message =
-            json!({"properties": {"delivery_mode": 2}, "routing_key": queue, "payload": "a request", "payload_encoding": "string"});
+        let message = json!({"properties": {"delivery_mode": 2}, "routing_key": queue, "payload": "a request", "payload_encoding": "string"});
         for _ in 0..count {
             let path = ["exchanges", vhost, "amq.default", "publish"];
             let answer = self.call(Method::POST, &path, message.clone()).await?;

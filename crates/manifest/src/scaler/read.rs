@@ -269,7 +269,6 @@ impl Spec {
                 pause: self.pause?,
                 floors: self.floors?,
                 cadence: Cadence::Own,
-                floors: Vec::new(),
             },
             target: self.target?,
             engine: self.engine,
