@@ -26,6 +26,8 @@ enum Area {
     Gateway,
     /// The gateway's queue: a place and a slot.
     Queue,
+    /// A thousand signals that are read each second, on one core. Takes half a minute.
+    Signals,
     /// Simulating: requests in a second, on one core.
     Sim,
     /// The simulator beside the live system, on the same workload. Takes minutes, and a quiet machine.
@@ -72,6 +74,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
         Area::Gateway => &[("forewarm", "gateway")],
         Area::Queue => &[("forewarm-gateway", "queueing")],
+        Area::Signals => &[("forewarm-signals", "polling")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
         Area::Validation => &[("forewarm", "validation")],
     };

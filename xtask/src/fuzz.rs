@@ -37,6 +37,8 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("duration", &["crates/manifest/src/quantity.rs"]),
     ("formula", &["crates/core/src/peers/keda/formula"]),
     ("conformance", &["fuzz/seeds/conformance", "crates/core/tests/conformance_hpa.rs"]),
+    ("schedule", &["crates/core/tests/calendar.rs"]),
+    ("value_location", &["crates/manifest/tests/signals.rs"]),
     ("promql", &["crates/manifest/src/lint/rules/promql.rs", "crates/manifest/tests/support"]),
     ("exposition", &["crates/signals/tests/text.rs", "crates/signals/tests/readings.rs"]),
     ("prometheus_answer", &["fuzz/seeds/prometheus_answer", "crates/signals/tests/prometheus.rs"]),

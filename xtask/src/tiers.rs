@@ -34,6 +34,8 @@ enum Tier {
     Gateway,
     /// The binary as a user runs it: real processes, real load.
     Product,
+    /// Brokers and servers that signals come from, healthy and broken. Downloads them at the first run.
+    Components,
     /// Kubernetes: a real API server with the real controllers, built with Go at the first run.
     Kubernetes,
     /// KEDA's operator and metrics adapter in such a cluster, built at the first run. Only when asked for: it takes long.
@@ -105,6 +107,8 @@ fn run_tier(tier: Tier) -> Result<Counts> {
             "forewarm",
             "--exclude",
             "forewarm-gateway",
+            "--exclude",
+            "forewarm-testbed",
             "--lib",
             "--bins",
             "--tests",
@@ -113,6 +117,10 @@ fn run_tier(tier: Tier) -> Result<Counts> {
         Tier::Conformance => tests(&["test", "--release", "-p", "forewarm-core", "--test", "conformance"]),
         Tier::Gateway => tests(&["test", "-p", "forewarm-gateway", "--no-fail-fast"]),
         Tier::Product => tests(&["test", "-p", "forewarm", "--no-fail-fast"]),
+        Tier::Components => with(&[Part::Prometheus, Part::Kafka, Part::Rabbitmq], || {
+            let own = ["--lib", "--test", "server", "--test", "servers", "--test", "signals"];
+            tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &own[..]].concat())
+        }),
         Tier::Kubernetes => with(&[Part::Kubernetes, Part::Helm], || {
             let both = ["--test", "kubernetes", "--test", "helm"];
             tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &both[..]].concat())

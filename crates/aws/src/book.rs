@@ -202,7 +202,6 @@ impl Book {
                 phase: self.phase(instance, known),
                 age: modelled(known.requested),
                 address: known.address.clone(),
-                ordinal: None,
                 stages_seconds,
                 ordinal: None,
             });
@@ -212,7 +211,6 @@ impl Book {
             phase: Phase::Requested,
             age: modelled(*at),
             address: None,
-            ordinal: None,
             stages_seconds: BTreeMap::new(),
             ordinal: None,
         }));

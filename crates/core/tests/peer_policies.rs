@@ -409,7 +409,7 @@ fn pod(name: &str, phase: Phase, now: Timestamp) -> Pod {
     let running = Pod { started: Some(now), ..Pod::running(name) };
     match phase {
         Phase::Ready => running,
-        Phase::Draining => Pod { deleting: true, ..running },
+        Phase::Draining | Phase::Leaving => Pod { deleting: true, ..running },
         Phase::Loading => Pod { ready: unready, ..running },
         Phase::Requested | Phase::Provisioning => Pod { phase: PodPhase::Pending, ready: unready, ..running },
     }
@@ -457,7 +457,7 @@ proptest! {
                 for (index, phase) in phases.iter().enumerate() {
                     match phase {
                         Phase::Ready => told.insert(format!("p{index}"), sample(share)),
-                        Phase::Draining => told.insert(format!("p{index}"), sample(0.0)),
+                        Phase::Draining | Phase::Leaving => told.insert(format!("p{index}"), sample(0.0)),
                         Phase::Requested | Phase::Provisioning | Phase::Loading => None,
                     };
                 }

@@ -65,6 +65,7 @@ enum Command {
     WhatIf(commands::what_if::WhatIfArgs),
     Replay(commands::replay::ReplayArgs),
     Hook(commands::hook::HookArgs),
+    Aws(commands::aws::AwsArgs),
     Pause(commands::pause::PauseArgs),
     Resume(commands::pause::ResumeArgs),
     Completion(commands::completion::CompletionArgs),
@@ -96,6 +97,7 @@ pub(crate) fn main() -> ExitCode {
         Command::WhatIf(args) => commands::what_if::what_if(&args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::Hook(args) => commands::hook::hook(args),
+        Command::Aws(args) => commands::aws::aws(args),
         Command::Pause(args) => commands::pause::pause(args),
         Command::Resume(args) => commands::pause::resume(args),
         Command::Completion(args) => {

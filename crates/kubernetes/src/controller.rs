@@ -7,6 +7,7 @@ use std::{
 };
 
 use forewarm_control::Clock;
+use forewarm_signals::Sources;
 use kube::{
     Client,
     api::ApiResource,
@@ -89,6 +90,7 @@ struct Loop {
     options: Options,
     connect: Arc<dyn Connect>,
     clock: Clock,
+    sources: Sources,
     time: ServerClock,
     metrics: Metrics,
     inputs: Inputs,
@@ -161,6 +163,7 @@ impl Controller {
             options,
             connect,
             clock,
+            sources: Sources::new(clock),
             time,
             metrics,
             inputs,
@@ -279,7 +282,7 @@ impl Loop {
     }
 
     fn wire(&mut self, key: Key, read: Arc<ReadScaler>) {
-        let measured = signals(&read.checked, self.clock);
+        let measured = signals(&read.checked, &self.sources, self.clock);
         let addresses = self.gateways.borrow().clone();
         let before = self.wired.get(&key).and_then(|wired| wired.followed.as_ref());
         let id = &read.checked.spec.scaler;

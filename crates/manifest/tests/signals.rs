@@ -91,7 +91,8 @@ fn keda_s_names_are_taken_as_they_are() {
 fn a_manifest_written_out_is_the_same_scaler() {
     let scaler = read(EVERY_KIND);
     let written = scaler.to_yaml().unwrap();
-    let again = read_scalers("again.yaml", &written).unwrap_or_else(|problems| panic!("{problems}\n{written}"));
+    let again =
+        read_scalers("again.yaml", &written).unwrap_or_else(|problems| panic!("{problems}\n{written}"));
     assert_eq!(again, [scaler], "{written}");
 }
 
@@ -108,7 +109,9 @@ fn what_is_wrong_names_the_field_and_what_would_be_right() {
             "spec.signals[0].kafka.sasl: found gssapi, wanted one of none, plaintext, scram_sha256, scram_sha512",
         ),
         (
-            signal("kafka: {bootstrapServers: 'k:9092', consumerGroup: g, allowIdleConsumers: true, limitToPartitionsWithLag: true}"),
+            signal(
+                "kafka: {bootstrapServers: 'k:9092', consumerGroup: g, allowIdleConsumers: true, limitToPartitionsWithLag: true}",
+            ),
             "spec.signals[0].kafka: found allowIdleConsumers and limitToPartitionsWithLag, wanted one of them: the second leaves no consumer idle",
         ),
         (

@@ -120,7 +120,8 @@ impl Asker {
         if let Some((name, value)) = header {
             request = request.header(name, value);
         }
-        if let Some((name, value)) = access.custom_auth_header.as_ref().zip(access.custom_auth_value.as_ref()) {
+        if let Some((name, value)) = access.custom_auth_header.as_ref().zip(access.custom_auth_value.as_ref())
+        {
             request = request.header(name, reveal(value).map_err(AskError::Failed)?);
         }
         if let Some(token) = &access.bearer_token {

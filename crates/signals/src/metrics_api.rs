@@ -26,7 +26,11 @@ pub(crate) struct MetricsApiSource {
 }
 
 impl MetricsApiSource {
-    pub(crate) fn new(clients: &Clients, signal: MetricsApiSignal, timeout: Duration) -> Result<Self, String> {
+    pub(crate) fn new(
+        clients: &Clients,
+        signal: MetricsApiSignal,
+        timeout: Duration,
+    ) -> Result<Self, String> {
         let url = Url::parse(&signal.url).map_err(|error| format!("`url`: {error}"))?;
         Ok(Self { asker: clients.asker(&url, &signal.access, timeout)?, url, signal })
     }

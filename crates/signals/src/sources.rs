@@ -86,7 +86,8 @@ impl Sources {
                 Arc::new(MetricsApiSource::new(clients, api, timeout).map_err(SourceError)?)
             }
         };
-        let source = Arc::new(Shared { source, clock, fresh: clock.wall(fresh), last: AsyncMutex::default() });
+        let source =
+            Arc::new(Shared { source, clock, fresh: clock.wall(fresh), last: AsyncMutex::default() });
         shared.retain(|_, source| source.strong_count() > 0);
         shared.insert(described.clone(), Arc::downgrade(&source));
         Ok(Some(source))
@@ -135,7 +136,8 @@ pub fn describe(source: &signal::SignalSource) -> String {
             format!("the query `{}` of Prometheus at {}", query.query, query.server_address)
         }
         signal::SignalSource::Kafka(lag) => {
-            let topic = lag.topic.as_ref().map_or("all its topics".to_owned(), |topic| format!("topic `{topic}`"));
+            let topic =
+                lag.topic.as_ref().map_or("all its topics".to_owned(), |topic| format!("topic `{topic}`"));
             let servers = lag.bootstrap_servers.join(", ");
             format!("the lag of consumer group `{}` in {topic} of Kafka at {servers}", lag.consumer_group)
         }
@@ -153,6 +155,8 @@ pub fn describe(source: &signal::SignalSource) -> String {
             let vhost = queue.vhost_name.as_deref().unwrap_or("/");
             format!("{what} queue `{}` of vhost `{vhost}` of RabbitMQ at {host}", queue.queue_name)
         }
-        signal::SignalSource::MetricsApi(api) => format!("`{}` in the JSON at {}", api.value_location, api.url),
+        signal::SignalSource::MetricsApi(api) => {
+            format!("`{}` in the JSON at {}", api.value_location, api.url)
+        }
     }
 }

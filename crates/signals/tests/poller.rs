@@ -185,8 +185,7 @@ impl SignalBatch for OfTheFleet {
 #[tokio::test(start_paused = true)]
 async fn a_new_replica_is_asked_at_once_and_the_same_fleet_is_no_reason() {
     let source = Source::new(Signal::value(3.0));
-    let poller =
-        Poller::spawn(OfTheFleet(Arc::clone(&source)), PollOptions::default(), Clock::start(1.0));
+    let poller = Poller::spawn(OfTheFleet(Arc::clone(&source)), PollOptions::default(), Clock::start(1.0));
     pass(15).await;
     let replica = FleetReplica {
         id: "a".into(),

@@ -124,8 +124,10 @@ async fn one_series_for_each_replica_by_its_label() {
            {"metric":{"pod":"b"},"value":[1,"4"]}"#,
     );
     let (address, _) = server(StatusCode::OK, body).await;
-    let by =
-        |label: &str| PrometheusSignal { per_replica_label: Some(label.to_owned()), ..query(address.clone()) };
+    let by = |label: &str| PrometheusSignal {
+        per_replica_label: Some(label.to_owned()),
+        ..query(address.clone())
+    };
     let per_replica = BTreeMap::from([("a".into(), 3.0), ("b".into(), 4.0)]);
     assert_eq!(read(by("pod")).await.reading, Reading::Value { total: 7.0, per_replica });
     let reason = failure(read(by("engine")).await);

@@ -7,6 +7,7 @@ mod certificates;
 mod cloud;
 pub mod control_plane;
 mod elasticmq;
+pub mod helm;
 pub mod kafka;
 mod keda;
 mod moto;

@@ -61,11 +61,13 @@ impl RabbitMq {
             env,
             folder: PathBuf::from(folder.path()),
         };
-        let client = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
+        // A kept connection would be one to the broker before it was restarted.
+        let builder = Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = builder.timeout(Duration::from_secs(5)).build();
         let client = client.map_err(|error| TestbedError::Answer(error.to_string()))?;
         let asked = client.clone();
         let server = Server::start(launch, START, async || is_ready(&asked, management).await).await?;
-        Ok(Self { server, amqp, amqps, management, certificates, client, _names: names, _folder: folder })
+        Ok(Self { server, amqp, management, client, _names: names, _folder: folder })
     }
 
     /// Starts it again, at the same ports and with what it stored.
@@ -120,13 +122,12 @@ impl RabbitMq {
         Ok(())
     }
 
-    /// Takes messages off a queue for good.
+    /// Takes every message off a queue for good.
     ///
     /// # Errors
     /// When the broker refuses.
-    pub async fn consume(&self, vhost: &str, queue: &str, count: usize) -> Result<(), TestbedError> {
-        let order = json!({"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"});
-        self.call(Method::POST, &["queues", vhost, queue, "get"], order).await.map(drop)
+    pub async fn purge(&self, vhost: &str, queue: &str) -> Result<(), TestbedError> {
+        self.call(Method::DELETE, &["queues", vhost, queue, "contents"], Value::Null).await.map(drop)
     }
 
     /// What the management API says of a queue.
@@ -138,7 +139,7 @@ impl RabbitMq {
     }
 
     async fn call(&self, method: Method, path: &[&str], body: Value) -> Result<Value, TestbedError> {
-        let failed = |error: reqwest::Error| TestbedError::Answer(error.to_string());
+        let failed = |error: reqwest::Error| TestbedError::Answer(format!("{error:?}"));
         let mut url = url(self.management)?;
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);

@@ -19,11 +19,6 @@ use clap::{Args, ValueEnum};
 
 use crate::cargo::root;
 
-mod elasticmq;
-mod kafka;
-mod moto;
-mod rabbitmq;
-
 #[derive(Args)]
 pub(crate) struct TestbedArgs {
     /// Only these parts; default: all but keda.

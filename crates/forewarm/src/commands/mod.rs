@@ -1,5 +1,6 @@
 //! One file a command: its arguments, its help, what it does.
 
+pub(crate) mod aws;
 pub(crate) mod completion;
 pub(crate) mod contender;
 pub(crate) mod decide;

@@ -6,8 +6,8 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum};
 use forewarm_control::{Clock, ports::FleetReplica};
 use forewarm_core::{
-    Cadence, Decision, Evidence, Missing, Observation, Phase, Reading, Replica, ScalerSpec, ScalerState, Signal,
-    plan,
+    Cadence, Decision, Evidence, Missing, Observation, Phase, Reading, Replica, ScalerSpec, ScalerState,
+    Signal, plan,
 };
 use forewarm_manifest::{CheckedScaler, NamedSignal, SignalSource, read_scalers};
 use forewarm_signals::{Sources, describe};
@@ -137,7 +137,8 @@ async fn read(
 ) -> Result<Signal, Failure> {
     let limit = measure::options(scaler).timeout;
     if let Some(source) = measure::source(scaler, signal, sources)? {
-        let late = |_| Signal::missing(Missing::Failed(format!("no answer within {} s", limit.as_secs_f64())));
+        let late =
+            |_| Signal::missing(Missing::Failed(format!("no answer within {} s", limit.as_secs_f64())));
         return Ok(tokio::time::timeout(limit, source.read(&[])).await.unwrap_or_else(late));
     }
     let SignalSource::Engine { metric } = &signal.source else {

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 pub use scalars::{Amount, GoDuration, Quantity};
 pub use spec::{
-    Affinity, Behavior, ColdStart, Engine, EngineSource, KubernetesTarget, Objective, Pause, Policy, PreWarm,
-    PrometheusSource, Queue, QueueDepth, RateLimit, Replicas, Routing, Rules, Signal, Target, Tenants,
+    Affinity, Behavior, ColdStart, Engine, EngineSource, Floor, KubernetesTarget, Objective, Pause, Policy,
+    PreWarm, PrometheusSource, Queue, QueueDepth, RateLimit, Replicas, Routing, Rules, Signal, Target,
+    Tenants,
 };
 pub use status::{ColdStartStatus, DecisionLine, InferenceScalerStatus, StateStatus, StepLine};
 
@@ -98,6 +99,10 @@ pub struct InferenceScalerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub signals: Vec<Signal>,
+    /// The fewest replicas during hours of the week.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub floors: Vec<Floor>,
     /// The waiting room at the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Queue>,

@@ -123,9 +123,9 @@ pub struct ColdStart {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(
-        "[has(self.forewarm), has(self.queueDepth), has(self.hpa), has(self.keda), has(self.kpa), \
+        "[has(self.forewarm), has(self.queueDepth), has(self.queue), has(self.hpa), has(self.keda), has(self.kpa), \
          has(self.rayServe), has(self.skyServe), has(self.dynamo)].filter(x, x).size() == 1"
-    ).message("policy needs exactly one of forewarm, queueDepth, hpa, keda, kpa, rayServe, skyServe, dynamo")
+    ).message("policy needs exactly one of forewarm, queueDepth, queue, hpa, keda, kpa, rayServe, skyServe, dynamo")
 )]
 pub struct Policy {
     /// forewarm's own: learns the load, how it changes over a cold start, and what keeps `objective`. Nothing to set.
@@ -135,6 +135,10 @@ pub struct Policy {
     /// Waiting requests per replica, with pre-warming.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_depth: Option<QueueDepth>,
+    /// Messages of a queue per worker: `signal`, `perReplica`, `visibilityTimeout`, `scalingStrategy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free")]
+    pub queue: Option<Value>,
     /// As a HorizontalPodAutoscaler decides: `metrics` and `behavior` of autoscaling/v2, and the flags of its
     /// controller (tolerance, downscaleStabilization, cpuInitializationPeriod, initialReadinessDelay).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,12 +237,14 @@ pub struct RateLimit {
     pub period_seconds: i32,
 }
 
-/// A signal with a name that policies refer to: exactly one of engine and prometheus.
+/// A signal with a name that policies refer to: exactly one of engine, prometheus, kafka, rabbitmq and metricsApi.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.engine) != has(self.prometheus)")
-        .message("a signal needs exactly one of engine, prometheus")
+    validation = Rule::new(
+        "[has(self.engine), has(self.prometheus), has(self.kafka), has(self.rabbitmq), has(self.metricsApi)]\
+         .filter(x, x).size() == 1"
+    ).message("a signal needs exactly one of engine, prometheus, kafka, rabbitmq, metricsApi")
 )]
 pub struct Signal {
     /// The name.
@@ -250,6 +256,18 @@ pub struct Signal {
     /// From a Prometheus server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<PrometheusSource>,
+    /// How far a consumer group of Kafka is behind: bootstrapServers, consumerGroup, topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free")]
+    pub kafka: Option<Value>,
+    /// What waits in a queue of RabbitMQ: host, queueName.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free")]
+    pub rabbitmq: Option<Value>,
+    /// A number in somebody's JSON: url, valueLocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free")]
+    pub metrics_api: Option<Value>,
 }
 
 /// A metric of the engines.
@@ -262,6 +280,7 @@ pub struct EngineSource {
 /// A query that gives one value.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct PrometheusSource {
     /// The server, such as http://prometheus.monitoring:9090.
     #[schemars(regex(pattern = "^https?://.+"))]
@@ -269,6 +288,20 @@ pub struct PrometheusSource {
     /// The PromQL expression.
     #[schemars(length(min = 1))]
     pub query: String,
+}
+
+/// The fewest replicas during hours of the week.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Floor {
+    /// Whose clock, such as Europe/Berlin.
+    pub timezone: String,
+    /// When it begins, as cron has it: 0 8 * * 1-5.
+    pub start: String,
+    /// When it ends: 0 18 * * 1-5.
+    pub end: String,
+    /// The replicas that are kept.
+    pub desired_replicas: Quantity,
 }
 
 /// The waiting room at the gateway.

@@ -24,8 +24,8 @@ use forewarm_core::{
 pub use engine::{EngineKind, EngineSpec, KvTokens};
 pub use hooks::{ExecTarget, SecretRef, WebhookTarget};
 pub use read::read_scalers;
-pub use signal::{NamedSignal, SignalSource};
 pub(crate) use read::{MAX_REPLICAS, read_one};
+pub use signal::{NamedSignal, SignalSource};
 
 /// The `apiVersion` of this schema.
 pub const API_VERSION: &str = "forewarm.dev/v1alpha1";

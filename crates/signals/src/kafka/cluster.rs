@@ -107,8 +107,11 @@ impl Cluster {
         let mut first_error = None;
         for address in brokers.iter().chain(&self.bootstrap) {
             let request = |_| {
-                let topics = topics.iter().map(|topic| MetadataRequestTopic::default().with_name(Some(name(topic))));
-                MetadataRequest::default().with_topics(Some(topics.collect())).with_allow_auto_topic_creation(false)
+                let topics =
+                    topics.iter().map(|topic| MetadataRequestTopic::default().with_name(Some(name(topic))));
+                MetadataRequest::default()
+                    .with_topics(Some(topics.collect()))
+                    .with_allow_auto_topic_creation(false)
             };
             match self.ask(address, request).await {
                 Ok(answer) => {
@@ -206,12 +209,22 @@ impl Cluster {
         };
         for topic in answer.groups.iter().flat_map(|group| &group.topics) {
             for partition in &topic.partitions {
-                add(&topic.name, partition.partition_index, partition.committed_offset, partition.error_code)?;
+                add(
+                    &topic.name,
+                    partition.partition_index,
+                    partition.committed_offset,
+                    partition.error_code,
+                )?;
             }
         }
         for topic in &answer.topics {
             for partition in &topic.partitions {
-                add(&topic.name, partition.partition_index, partition.committed_offset, partition.error_code)?;
+                add(
+                    &topic.name,
+                    partition.partition_index,
+                    partition.committed_offset,
+                    partition.error_code,
+                )?;
             }
         }
         Ok(committed)

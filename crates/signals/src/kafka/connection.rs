@@ -83,8 +83,9 @@ impl Connection {
     /// Connects, learns what the broker understands, and proves who asks.
     pub(super) async fn open(address: &str, security: &Security) -> Result<Self, String> {
         let tls = security.tls.as_ref().map(|(config, tls)| (Arc::clone(config), tls));
-        let stream =
-            Stream::connect(address, tls).await.map_err(|error| format!("no connection to {address}: {error}"))?;
+        let stream = Stream::connect(address, tls)
+            .await
+            .map_err(|error| format!("no connection to {address}: {error}"))?;
         let (reader, writer) = tokio::io::split(stream);
         let shared = Arc::new(Shared(Mutex::new(Waiting { closed: None, by_number: BTreeMap::new() })));
         let task = tokio::spawn(read(reader, Arc::clone(&shared)));
@@ -116,12 +117,17 @@ impl Connection {
     /// The newest version that both sides understand.
     pub(super) fn version<R: Request>(&self) -> Result<i16, String> {
         let ours = R::VERSIONS;
-        let theirs = self.versions.get(&R::KEY).ok_or_else(|| format!("the broker does not know API {}", R::KEY))?;
+        let theirs =
+            self.versions.get(&R::KEY).ok_or_else(|| format!("the broker does not know API {}", R::KEY))?;
         let newest = ours.max.min(theirs.max);
         if newest < ours.min.max(theirs.min) {
             return Err(format!(
                 "the broker understands versions {} to {} of API {}, and {} to {} are understood here",
-                theirs.min, theirs.max, R::KEY, ours.min, ours.max
+                theirs.min,
+                theirs.max,
+                R::KEY,
+                ours.min,
+                ours.max
             ));
         }
         Ok(newest)
@@ -176,7 +182,8 @@ async fn read(mut reader: ReadHalf<Stream>, shared: Arc<Shared>) {
             Ok(answer) => answer,
             Err(error) => {
                 let closed = error.kind() == std::io::ErrorKind::UnexpectedEof;
-                let why = if closed { "the broker closed the connection".to_owned() } else { error.to_string() };
+                let why =
+                    if closed { "the broker closed the connection".to_owned() } else { error.to_string() };
                 return shared.close(&why);
             }
         };

@@ -178,11 +178,26 @@ mod tests {
         let cases: [(&str, &KafkaSignal, &[(Option<i64>, i64, i64)], f64); 9] = [
             ("summed over partitions", &base, &[(Some(3), 0, 5), (Some(7), 0, 10)], 5.0),
             ("a commit that is ahead is no debt", &base, &[(Some(9), 0, 5), (Some(7), 0, 10)], 3.0),
-            ("nothing committed: one, so that somebody comes", &base, &[(None, 0, 50), (Some(7), 0, 10)], 4.0),
+            (
+                "nothing committed: one, so that somebody comes",
+                &base,
+                &[(None, 0, 50), (Some(7), 0, 10)],
+                4.0,
+            ),
             ("nothing committed: all that is still there", &earliest, &[(None, 20, 28)], 8.0),
-            ("nothing committed: nothing, when that was asked for", &to_zero, &[(None, 0, 50), (Some(7), 0, 10)], 3.0),
+            (
+                "nothing committed: nothing, when that was asked for",
+                &to_zero,
+                &[(None, 0, 50), (Some(7), 0, 10)],
+                3.0,
+            ),
             ("no more than the partitions can occupy", &base, &[(Some(0), 0, 500), (Some(0), 0, 0)], 20.0),
-            ("no more than those that are behind can occupy", &with_lag, &[(Some(0), 0, 500), (Some(0), 0, 0)], 10.0),
+            (
+                "no more than those that are behind can occupy",
+                &with_lag,
+                &[(Some(0), 0, 500), (Some(0), 0, 0)],
+                10.0,
+            ),
             ("all of it where consumers may be idle", &idle, &[(Some(0), 0, 500), (Some(0), 0, 0)], 500.0),
             ("a topic without partitions is not behind", &base, &[], 0.0),
         ];
@@ -221,8 +236,13 @@ mod tests {
     fn what_stays_behind_stops_counting_and_is_not_idle() {
         let signal = KafkaSignal { exclude_persistent_lag: true, allow_idle_consumers: true, ..signal() };
         let mut stuck = BTreeMap::new();
-        let mut read = |all: &[(Option<i64>, i64, i64)]| total(&signal, &partitions(all), Group::Known, &mut stuck);
-        assert_eq!(read(&[(Some(3), 0, 50), (Some(0), 0, 5)]), Signal::value(52.0), "seen for the first time");
+        let mut read =
+            |all: &[(Option<i64>, i64, i64)]| total(&signal, &partitions(all), Group::Known, &mut stuck);
+        assert_eq!(
+            read(&[(Some(3), 0, 50), (Some(0), 0, 5)]),
+            Signal::value(52.0),
+            "seen for the first time"
+        );
         assert_eq!(read(&[(Some(3), 0, 60), (Some(2), 0, 5)]), Signal::value(3.0), "the first is stuck");
         assert_eq!(read(&[(Some(3), 0, 60), (Some(5), 0, 5)]), Signal::value(1.0), "stuck alone");
         assert_eq!(read(&[(Some(4), 0, 60), (Some(5), 0, 5)]), Signal::value(56.0), "it moves again");

@@ -91,9 +91,12 @@ impl KafkaSource {
                 (cluster.leaders(&topics).await?, committed)
             }
         };
-        let leaders: BTreeMap<_, _> = leaders.into_iter().filter(|((_, index), _)| self.counts(*index)).collect();
+        let leaders: BTreeMap<_, _> =
+            leaders.into_iter().filter(|((_, index), _)| self.counts(*index)).collect();
         let mut state = Group::Known;
-        if leaders.keys().all(|id| committed.get(id).copied().flatten().is_none()) && !cluster.knows(group).await? {
+        if leaders.keys().all(|id| committed.get(id).copied().flatten().is_none())
+            && !cluster.knows(group).await?
+        {
             state = Group::Unknown;
         }
         let mut partitions: Vec<Partition> = leaders

@@ -100,11 +100,15 @@ impl<'a> Scram<'a> {
     fn proof(&mut self, challenge: &[u8]) -> Result<String, String> {
         let wrong = || "the broker's SCRAM challenge cannot be read".to_owned();
         let challenge = std::str::from_utf8(challenge).map_err(|_| wrong())?;
-        let field = |name: &str| challenge.split(',').find_map(|part| part.strip_prefix(name)).ok_or_else(wrong);
+        let field =
+            |name: &str| challenge.split(',').find_map(|part| part.strip_prefix(name)).ok_or_else(wrong);
         let nonce = field("r=")?;
         let salt = STANDARD.decode(field("s=")?).map_err(|_| wrong())?;
         let iterations: NonZeroU32 = field("i=")?.parse().map_err(|_| wrong())?;
-        if !nonce.starts_with(self.nonce) || nonce.len() == self.nonce.len() || iterations.get() > MAX_ITERATIONS {
+        if !nonce.starts_with(self.nonce)
+            || nonce.len() == self.nonce.len()
+            || iterations.get() > MAX_ITERATIONS
+        {
             return Err(wrong());
         }
         let mut salted = vec![0; self.digest.output_len()];

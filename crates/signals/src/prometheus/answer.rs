@@ -7,7 +7,6 @@ use forewarm_manifest::signal::PrometheusSignal;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-
 /// Why an answer holds no samples.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AnswerError {

@@ -12,8 +12,8 @@ use forewarm_control::{
     ports::{FleetReplica, SignalSource},
 };
 use forewarm_core::{Missing, Signal};
-use futures_util::future::{BoxFuture, FutureExt};
 use forewarm_manifest::signal::PrometheusSignal;
+use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::{StatusCode, Url};
 
 use crate::http::{AskError, Asker, Clients};

@@ -59,7 +59,9 @@ impl Queue {
     ) -> Result<Self, String> {
         let Address { url, vhost, who } = address;
         if url.scheme() == "amqps" {
-            return Err("AMQP is spoken in the clear only: the management API, `https://…:15671`, has TLS".to_owned());
+            return Err(
+                "AMQP is spoken in the clear only: the management API, `https://…:15671`, has TLS".to_owned()
+            );
         }
         let host = url.host_str().ok_or("`host` has no host name")?.to_owned();
         let uri = AMQPUri {
@@ -96,7 +98,9 @@ impl Vhost {
     /// How many messages are ready in a queue.
     async fn ready(&self, queue: &str) -> Result<f64, String> {
         let mut open = self.open.lock().await;
-        if !open.as_ref().is_some_and(|(connection, channel)| connection.status().connected() && channel.status().connected()) {
+        if !open.as_ref().is_some_and(|(connection, channel)| {
+            connection.status().connected() && channel.status().connected()
+        }) {
             *open = Some(self.connect(open.take()).await?);
         }
         let Some((_, channel)) = open.as_ref() else { return Err("there is no channel".to_owned()) };
@@ -137,7 +141,6 @@ impl Vhost {
         let channel = connection.create_channel().await.map_err(failed)?;
         Ok((connection, channel))
     }
-
 }
 
 async fn dial(uri: AMQPUri) -> lapin::Result<Connection> {

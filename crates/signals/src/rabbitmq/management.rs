@@ -68,7 +68,8 @@ impl Queues {
 
     pub(super) async fn ask(&self) -> Result<f64, String> {
         let queues = if self.signal.use_regex { self.several().await? } else { vec![self.one().await?] };
-        let values: Vec<f64> = queues.iter().map(|queue| value(queue, &self.signal)).collect::<Result<_, _>>()?;
+        let values: Vec<f64> =
+            queues.iter().map(|queue| value(queue, &self.signal)).collect::<Result<_, _>>()?;
         let fitting = &self.signal.queue_name;
         let several = values.iter().copied().reduce(|left, right| match self.signal.operation {
             RabbitMqOperation::Sum | RabbitMqOperation::Avg => left + right,
@@ -120,10 +121,14 @@ impl Queues {
 /// The number that counts. A queue is there before its statistics are: then there is none, and not 0.
 fn value(queue: &Queue, signal: &RabbitMqSignal) -> Result<f64, String> {
     let (value, field) = match signal.mode {
-        RabbitMqMode::QueueLength if signal.exclude_unacknowledged => (queue.messages_ready, "messages_ready"),
+        RabbitMqMode::QueueLength if signal.exclude_unacknowledged => {
+            (queue.messages_ready, "messages_ready")
+        }
         RabbitMqMode::QueueLength => (queue.messages, "messages"),
         // Nothing was published as yet: the statistics come with the first message.
-        RabbitMqMode::MessageRate if queue.messages.is_some() && queue.message_stats.is_none() => (Some(0.0), ""),
+        RabbitMqMode::MessageRate if queue.messages.is_some() && queue.message_stats.is_none() => {
+            (Some(0.0), "")
+        }
         RabbitMqMode::MessageRate => {
             let stats = queue.message_stats.as_ref();
             let rate = stats.and_then(|stats| stats.publish_details.as_ref()).map(|details| details.rate);
@@ -133,6 +138,8 @@ fn value(queue: &Queue, signal: &RabbitMqSignal) -> Result<f64, String> {
     };
     value.ok_or_else(|| {
         let name = if queue.name.is_empty() { &signal.queue_name } else { &queue.name };
-        format!("RabbitMQ says nothing of `{field}` of queue `{name}` yet: its statistics come some seconds late")
+        format!(
+            "RabbitMQ says nothing of `{field}` of queue `{name}` yet: its statistics come some seconds late"
+        )
     })
 }

@@ -31,6 +31,9 @@ use crate::TestbedError;
 /// How long the broker may take for a request.
 const TIMEOUT_MS: i32 = 10_000;
 
+/// The broker has not heard yet that it leads the partition.
+const NOT_LEADER: i16 = 6;
+
 /// One connection to the broker.
 pub struct Admin {
     stream: TcpStream,
@@ -109,9 +112,16 @@ impl Admin {
         let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
         let request =
             ProduceRequest::default().with_acks(-1).with_timeout_ms(TIMEOUT_MS).with_topic_data(vec![topic]);
-        let answer = self.call(ApiKey::Produce, 9, &request).await?;
-        let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
-        partitions.into_iter().try_for_each(|partition| check("write", partition.error_code))
+        loop {
+            let answer = self.call(ApiKey::Produce, 9, &request).await?;
+            let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+            let code = partitions.map(|partition| partition.error_code).find(|code| *code != 0);
+            match code {
+                None => return Ok(()),
+                Some(NOT_LEADER) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Some(code) => return check("write", code),
+            }
+        }
     }
 
     /// Commits an offset for a group without members.

@@ -1,4 +1,6 @@
 //! Auto Scaling groups, queues and metrics against servers that speak AWS' APIs.
 
 mod group;
+mod policy;
+mod signal;
 mod support;

@@ -181,3 +181,11 @@ impl Drop for Engine {
         self.0.abort();
     }
 }
+
+/// Nothing was called that the documented permissions do not allow, but for the test's own calls.
+pub(crate) fn only_allowed(cloud: &Cloud, own: &[&str]) {
+    let allowed: Vec<&str> = forewarm_aws::allowed_actions().chain(own.iter().copied()).collect();
+    let more: Vec<String> =
+        cloud.actions().into_iter().filter(|action| !allowed.contains(&action.as_str())).collect();
+    assert!(more.is_empty(), "not in `forewarm aws permissions`: {more:?}");
+}

@@ -6,11 +6,9 @@
 
 mod rules;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
+use forewarm_testbed::helm::{self, Chart};
 use serde_json::Value;
 
 /// Everything on, so that every line of the templates is in the golden file.
@@ -48,42 +46,14 @@ metadata:
   labels: {pod-security.kubernetes.io/enforce: restricted}
 ";
 
-fn chart() -> PathBuf {
-    deploy().join("helm/forewarm")
-}
-
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
 }
 
-/// Helm, or nothing after it was said that the test is skipped.
+/// The chart, or nothing after it was said that the test is skipped.
 #[expect(clippy::print_stdout, reason = "how a test says that it did not run")]
-fn helm() -> Option<PathBuf> {
-    match forewarm_testbed::assets("helm") {
-        Ok(folder) => Some(folder.join("helm")),
-        Err(why) => {
-            println!("skipped: {why}");
-            None
-        }
-    }
-}
-
-/// `helm template` with these values, or what it says against them.
-fn render(helm: &Path, values: &[&str]) -> Result<String, String> {
-    let mut command = Command::new(helm);
-    command.args(["template", "forewarm"]).arg(chart()).args(["--namespace", "forewarm"]);
-    for value in values {
-        command.args(["--set", value]);
-    }
-    let output = command.output().unwrap();
-    let (stdout, stderr) =
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    if output.status.success() { Ok(stdout) } else { Err(stderr) }
-}
-
-fn documents(rendered: &str) -> Vec<Value> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(rendered).unwrap();
-    documents.into_iter().filter(|document| !document.is_null()).collect()
+fn chart() -> Option<Chart> {
+    Chart::open().inspect_err(|why| println!("skipped: {why}")).ok()
 }
 
 /// Compares with a file, after writing it if asked to.
@@ -105,29 +75,29 @@ fn plain(rendered: &str) -> String {
 
 #[test]
 fn every_line_of_the_chart_is_as_it_was() {
-    let Some(helm) = helm() else { return };
+    let Some(chart) = chart() else { return };
     let golden_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/helm/everything.yaml");
-    golden(&golden_file, &render(&helm, EVERYTHING).unwrap());
+    golden(&golden_file, &chart.render(EVERYTHING).unwrap());
 }
 
 #[test]
 fn the_chart_has_the_resource_as_it_is() {
-    let Some(helm) = helm() else { return };
+    let Some(chart) = chart() else { return };
     let resource = std::fs::read_to_string(deploy().join("crd.yaml")).unwrap();
-    golden(&chart().join("crd.yaml"), &resource);
-    let all = documents(&render(&helm, &[]).unwrap());
+    golden(&chart.folder().join("crd.yaml"), &resource);
+    let all = chart.objects(&[]).unwrap();
     let mut rendered = all.into_iter().find(|object| object["kind"] == "CustomResourceDefinition").unwrap();
     let annotations = rendered["metadata"].as_object_mut().unwrap().remove("annotations").unwrap();
     assert_eq!(annotations["helm.sh/resource-policy"], "keep");
-    assert!(rendered == documents(&resource)[0], "the same but for the annotation");
+    assert!(rendered == helm::objects(&resource).unwrap()[0], "the same but for the annotation");
 }
 
 #[test]
 fn the_plain_manifests_are_what_the_chart_makes() {
-    let Some(helm) = helm() else { return };
+    let Some(chart) = chart() else { return };
     let manifests = deploy().join("manifests");
     let resource = std::fs::read_to_string(deploy().join("crd.yaml")).unwrap();
-    let made = plain(&render(&helm, PLAIN).unwrap());
+    let made = plain(&chart.render(PLAIN).unwrap());
     golden(&manifests.join("forewarm.yaml"), &format!("{made}---\n{resource}"));
     let only = [
         "gateway.enabled=false",
@@ -135,26 +105,20 @@ fn the_plain_manifests_are_what_the_chart_makes() {
         "crd.install=false",
         "externalScaler.enabled=true",
     ];
-    golden(&manifests.join("external-scaler.yaml"), &plain(&render(&helm, &only).unwrap()));
+    golden(&manifests.join("external-scaler.yaml"), &plain(&chart.render(&only).unwrap()));
 }
 
 #[test]
 fn helm_finds_nothing_to_complain_about() {
-    let Some(helm) = helm() else { return };
+    let Some(chart) = chart() else { return };
     for values in [&[][..], PLAIN, EVERYTHING] {
-        let mut command = Command::new(&helm);
-        command.args(["lint", "--strict"]).arg(chart());
-        for value in values {
-            command.args(["--set", value]);
-        }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        chart.lint(values).unwrap();
     }
 }
 
 #[test]
 fn wrong_values_are_refused_by_name() {
-    let Some(helm) = helm() else { return };
+    let Some(chart) = chart() else { return };
     for (value, said) in [
         ("gatewy.replicas=2", "'gatewy' not allowed"),
         ("gateway.replicas=0", "/gateway/replicas"),
@@ -167,26 +131,26 @@ fn wrong_values_are_refused_by_name() {
         ("externalScaler.mutualTls=true", "/externalScaler/tlsSecret"),
         ("serviceMonitor.interval=often", "/serviceMonitor/interval"),
     ] {
-        let error = render(&helm, &[value]).expect_err(value);
+        let error = chart.render(&[value]).expect_err(value);
         assert!(error.contains(said), "{value}: {error}");
     }
 }
 
 #[test]
 fn what_is_installed_keeps_the_rules() {
-    let Some(helm) = helm() else { return };
+    let Some(chart) = chart() else { return };
     for values in [&[][..], PLAIN, EVERYTHING, &["metricsApi.enabled=true", "externalScaler.enabled=true"]] {
-        let breaches = rules::breaches(&documents(&render(&helm, values).unwrap()));
+        let breaches = rules::breaches(&chart.objects(values).unwrap());
         assert!(breaches.is_empty(), "{values:?}: {breaches:#?}");
     }
 }
 
 #[test]
 fn secrets_are_made_at_random() {
-    let Some(helm) = helm() else { return };
+    let Some(chart) = chart() else { return };
     let secrets = || {
-        let rendered = render(&helm, &["metricsApi.enabled=true"]).unwrap();
-        let secrets = documents(&rendered).into_iter().filter(|document| document["kind"] == "Secret");
+        let all = chart.objects(&["metricsApi.enabled=true"]).unwrap();
+        let secrets = all.into_iter().filter(|document| document["kind"] == "Secret");
         secrets.map(|secret| secret["data"].clone()).collect::<Vec<_>>()
     };
     let (first, second) = (secrets(), secrets());
@@ -200,8 +164,8 @@ fn secrets_are_made_at_random() {
 
 #[test]
 fn the_api_server_trusts_the_certificate_that_was_made() {
-    let Some(helm) = helm() else { return };
-    let all = documents(&render(&helm, &["metricsApi.enabled=true"]).unwrap());
+    let Some(chart) = chart() else { return };
+    let all = chart.objects(&["metricsApi.enabled=true"]).unwrap();
     let secret = all.iter().find(|document| document["type"] == "kubernetes.io/tls").unwrap();
     let services: Vec<&Value> = all.iter().filter(|document| document["kind"] == "APIService").collect();
     assert_eq!(services.len(), 3);

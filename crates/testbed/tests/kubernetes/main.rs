@@ -1,7 +1,9 @@
 //! Against a real API server, with the real controllers. Where there is none, each test says so and passes.
 
 mod cluster;
+mod controller;
 mod metrics_api;
+mod rig;
 mod testbed;
 
 use forewarm_testbed::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};

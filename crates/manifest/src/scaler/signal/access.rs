@@ -212,7 +212,9 @@ impl HttpAccess {
                 "bearer" if self.bearer_token.is_none() => "bearerToken",
                 "basic" if self.basic.is_none() => "username and password",
                 "custom" if self.custom_auth_header.is_none() => "customAuthHeader and customAuthValue",
-                "tls" if self.tls.ca_file.is_none() && self.tls.cert_file.is_none() => "caFile, or certFile and keyFile",
+                "tls" if self.tls.ca_file.is_none() && self.tls.cert_file.is_none() => {
+                    "caFile, or certFile and keyFile"
+                }
                 "bearer" | "basic" | "custom" | "tls" | "apiKey" => continue,
                 _ => {
                     modes.wanted("some of bearer, basic, tls, custom, apiKey");

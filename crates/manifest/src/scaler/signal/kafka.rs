@@ -171,8 +171,7 @@ fn server_address(at: &Cursor<'_>, text: &str) -> Option<String> {
 fn partitions(at: &Cursor<'_>) -> Option<Vec<PartitionRange>> {
     let range = |text: &str| {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let range =
-            PartitionRange { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? };
+        let range = PartitionRange { first: first.trim().parse().ok()?, last: last.trim().parse().ok()? };
         (0 <= range.first && range.first <= range.last).then_some(range)
     };
     let read: Option<_> = at.text()?.split(',').map(range).collect();
@@ -210,7 +209,9 @@ fn sasl(fields: &Fields<'_>) -> Option<Option<Sasl>> {
 /// `enable` or `disable` as KEDA has it, or a mapping with files.
 fn tls(fields: &Fields<'_>) -> Option<Option<Tls>> {
     let beside = Tls::read(fields);
-    let Some(at) = fields.get("tls") else { return beside.map(|tls| Some(tls).filter(|tls| *tls != Tls::default())) };
+    let Some(at) = fields.get("tls") else {
+        return beside.map(|tls| Some(tls).filter(|tls| *tls != Tls::default()));
+    };
     let beside = beside?;
     match at.node.text() {
         Some("enable") => Some(Some(beside)),

@@ -145,21 +145,20 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
             continue;
         }
         let prefix = format!("s{index}-");
-        let generated = || metrics.iter().flat_map(|hpa| &hpa.metrics).find_map(|metric| {
-            let name = &metric.external.as_ref()?.metric.name;
-            name.starts_with(&prefix).then(|| name.clone())
-        });
+        let generated = || {
+            metrics.iter().flat_map(|hpa| &hpa.metrics).find_map(|metric| {
+                let name = &metric.external.as_ref()?.metric.name;
+                name.starts_with(&prefix).then(|| name.clone())
+            })
+        };
         let node = metadata(trigger);
         let at = Cursor::new(&node, format!("spec.policy.keda.triggers[{index}].metadata"), &out);
         let name = trigger.name.clone().or_else(generated);
-        if let (Some(name), Some(source)) = (name, SignalSource::read(kind, &at)) {
-            let source = match source {
+        if let (Some(name), Some(mut source)) = (name, SignalSource::read(kind, &at)) {
+            if let SignalSource::Prometheus(query) = &mut source {
                 // What a trigger makes of no value is decided where its value is used, and said there.
-                SignalSource::Prometheus(query) => {
-                    SignalSource::Prometheus(PrometheusSignal { ignore_null_values: false, ..query })
-                }
-                source => source,
-            };
+                query.ignore_null_values = false;
+            }
             signals.push(NamedSignal { name, source });
         }
     }

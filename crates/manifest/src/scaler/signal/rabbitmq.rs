@@ -89,15 +89,11 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<RabbitMqSignal> {
     let protocol = given(&fields, "protocol", |at| at.one_of(&protocols));
     let queue = fields.require("queueName", "the queue").and_then(|queue| queue.text());
     let vhost = given(&fields, "vhostName", Cursor::text);
-    let modes =
-        [("QueueLength", RabbitMqMode::QueueLength), ("MessageRate", RabbitMqMode::MessageRate)];
+    let modes = [("QueueLength", RabbitMqMode::QueueLength), ("MessageRate", RabbitMqMode::MessageRate)];
     let mode = given(&fields, "mode", |at| at.one_of(&modes));
     let (unacknowledged, regex) = (flag(&fields, "excludeUnacknowledged"), flag(&fields, "useRegex"));
-    let operations = [
-        ("sum", RabbitMqOperation::Sum),
-        ("max", RabbitMqOperation::Max),
-        ("avg", RabbitMqOperation::Avg),
-    ];
+    let operations =
+        [("sum", RabbitMqOperation::Sum), ("max", RabbitMqOperation::Max), ("avg", RabbitMqOperation::Avg)];
     let operation = given(&fields, "operation", |at| at.one_of(&operations));
     let (basic, tls, timeout) = (Basic::read(&fields), Tls::read(&fields), timeout(&fields));
     decided_elsewhere(&fields, &["value", "activationValue", "metricName", "pageSize"]);
@@ -160,10 +156,14 @@ fn host(fields: &Fields<'_>) -> Option<Credential> {
         None
     };
     match read {
-        None => wrong("nothing", "an address such as http://rabbitmq:15672 or amqp://rabbitmq:5672, or hostFromEnv"),
-        Some(Credential::Plain(text)) if text.contains('@') => {
-            wrong("an address with a password in the clear", "hostFromEnv, or `username` and `password` beside it")
-        }
+        None => wrong(
+            "nothing",
+            "an address such as http://rabbitmq:15672 or amqp://rabbitmq:5672, or hostFromEnv",
+        ),
+        Some(Credential::Plain(text)) if text.contains('@') => wrong(
+            "an address with a password in the clear",
+            "hostFromEnv, or `username` and `password` beside it",
+        ),
         Some(Credential::Plain(text)) if text.starts_with("amqps://") => {
             wrong("AMQP over TLS", "the management API, which has TLS: https://rabbitmq:15671")
         }

@@ -1,0 +1,235 @@
+//! `forewarm run` over an Auto Scaling group of a real API server, whose instances run engines.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use forewarm_load::{LoadConfig, LoadReport};
+use forewarm_testbed::{Cloud, Moto, assets, free_port};
+use forewarm_workload::{Request, Workload};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+const SPEED: f64 = 20.0;
+/// Longest wait on the wall for anything, on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+const GROUP: &str = "llm-gpu-asg";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_becomes_instances_that_drain_and_go_and_no_request_is_lost() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.until("the least", |scaler| ready(scaler) == 1).await;
+    let load = stage.load(steady(120, 0.1));
+    let grows = stage.until("more instances", |scaler| ready(scaler) >= 2);
+    let (report, _) = tokio::join!(load, grows);
+    let shrunk = stage.until("the least again", |scaler| replicas(scaler) == 1 && ready(scaler) == 1).await;
+    println!("{:?}\n{:?}", report.requests, stage.cloud.calls());
+    let requests = &report.requests;
+    assert_eq!((requests.succeeded, requests.failed, requests.lost), (120, 0, 0), "{requests:?}");
+    assert_eq!(stage.cloud.machines(GROUP).await.unwrap().len(), 1, "{shrunk}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cloud_that_fails_in_every_way_costs_no_request_and_no_instance() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.until("the least", |scaler| ready(scaler) == 1).await;
+    let first = stage.cloud.machines(GROUP).await.unwrap();
+    stage.cloud.faults(|faults| faults.delay = Duration::from_millis(200));
+    for action in ["DescribeAutoScalingGroups", "SetDesiredCapacity", "DescribeInstances"] {
+        stage.cloud.throttle(action, 2);
+    }
+    stage.cloud.run_out_of_capacity();
+    let load = stage.load(steady(150, 0.1));
+    let faults = async {
+        let told = |scaler: &Value| scaler.to_string().contains("InsufficientInstanceCapacity");
+        stage.until("why no instance comes", told).await;
+        stage.cloud.faults(|faults| (faults.down, faults.delay) = (true, Duration::ZERO));
+        let unseen = |scaler: &Value| scaler.to_string().contains("held_on_unseen_fleet");
+        stage.until("that AWS does not answer", unseen).await;
+        stage.cloud.faults(|faults| faults.down = false);
+        stage.cloud.find_capacity().await.unwrap();
+        stage.until("more instances", |scaler| ready(scaler) >= 2).await;
+    };
+    let (report, ()) = tokio::join!(load, faults);
+    println!("{:?}\n{:?}", report.requests, stage.cloud.calls());
+    let requests = &report.requests;
+    assert_eq!((requests.succeeded, requests.failed, requests.lost), (150, 0, 0), "{requests:?}");
+    let left = stage.until("the least again", |scaler| replicas(scaler) == 1).await;
+    assert!(!first.is_empty(), "{left}");
+}
+
+fn phases(scaler: &Value) -> Vec<&str> {
+    let replicas = scaler["replicas"].as_array().unwrap();
+    replicas.iter().filter_map(|replica| replica["phase"].as_str()).collect()
+}
+
+fn replicas(scaler: &Value) -> usize {
+    phases(scaler).len()
+}
+
+fn ready(scaler: &Value) -> usize {
+    phases(scaler).into_iter().filter(|phase| *phase == "ready").count()
+}
+
+/// A steady stream of short requests, in modelled seconds.
+fn steady(count: u32, every_seconds: f64) -> Workload {
+    let request = |index| Request {
+        arrival: Duration::from_secs_f64(f64::from(index) * every_seconds),
+        input_tokens: 500,
+        output_tokens: 200,
+        cached_tokens: 0,
+    };
+    Workload { requests: (0..count).map(request).collect(), notes: Vec::new() }
+}
+
+/// A cloud, its instances' engines, and a controller over them.
+struct Stage {
+    controller: Child,
+    machines: JoinHandle<()>,
+    cloud: Arc<Cloud>,
+    _moto: Moto,
+    _directory: TempDir,
+    listen: String,
+    admin: String,
+    http: reqwest::Client,
+}
+
+impl Stage {
+    /// `None` where moto was not fetched.
+    async fn start() -> Option<Self> {
+        let assets = assets("moto").inspect_err(|error| println!("skipped: {error}")).ok()?;
+        let directory = tempfile::tempdir().unwrap();
+        let moto = Moto::start(&assets, directory.path()).await.unwrap();
+        let cloud = Arc::new(Cloud::start(&moto.address).await.unwrap());
+        cloud.faults(|faults| faults.start_up = Duration::from_millis(400));
+        cloud.create_group(GROUP, 1, 4).await.unwrap();
+        cloud.put_hook(GROUP, true).await.unwrap();
+        cloud.put_hook(GROUP, false).await.unwrap();
+        let port = free_port().unwrap();
+        let manifest = format!(
+            "apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\nmetadata: {{name: llm}}\nspec:\n  \
+             target: {{awsAutoScalingGroup: {{name: {GROUP}, address: '{{privateIp}}:{port}'}}}}\n  \
+             engine: {{kind: vllm, maxConcurrency: 4}}\n  models: [m]\n  environment: dev\n  \
+             replicas: {{min: 1, max: 4}}\n  coldStart: {{expected: 20s, deadline: 10m}}\n  \
+             policy: {{queueDepth: {{perReplica: 2}}}}\n  \
+             behavior: {{scaleDown: {{stabilizationWindowSeconds: 20}}}}\n"
+        );
+        let file = directory.path().join("forewarm.yaml");
+        std::fs::write(&file, manifest).unwrap();
+        let (listen, admin) = (free_address(), free_address());
+        let state = directory.path().join("state");
+        let mut controller = Command::new(env!("CARGO_BIN_EXE_forewarm"));
+        controller.arg("run").arg("-f").arg(&file).arg("--state-dir").arg(&state);
+        controller.args([
+            "--listen",
+            &listen,
+            "--admin",
+            &admin,
+            "--speed",
+            &SPEED.to_string(),
+            "--log=warn",
+        ]);
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", cloud.url().as_str()),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ] {
+            controller.env(name, value);
+        }
+        let controller = controller.stdin(Stdio::null()).spawn().unwrap();
+        let machines = tokio::spawn(machines(Arc::clone(&cloud), port));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Some(Self { controller, machines, cloud, _moto: moto, _directory: directory, listen, admin, http })
+    }
+
+    /// Waits until what the admin port says of the scaler satisfies the predicate.
+    async fn until(&self, what: &str, predicate: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let url = format!("http://{}/api/v1/scalers/llm", self.admin);
+        let mut last = Value::Null;
+        while Instant::now() < deadline {
+            if let Ok(answer) = self.http.get(&url).send().await
+                && let Ok(scaler) = answer.json::<Value>().await
+            {
+                last = scaler;
+                if last.get("scaler").is_some() && predicate(&last) {
+                    return last;
+                }
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("waited for {what} in vain; the last view: {last:#}");
+    }
+
+    async fn load(&self, workload: Workload) -> LoadReport {
+        let config = LoadConfig {
+            target: self.listen.clone(),
+            model: "m".to_owned(),
+            speed: SPEED,
+            stream: true,
+            deadline: PATIENCE,
+            full_prompts: false,
+        };
+        let (progress, _) = watch::channel(Default::default());
+        forewarm_load::run(config, &workload, progress, CancellationToken::new()).await.unwrap()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        drop(self.controller.kill());
+        drop(self.controller.wait());
+        self.machines.abort();
+    }
+}
+
+/// An engine on each instance that runs; it dies with its instance.
+async fn machines(cloud: Arc<Cloud>, port: u16) {
+    let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
+    loop {
+        if let Ok(machines) = cloud.machines(GROUP).await {
+            engines.retain(|id, _| machines.iter().any(|machine| &machine.id == id));
+            for machine in machines.into_iter().filter(|machine| machine.state != "Pending") {
+                engines.entry(machine.id).or_insert_with(|| Engine::start(&machine.address, port));
+            }
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+struct Engine(Child);
+
+impl Engine {
+    fn start(address: &str, port: u16) -> Self {
+        let mut engine = Command::new(env!("CARGO_BIN_EXE_forewarm"));
+        engine.args(["engine", "--host", address, "--port", &port.to_string(), "--model=m", "--slots=4"]);
+        engine.args(["--cold-start=10s", "--speed", &SPEED.to_string(), "--log=warn"]);
+        Self(engine.stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // An instance that is terminated takes no leave.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
