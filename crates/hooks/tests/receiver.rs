@@ -102,7 +102,9 @@ async fn it_answers_nobody_who_does_not_know_the_secret() {
     assert!(error.contains("answered 401"), "{error}");
     let post = || reqwest::Client::new().post(&receiver.url).body(r#"{"operation":"observe"}"#);
     let old = "t=1700000000,v1=00";
-    for request in [post(), post().header("forewarm-signature", "nonsense"), post().header("forewarm-signature", old)] {
+    for request in
+        [post(), post().header("forewarm-signature", "nonsense"), post().header("forewarm-signature", old)]
+    {
         assert_eq!(request.send().await.unwrap().status(), 401);
     }
 }

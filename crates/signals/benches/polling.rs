@@ -53,7 +53,8 @@ async fn serve() -> std::io::Result<()> {
     let shown = Arc::clone(&seen);
     std::thread::spawn(move || {
         for _ in std::io::stdin().lines() {
-            let mut requests: Vec<Instant> = std::mem::take(&mut *shown.requests.lock().expect("not poisoned"));
+            let mut requests: Vec<Instant> =
+                std::mem::take(&mut *shown.requests.lock().expect("not poisoned"));
             requests.sort();
             let busiest = requests.iter().enumerate().map(|(index, at)| {
                 requests[index..].iter().take_while(|other| other.duration_since(*at) < BUCKET).count()
@@ -109,7 +110,8 @@ async fn measure() -> std::io::Result<()> {
     let options = PollOptions { interval, ..PollOptions::default() };
     let pollers: Vec<Poller> = (0..SIGNALS)
         .map(|number| {
-            let query = PrometheusSignal::new(format!("http://{address}"), format!("queue_depth{{n=\"{number}\"}}"));
+            let query =
+                PrometheusSignal::new(format!("http://{address}"), format!("queue_depth{{n=\"{number}\"}}"));
             let source = sources.source(&SignalSource::Prometheus(query), options.timeout, interval / 2);
             let source = source.expect("a source").expect("not the engines'");
             Poller::spawn((SignalName::from("queue"), source), options, clock)

@@ -110,10 +110,8 @@ impl Admin {
         RecordBatchEncoder::encode(&mut batch, &records, &options).map_err(wire)?;
         let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.freeze()));
         let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
-        let request = ProduceRequest::default()
-            .with_acks(-1)
-            .with_timeout_ms(TIMEOUT_MS)
-            .with_topic_data(vec![topic]);
+        let request =
+            ProduceRequest::default().with_acks(-1).with_timeout_ms(TIMEOUT_MS).with_topic_data(vec![topic]);
         loop {
             let answer = self.call(ApiKey::Produce, 9, &request).await?;
             let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);

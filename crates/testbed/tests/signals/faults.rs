@@ -40,8 +40,15 @@ enum Fault {
     Absent,
 }
 
-const FAULTS: [Fault; 7] =
-    [Fault::Killed, Fault::Paused, Fault::Cut, Fault::BlackHole, Fault::Restarted, Fault::Refused, Fault::Absent];
+const FAULTS: [Fault; 7] = [
+    Fault::Killed,
+    Fault::Paused,
+    Fault::Cut,
+    Fault::BlackHole,
+    Fault::Restarted,
+    Fault::Refused,
+    Fault::Absent,
+];
 
 impl Fault {
     fn text(self) -> &'static str {
@@ -134,7 +141,8 @@ impl Subject {
     async fn rabbitmq(name: &'static str) -> Option<Self> {
         let server = started(RabbitMq::start().await)?;
         server.create_queue("/", QUEUE, "classic").await.unwrap();
-        let (scheme, behind) = if name == "rabbitmq (AMQP)" { ("amqp", server.amqp) } else { ("http", server.management) };
+        let (scheme, behind) =
+            if name == "rabbitmq (AMQP)" { ("amqp", server.amqp) } else { ("http", server.management) };
         let proxy = Proxy::start(behind).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let source = SignalSource::RabbitMq(RabbitMqSignal {
@@ -227,7 +235,9 @@ impl Subject {
             }
             Fault::Absent => match &mut self.world {
                 World::Prometheus { page, .. } => page.show(""),
-                World::Kafka { server, .. } => server.admin().await.unwrap().delete_topic(TOPIC).await.unwrap(),
+                World::Kafka { server, .. } => {
+                    server.admin().await.unwrap().delete_topic(TOPIC).await.unwrap()
+                }
                 World::RabbitMq { server } => server.delete_queue("/", QUEUE).await.unwrap(),
             },
         }
@@ -263,12 +273,16 @@ impl Subject {
         let kind = self.source.kind();
         match (fault, kind) {
             (Fault::Killed | Fault::Cut, "kafka") => "no connection to",
-            (Fault::Killed | Fault::Cut, "rabbitmq") if self.name.contains("AMQP") => "no connection to RabbitMQ",
+            (Fault::Killed | Fault::Cut, "rabbitmq") if self.name.contains("AMQP") => {
+                "no connection to RabbitMQ"
+            }
             (Fault::Killed | Fault::Cut, _) => "error sending request",
             (Fault::Paused | Fault::BlackHole, _) => "no answer",
             (Fault::Restarted, _) => "",
             (Fault::Refused, "kafka") => "the broker refuses this `username` and `password`",
-            (Fault::Refused, "rabbitmq") if self.name.contains("AMQP") => "RabbitMQ refuses this `username` and `password`",
+            (Fault::Refused, "rabbitmq") if self.name.contains("AMQP") => {
+                "RabbitMQ refuses this `username` and `password`"
+            }
             (Fault::Refused, _) => "the server refuses this `username` and `password`",
             (Fault::Absent, "kafka") => "topic `requests`: the cluster has none",
             (Fault::Absent, "rabbitmq") => "there is no queue `requests` in vhost `/`",
@@ -312,7 +326,11 @@ impl Subject {
         self.load(AFTER).await;
         stage.until_wanted(AFTER).await;
         stage.stop().await;
-        if words.is_empty() { "nothing, when it is back before the last value is too old".into() } else { format!("“{words}”") }
+        if words.is_empty() {
+            "nothing, when it is back before the last value is too old".into()
+        } else {
+            format!("“{words}”")
+        }
     }
 }
 
@@ -328,7 +346,8 @@ async fn no_fault_of_a_source_takes_a_replica_and_each_is_recovered_from() {
         async { Some(Subject::rabbitmq("rabbitmq (AMQP)").await?.rows().await) },
         async { Some(Subject::prometheus("metricsApi").await?.rows().await) },
     );
-    let mut table = "| source | fault | the reason says | replicas | recovers |\n|---|---|---|---|---|\n".to_owned();
+    let mut table =
+        "| source | fault | the reason says | replicas | recovers |\n|---|---|---|---|---|\n".to_owned();
     for rows in <[_; 5]>::from(every) {
         let Some(rows) = rows else { return };
         table.push_str(&rows);

@@ -64,10 +64,8 @@ async fn the_lag_of_a_group_is_what_kafka_s_own_tools_say() {
     // A name that is none is a problem, and never 0.
     let why = failure(&ask(lag(&kafka, "wrokers", Some("requests"))).await);
     assert!(why.contains("knows no consumer group `wrokers`"), "{why}");
-    let to_zero = KafkaSignal {
-        scale_to_zero_on_invalid_offset: true,
-        ..lag(&kafka, "wrokers", Some("requests"))
-    };
+    let to_zero =
+        KafkaSignal { scale_to_zero_on_invalid_offset: true, ..lag(&kafka, "wrokers", Some("requests")) };
     assert!(failure(&ask(to_zero).await).contains("`wrokers`"));
     let why = failure(&ask(lag(&kafka, "wrokers", None)).await);
     assert!(why.contains("`wrokers`"), "{why}");

@@ -33,7 +33,8 @@ async fn a_query_means_what_prometheus_answers() {
     until(&query("sum(llm_queue_depth)"), 12.0).await;
     let SignalSource::Prometheus(by_pod) = query("llm_queue_depth") else { return };
     let by_pod = PrometheusSignal { per_replica_label: Some("pod".into()), ..by_pod };
-    let Reading::Value { total: sum, per_replica } = read(&SignalSource::Prometheus(by_pod)).await.reading else {
+    let Reading::Value { total: sum, per_replica } = read(&SignalSource::Prometheus(by_pod)).await.reading
+    else {
         panic!("no value");
     };
     assert_eq!((sum, per_replica.len(), per_replica.get("a").copied()), (12.0, 2, Some(7.0)));
@@ -44,9 +45,14 @@ async fn a_query_means_what_prometheus_answers() {
     assert!(failure(&read(&query("sum(")).await).contains("bad_data"));
     assert!(failure(&read(&query("vector(0) / vector(0)")).await).contains("NaN"));
 
-    let refused = |access| SignalSource::Prometheus(PrometheusSignal { access, ..PrometheusSignal::new(&address, "up") });
+    let refused = |access| {
+        SignalSource::Prometheus(PrometheusSignal { access, ..PrometheusSignal::new(&address, "up") })
+    };
     let why = failure(&read(&refused(access("wrong"))).await);
-    assert!(why.contains("401") && why.contains("`username` and `password`") && !why.contains("wrong"), "{why}");
+    assert!(
+        why.contains("401") && why.contains("`username` and `password`") && !why.contains("wrong"),
+        "{why}"
+    );
     let why = failure(&read(&refused(HttpAccess::default())).await);
     assert!(why.contains("certificate"), "a certificate that nobody signed: {why}");
 

@@ -56,7 +56,8 @@ async fn the_depth_of_a_queue_by_both_ways() {
     let uri = format!("amqp://{USER}:{}@{}/llm%2Fchat", PASSWORD.replace(' ', "%20"), rabbit.amqp);
     let consumer = lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap();
     let channel = consumer.create_channel().await.unwrap();
-    let held = channel.basic_get("requests".into(), lapin::options::BasicGetOptions::default()).await.unwrap();
+    let held =
+        channel.basic_get("requests".into(), lapin::options::BasicGetOptions::default()).await.unwrap();
     assert!(held.is_some());
     let ready = RabbitMqSignal { exclude_unacknowledged: true, ..managed("requests") };
     until(&SignalSource::RabbitMq(ready), 6.0).await;

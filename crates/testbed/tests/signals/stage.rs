@@ -1,11 +1,6 @@
 //! A controller with a fleet in memory that follows one signal of a real server.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use forewarm_control::{
     Clock, Controller, Snapshot, Store, StoreError,
@@ -88,14 +83,7 @@ impl Stage {
             decisions,
         };
         let task = tokio::spawn(controller.run(commands_rx, shutdown.clone()));
-        Self {
-            fleet,
-            snapshots: snapshots_rx,
-            decisions: decisions_rx,
-            shutdown,
-            task,
-            _commands: commands,
-        }
+        Self { fleet, snapshots: snapshots_rx, decisions: decisions_rx, shutdown, task, _commands: commands }
     }
 
     /// Waits until a snapshot is so, and says what was seen last when none ever is.
@@ -116,7 +104,9 @@ impl Stage {
 
     /// Waits until the number is held because the signal says nothing, in words that contain `words`.
     pub(crate) async fn until_held(&mut self, words: &str) {
-        let says = |reason: &Reason| matches!(reason, Reason::HeldOnMissing { .. }) && reason.to_string().contains(words);
+        let says = |reason: &Reason| {
+            matches!(reason, Reason::HeldOnMissing { .. }) && reason.to_string().contains(words)
+        };
         let what = format!("held with `{words}`");
         self.until(&what, |seen| seen.decision.steps.iter().any(|step| says(&step.reason))).await;
     }
