@@ -24,6 +24,8 @@ enum Area {
     Core,
     /// The gateway beside other proxies, which are downloaded at the first run. Takes minutes, and two cores.
     Gateway,
+    /// Ten thousand scalers on one Kubernetes controller. Takes ten minutes, and the control plane of the testbed.
+    KubeScale,
     /// The gateway's queue: a place and a slot.
     Queue,
     /// A thousand signals that are read each second, on one core. Takes half a minute.
@@ -73,6 +75,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let benches: &[(&str, &str)] = match args.area {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
         Area::Gateway => &[("forewarm", "gateway")],
+        Area::KubeScale => &[("forewarm-kubernetes", "scale")],
         Area::Queue => &[("forewarm-gateway", "queueing")],
         Area::Signals => &[("forewarm-signals", "polling")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
