@@ -14,10 +14,13 @@ use forewarm_kubernetes::{
     lease::LeaseOptions,
 };
 use forewarm_testbed::control_plane::{self, ColdStart, ControlPlane, Workload};
+use futures_util::TryStreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
     core::GroupVersionKind,
+    runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
@@ -27,7 +30,7 @@ use super::{chart, kubectl};
 use crate::shared;
 
 /// Longest wait for anything, on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A kind of its own for the chart's `controller.scales`, whose number is not where others have it.
@@ -146,6 +149,16 @@ struct Variant {
     lacks: Option<String>,
     client: Client,
     shutdown: CancellationToken,
+    /// The pod that cannot start, as it was before the controller was there.
+    first: String,
+}
+
+async fn the_pod_of(client: &Client, namespace: &str, app: &str) -> String {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let of_app = watcher::Config::default().labels(&format!("app={app}"));
+    let mut seen = std::pin::pin!(watcher(pods, of_app).applied_objects());
+    let pod = tokio::time::timeout(PATIENCE, seen.try_next()).await.unwrap().unwrap();
+    pod.unwrap().metadata.name.unwrap()
 }
 
 impl Variant {
@@ -197,6 +210,8 @@ impl Variant {
             scaler("fleet", "Fleet", "testbed.forewarm.dev/v1", 2, "30m"),
         ];
         kubectl(plane, &["apply", "--server-side", "--namespace", &namespace], &objects).unwrap();
+        let client = plane.client().await.unwrap();
+        let first = the_pod_of(&client, &namespace, "broken").await;
         let options = Options {
             namespace: Some(namespace.clone()),
             lease: LeaseOptions::new(&namespace, "forewarm-controller", "rights".to_owned()),
@@ -205,7 +220,7 @@ impl Variant {
         let own = control_plane::client(&kubeconfig).await.unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(Controller::new(options, own, Arc::new(NoGateway)).run(shutdown.clone()));
-        Self { namespace, lacks, client: plane.client().await.unwrap(), shutdown }
+        Self { namespace, lacks, client, shutdown, first }
     }
 
     fn api(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
@@ -219,7 +234,7 @@ impl Variant {
     }
 
     /// What has come about so far.
-    async fn done(&self, first: &BTreeSet<String>) -> BTreeSet<Done> {
+    async fn done(&self) -> BTreeSet<Done> {
         let scalers = self.objects("forewarm.dev", "v1alpha1", "InferenceScaler").await;
         let deployments = self.objects("apps", "v1", "Deployment").await;
         let fleets = self.objects("testbed.forewarm.dev", "v1", "Fleet").await;
@@ -231,7 +246,7 @@ impl Variant {
         };
         let contested = named(&scalers, "shared")["status"]["conditions"].to_string().contains("`rival`");
         let protected = |pod: &Value| pod["metadata"]["annotations"]["forewarm.dev/protected"] == "true";
-        let is_new = |pod: &Value| !first.contains(pod["metadata"]["name"].as_str().unwrap_or_default());
+        let is_new = |pod: &Value| pod["metadata"]["name"] != *self.first;
         let of_broken = |pod: &&Value| pod["metadata"]["labels"]["app"] == "broken";
         let facts = [
             (Status, named(&scalers, "llm")["status"]["desiredReplicas"] == 2),
@@ -250,18 +265,9 @@ impl Variant {
         let lost = self.lacks.as_deref().map_or(&[][..], lost_without);
         let expected: BTreeSet<Done> = ALL.into_iter().filter(|done| !lost.contains(done)).collect();
         let deadline = Instant::now() + PATIENCE;
-        let mut first = BTreeSet::new();
         loop {
-            if first.is_empty() {
-                let pods = self.objects("", "v1", "Pod").await;
-                let broken = pods.iter().filter(|pod| pod["metadata"]["labels"]["app"] == "broken");
-                first = broken
-                    .filter_map(|pod| Some(pod["metadata"]["name"].as_str()?.to_owned()))
-                    .take(1)
-                    .collect();
-            }
-            let done = if first.is_empty() { BTreeSet::new() } else { self.done(&first).await };
-            if done.is_superset(&expected) && !first.is_empty() {
+            let done = self.done().await;
+            if done.is_superset(&expected) {
                 return done;
             }
             assert!(
@@ -304,10 +310,9 @@ async fn the_controller_needs_every_right_that_the_chart_gives_it_and_no_other()
     // All had their time by now, those too of whom nothing was expected.
     let mut needless = BTreeMap::new();
     for (_, variant) in &settled {
-        let done = variant.done(&BTreeSet::new()).await;
+        let done = variant.done().await;
         let lost = variant.lacks.as_deref().map_or(&[][..], lost_without);
-        let anyway: Vec<Done> =
-            lost.iter().copied().filter(|one| *one != Replaced && done.contains(one)).collect();
+        let anyway: Vec<Done> = lost.iter().copied().filter(|one| done.contains(one)).collect();
         if !anyway.is_empty() {
             needless.insert(variant.lacks.clone(), anyway);
         }
