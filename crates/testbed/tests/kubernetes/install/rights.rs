@@ -30,7 +30,7 @@ use super::{chart, kubectl};
 use crate::shared;
 
 /// Longest wait for anything, on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A kind of its own for the chart's `controller.scales`, whose number is not where others have it.
@@ -67,13 +67,12 @@ const ALL: [Done; 7] = [Status, Scaled, FleetScaled, Protected, Replaced, RivalS
 /// What does not come about without the rule for a resource.
 fn lost_without(resource: &str) -> &'static [Done] {
     match resource {
-        "inferencescalers" | "leases" => &ALL,
+        "inferencescalers" | "leases" | "pods" => &ALL,
         // Written before anything is done. People are told all the same.
         "inferencescalers/status" => &[Status, Scaled, FleetScaled, Protected, Replaced, RivalSeen],
-        "pods" => &[Protected, Replaced],
         "horizontalpodautoscalers" => &[RivalSeen],
         "deployments" => &[Scaled, Protected, Replaced],
-        "deployments/scale" => &[Scaled],
+        "deployments/scale" => &[Scaled, Replaced],
         "fleets" | "fleets/scale" | "customresourcedefinitions" => &[FleetScaled],
         "events" => &[Told],
         other => panic!("a rule for `{other}`: say here what does not work without it"),
