@@ -28,6 +28,18 @@ pub(crate) struct User {
     pub(crate) extra: BTreeMap<String, Vec<String>>,
 }
 
+impl User {
+    /// In the group of everybody who is known, as each API server puts them: an aggregator leaves it out, and
+    /// roles for discovery are given to it.
+    fn authenticated(mut self) -> Self {
+        let known = "system:authenticated";
+        if !self.groups.iter().any(|group| group == known || group == "system:unauthenticated") {
+            self.groups.push(known.to_owned());
+        }
+        self
+    }
+}
+
 /// Asks the API server about tokens.
 pub(crate) struct Authenticator {
     client: Client,
@@ -49,12 +61,10 @@ impl Authenticator {
         chain: &[CertificateDer<'_>],
         headers: &HeaderMap,
     ) -> Result<Option<User>, kube::Error> {
-        let authenticated = "system:authenticated".to_owned();
         match trust.who(chain) {
-            Shown::Aggregator(names) => return Ok(on_behalf(names, headers)),
-            Shown::User { name, mut groups } => {
-                groups.push(authenticated);
-                return Ok(Some(User { name, groups, ..User::default() }));
+            Shown::Aggregator(names) => return Ok(on_behalf(names, headers).map(User::authenticated)),
+            Shown::User { name, groups } => {
+                return Ok(Some(User { name, groups, ..User::default() }.authenticated()));
             }
             Shown::Nobody => {}
         }

@@ -36,10 +36,14 @@ pub(crate) const SOON: Duration = Duration::from_secs(120);
 /// Waits until an object is as it should be.
 pub(crate) async fn until<K>(api: &Api<K>, name: &str, condition: impl Condition<K>) -> K
 where
-    K: Resource + Clone + std::fmt::Debug + Send + DeserializeOwned + 'static,
+    K: Resource + Clone + std::fmt::Debug + Send + Serialize + DeserializeOwned + 'static,
 {
     let reached = tokio::time::timeout(SOON, await_condition(api.clone(), name, condition)).await;
-    let Ok(reached) = reached else { panic!("{name} is still {:#?}", api.get(name).await) };
+    let Ok(reached) = reached else {
+        let mut now = serde_json::to_value(api.get(name).await.unwrap()).unwrap();
+        now["metadata"]["managedFields"] = json!(null);
+        panic!("{name} is still {now:#}")
+    };
     reached.expect("a watch").expect("an object")
 }
 
