@@ -36,7 +36,8 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
     runtime::{WatchStreamExt, watcher},
 };
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
@@ -180,6 +181,7 @@ impl Stage {
     /// Requests go to forewarm's gateway, and its controller scales.
     async fn forewarm_lane(&self, lane: usize) -> Result<impl Future<Output = Result<Vec<f64>>> + use<>> {
         let name = format!("forewarm-{lane}");
+        let mut random = ChaCha8Rng::seed_from_u64(lane as u64);
         self.deploy(&name).await?;
         let kind = GroupVersionKind::gvk("forewarm.dev", "v1alpha1", "InferenceScaler");
         let scalers: Api<DynamicObject> =
@@ -215,7 +217,7 @@ impl Stage {
             }
             for _ in 0..BURSTS {
                 at_rest(&asked, &name).await?;
-                random_moment().await;
+                random_moment(&mut random).await;
                 engines.hold(&name, true);
                 let start = Instant::now();
                 let mut burst = JoinSet::new();
@@ -237,6 +239,7 @@ impl Stage {
     /// Requests wait in the engine, and the HPA scales.
     async fn hpa_lane(&self, lane: usize) -> Result<impl Future<Output = Result<Vec<f64>>> + use<>> {
         let name = format!("hpa-{lane}");
+        let mut random = ChaCha8Rng::seed_from_u64((LANES + lane) as u64);
         self.deploy(&name).await?;
         let at_once = json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 100, "periodSeconds": 1}]});
         let hpa: HorizontalPodAutoscaler = serde_json::from_value(json!({
@@ -254,14 +257,14 @@ impl Stage {
         }))?;
         let hpas: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), NAMESPACE);
         // Each in a phase of its own.
-        random_moment().await;
+        random_moment(&mut random).await;
         hpas.create(&PostParams::default(), &hpa).await?;
         let (engines, asked) = (self.engines.clone(), self.asked.clone());
         Ok(async move {
             let mut seconds = Vec::new();
             for _ in 0..BURSTS {
                 at_rest(&asked, &name).await?;
-                random_moment().await;
+                random_moment(&mut random).await;
                 let start = Instant::now();
                 engines.wait(&name, REQUESTS as f64);
                 seconds.push(
@@ -307,8 +310,8 @@ async fn until(
 }
 
 /// At any point of the HPA controller's period.
-async fn random_moment() {
-    let share: f64 = rand::rng().random();
+async fn random_moment(random: &mut ChaCha8Rng) {
+    let share: f64 = random.random();
     tokio::time::sleep(HPA_PERIOD.mul_f64(share)).await;
 }
 
