@@ -116,11 +116,18 @@ fn run_tier(tier: Tier) -> Result<Counts> {
         ]),
         Tier::Conformance => tests(&["test", "--release", "-p", "forewarm-core", "--test", "conformance"]),
         Tier::Gateway => tests(&["test", "-p", "forewarm-gateway", "--no-fail-fast"]),
-        Tier::Product => tests(&["test", "-p", "forewarm", "--no-fail-fast"]),
-        Tier::Components => with(&[Part::Prometheus, Part::Kafka, Part::Rabbitmq], || {
-            let own = ["--lib", "--test", "server", "--test", "servers", "--test", "signals"];
-            tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &own[..]].concat())
-        }),
+        Tier::Product => {
+            // Without it, the test that needs it says that it is skipped.
+            drop(testbed::fetch(Part::Moto));
+            tests(&["test", "-p", "forewarm", "--no-fail-fast"])
+        }
+        Tier::Components => {
+            with(&[Part::Prometheus, Part::Kafka, Part::Rabbitmq, Part::Moto, Part::Elasticmq], || {
+                let own =
+                    ["--lib", "--test", "server", "--test", "servers", "--test", "signals", "--test", "aws"];
+                tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &own[..]].concat())
+            })
+        }
         Tier::Kubernetes => with(&[Part::Kubernetes, Part::Helm], || {
             let both = ["--test", "kubernetes", "--test", "helm"];
             tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &both[..]].concat())

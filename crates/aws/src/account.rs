@@ -37,6 +37,8 @@ pub struct Account {
     region: String,
     sdk: SdkConfig,
     pub(crate) autoscaling: aws_sdk_autoscaling::Client,
+    pub(crate) sqs: aws_sdk_sqs::Client,
+    pub(crate) cloudwatch: aws_sdk_cloudwatch::Client,
     pub(crate) ec2: Arc<Ec2>,
 }
 
@@ -72,7 +74,14 @@ impl Account {
     pub fn with(sdk: SdkConfig) -> Result<Self, AccountError> {
         let region = sdk.region().ok_or(AccountError::NoRegion)?.to_string();
         let ec2 = Arc::new(Ec2::new(&sdk, &region)?);
-        Ok(Self { autoscaling: aws_sdk_autoscaling::Client::new(&sdk), ec2, region, sdk })
+        Ok(Self {
+            autoscaling: aws_sdk_autoscaling::Client::new(&sdk),
+            sqs: aws_sdk_sqs::Client::new(&sdk),
+            cloudwatch: aws_sdk_cloudwatch::Client::new(&sdk),
+            ec2,
+            region,
+            sdk,
+        })
     }
 
     /// Where.

@@ -40,10 +40,8 @@ pub(crate) struct Book {
     /// The desired capacity of the last view.
     shown: Option<u32>,
     change: Change,
-    /// When the last look that saw the group began.
+    /// When the last look that saw the group began, or we changed it.
     seen_at: Option<Instant>,
-    /// When we changed something last: what was looked at before does not know it.
-    acted_at: Option<Instant>,
 }
 
 /// An instance that counts.
@@ -75,7 +73,8 @@ pub(crate) struct Change {
 impl Book {
     /// Takes in the group as a look that began at `began` saw it.
     pub(crate) fn take(&mut self, group: Arc<Group>, began: Instant, now: Instant) {
-        if self.acted_at.is_some_and(|at| began < at) {
+        // What was taken in already, or began before we changed something, says nothing new.
+        if self.seen_at.is_some_and(|at| began <= at) {
             return;
         }
         self.seen_at = Some(began);
@@ -135,7 +134,7 @@ impl Book {
     pub(crate) fn acted(&mut self, group: Group, now: Instant) {
         self.expected = Some(group.desired);
         self.shown = Some(group.desired);
-        self.acted_at = Some(now);
+        self.seen_at = None;
         self.take(Arc::new(group), now, now);
     }
 
@@ -342,8 +341,8 @@ impl Book {
             match instance.stage {
                 Stage::PendingWait => {
                     let ready = self.instances.get(&id).is_some_and(|known| known.health.ready);
-                    let unwanted = self.stopping.contains(&id);
-                    Some((id, Wait::Launching, ready || unwanted))
+                    let wanted = !self.stopping.contains(&id);
+                    Some((id, Wait::Launching, ready && wanted))
                 }
                 Stage::TerminatingWait => {
                     let told = self.stopping.contains(&id);
@@ -412,7 +411,7 @@ mod tests {
         let view = book.view(later + Duration::from_secs(1), 1.0);
         assert_eq!((view.replicas.len(), view.replicas[0].phase), (1, Phase::Provisioning));
         assert_eq!(view.replicas[0].age, Duration::from_secs(61));
-        book.take(group(1, &[("i-1", Stage::InService)]), later, later);
+        book.take(group(1, &[("i-1", Stage::InService)]), later + Duration::from_secs(1), later);
         assert_eq!(phases(&mut book, later), [("i-1".into(), Phase::Loading)]);
         book.probed("i-1", true, later);
         let view = book.view(later, 1.0);
@@ -430,7 +429,7 @@ mod tests {
         book.stop("stopped");
         assert!(book.announce("ready", "spot interruption") && !book.announce("ready", "spot interruption"));
         assert_eq!(phases(&mut book, now)[1], ("ready".into(), Phase::Leaving));
-        book.take(group(3, &[("loading", Stage::Gone)]), now, now);
+        book.take(group(3, &[("loading", Stage::Gone)]), now + Duration::from_secs(1), now);
         assert!(book.changes().lost);
         let view = book.view(now, 1.0);
         assert_eq!(view.ended.len(), 1);

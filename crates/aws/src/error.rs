@@ -1,6 +1,9 @@
 //! Calls that did not do what was asked.
 
-use aws_sdk_autoscaling::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_autoscaling::{
+    config::http::HttpResponse,
+    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+};
 
 /// Codes by which the APIs say "too many calls".
 const THROTTLED: [&str; 5] = [
@@ -45,19 +48,20 @@ pub enum CallError {
 
 impl CallError {
     /// What an error of the SDK means.
-    pub(crate) fn of<E, R>(action: &'static str, error: &SdkError<E, R>) -> Self
+    pub(crate) fn of<E>(action: &'static str, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug,
     {
-        let Some(meta) = error.as_service_error().map(ProvideErrorMetadata::meta) else {
-            // The URL and the headers of a request are not in it.
-            return Self::NoAnswer { action, reason: one_line(&DisplayErrorContext(error).to_string()) };
-        };
-        match meta.code() {
-            Some(code) => Self::answered(action, code, meta.message().unwrap_or("no reason given")),
-            None => Self::NoAnswer { action, reason: one_line(&DisplayErrorContext(error).to_string()) },
+        let meta = error.as_service_error().map(ProvideErrorMetadata::meta);
+        if let Some((meta, code)) = meta.and_then(|meta| Some((meta, meta.code()?))) {
+            return Self::answered(action, code, meta.message().unwrap_or("no reason given"));
         }
+        // The URL and the headers of a request are in none of them.
+        let reason = match error.raw_response() {
+            Some(answer) => format!("HTTP {}", answer.status()),
+            None => one_line(&DisplayErrorContext(error).to_string()),
+        };
+        Self::NoAnswer { action, reason }
     }
 
     /// What an error code of the API means.

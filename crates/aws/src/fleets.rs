@@ -4,15 +4,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use forewarm_manifest::{AwsAutoScalingGroup, CheckedScaler};
 
-use crate::{Account, AccountError, GroupConfig, GroupFleet, Groups, InterruptionQueue};
+use crate::{
+    AccountError, GroupConfig, GroupFleet, Groups, InterruptionQueue,
+    accounts::{Accounts, Place},
+};
 
 /// An account is asked about all its groups together, and a queue has one reader.
 #[derive(Debug, Default)]
 pub struct GroupFleets {
-    /// By region and role.
-    groups: BTreeMap<(Option<String>, Option<String>), Arc<Groups>>,
-    /// By region, role and URL.
-    queues: BTreeMap<(Option<String>, Option<String>, String), Arc<InterruptionQueue>>,
+    accounts: Accounts,
+    groups: BTreeMap<Place, Arc<Groups>>,
+    queues: BTreeMap<(Place, String), Arc<InterruptionQueue>>,
 }
 
 impl GroupFleets {
@@ -26,13 +28,12 @@ impl GroupFleets {
         scaler: &CheckedScaler,
         speed: f64,
     ) -> Result<GroupFleet, AccountError> {
-        let (region, role) = (target.region.clone(), target.role_arn.clone());
-        let groups = match self.groups.get(&(region.clone(), role.clone())) {
+        let place = (target.region.clone(), target.role_arn.clone());
+        let groups = match self.groups.get(&place) {
             Some(groups) => Arc::clone(groups),
             None => {
-                let account = Account::open(region.as_deref(), role.as_deref()).await?;
-                let groups = Groups::start(account, speed);
-                self.groups.insert((region.clone(), role.clone()), Arc::clone(&groups));
+                let groups = Groups::start(self.accounts.account(&place).await?, speed);
+                self.groups.insert(place.clone(), Arc::clone(&groups));
                 groups
             }
         };
@@ -46,7 +47,7 @@ impl GroupFleets {
         let mut fleet = GroupFleet::open(Arc::clone(&groups), config)?;
         if let Some(url) = &target.interruption_queue {
             let start = || InterruptionQueue::start(groups.account(), url);
-            let queue = self.queues.entry((region, role, url.clone())).or_insert_with(start);
+            let queue = self.queues.entry((place, url.clone())).or_insert_with(start);
             fleet.hear(Arc::clone(queue));
         }
         Ok(fleet)

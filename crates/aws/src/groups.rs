@@ -19,7 +19,7 @@ use tokio::{
 use crate::{Account, error::CallError, group::Group};
 
 /// Time between two looks while nothing moves.
-const SETTLED: Duration = Duration::from_secs(15);
+pub(crate) const SETTLED: Duration = Duration::from_secs(15);
 /// Time between two looks while instances come or go.
 pub(crate) const MOVING: Duration = Duration::from_secs(5);
 /// Longest time between two looks that fail.

@@ -10,7 +10,7 @@ use crate::{
     activities::Activities,
     book::News,
     fleet::Shared,
-    groups::{Look, MOVING},
+    groups::{Look, MOVING, SETTLED},
     hooks::Hooks,
     probe,
 };
@@ -35,6 +35,8 @@ pub(crate) struct Keeper {
     /// No calls before: the last one failed.
     silent_until: Option<Instant>,
     activities_at: Option<Instant>,
+    /// Instances that had no address when it was asked for, and when that was.
+    addressed: Option<(Vec<String>, Instant)>,
     concerns: Vec<String>,
     /// Whether AWS answered, and what it said.
     news: Option<(bool, News)>,
@@ -49,6 +51,7 @@ impl Keeper {
             failures: 0,
             silent_until: None,
             activities_at: None,
+            addressed: None,
             concerns: Vec::new(),
             news: None,
         }
@@ -141,18 +144,23 @@ impl Keeper {
         Ok(attempts.into_iter().map(|attempt| attempt.cause).collect())
     }
 
-    async fn addresses(&self) -> Result<(), CallError> {
+    /// Asks for the addresses of new instances at once, and again for those that have none yet.
+    async fn addresses(&mut self) -> Result<(), CallError> {
         let unknown = self.shared.peek(|book| book.unaddressed());
-        if unknown.is_empty() {
+        let wait = SETTLED.div_f64(self.shared.groups.speed);
+        let again = self.addressed.as_ref().is_some_and(|(ids, at)| *ids == unknown && at.elapsed() < wait);
+        if unknown.is_empty() || again {
             return Ok(());
         }
         let facts = self.shared.groups.account().ec2.describe(&unknown).await?;
-        let template = &self.shared.config.address;
-        self.shared.peek(|book| {
-            for (id, facts) in &facts {
-                book.learn(id, facts, template, Instant::now());
+        let (group, template) = (&self.shared.config.name, &self.shared.config.address);
+        for (id, facts) in &facts {
+            if !self.shared.peek(|book| book.learn(id, facts, template, Instant::now())) {
+                tracing::warn!(group, instance = id, template, "EC2 knows no such address of the instance");
             }
-        });
+        }
+        let left = self.shared.peek(|book| book.unaddressed());
+        self.addressed = Some((left, Instant::now()));
         Ok(())
     }
 

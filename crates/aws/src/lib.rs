@@ -5,6 +5,7 @@
 //! special about AWS stays in this crate; a group of another cloud is another [`Fleet`](forewarm_control::ports::Fleet).
 
 mod account;
+mod accounts;
 mod activities;
 mod apply;
 mod book;
@@ -32,4 +33,4 @@ pub use notices::InterruptionQueue;
 pub use permissions::{allowed_actions, permissions};
 pub use policy::{FieldChange, PolicyError, PolicyFileError, Wanted, read_policies};
 pub use publish::{PER_INSTANCE, Publisher, instances_in_service};
-pub use signal::{CloudWatchMetric, CloudWatchQuery, CloudWatchSource, SqsQueue, SqsSource};
+pub use signal::AwsSources;

@@ -39,7 +39,7 @@ impl InterruptionQueue {
     /// Starts to read. Messages are deleted once they are read: the queue must be forewarm's own.
     pub fn start(account: &Account, url: &str) -> Arc<Self> {
         let (sender, _) = broadcast::channel(KEPT);
-        let task = tokio::spawn(read(Client::new(account.sdk()), url.to_owned(), sender.clone()));
+        let task = tokio::spawn(read(account.sqs.clone(), url.to_owned(), sender.clone()));
         Arc::new(Self { sender, task })
     }
 

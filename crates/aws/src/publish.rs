@@ -59,7 +59,7 @@ impl Publisher {
         let dimension =
             |(name, value): &(String, String)| Dimension::builder().name(name).value(value).build();
         Self {
-            client: Client::new(account.sdk()),
+            client: account.cloudwatch.clone(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             dimensions: dimensions.iter().map(dimension).collect(),

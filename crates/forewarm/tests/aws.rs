@@ -51,13 +51,14 @@ async fn a_cloud_that_fails_in_every_way_costs_no_request_and_no_instance() {
         stage.cloud.throttle(action, 2);
     }
     stage.cloud.run_out_of_capacity();
-    let load = stage.load(steady(150, 0.1));
+    let load = stage.load(steady(400, 0.1));
     let faults = async {
         let told = |scaler: &Value| scaler.to_string().contains("InsufficientInstanceCapacity");
         stage.until("why no instance comes", told).await;
         stage.cloud.faults(|faults| (faults.down, faults.delay) = (true, Duration::ZERO));
-        let unseen = |scaler: &Value| scaler.to_string().contains("held_on_unseen_fleet");
-        stage.until("that AWS does not answer", unseen).await;
+        // Unseen, and held: no replica to show, and the target as it was.
+        let held = stage.until("that AWS does not answer", |scaler| replicas(scaler) == 0).await;
+        assert_eq!(held["targetReplicas"], 4, "{held}");
         stage.cloud.faults(|faults| faults.down = false);
         stage.cloud.find_capacity().await.unwrap();
         stage.until("more instances", |scaler| ready(scaler) >= 2).await;
@@ -65,7 +66,7 @@ async fn a_cloud_that_fails_in_every_way_costs_no_request_and_no_instance() {
     let (report, ()) = tokio::join!(load, faults);
     println!("{:?}\n{:?}", report.requests, stage.cloud.calls());
     let requests = &report.requests;
-    assert_eq!((requests.succeeded, requests.failed, requests.lost), (150, 0, 0), "{requests:?}");
+    assert_eq!((requests.succeeded, requests.failed, requests.lost), (400, 0, 0), "{requests:?}");
     let left = stage.until("the least again", |scaler| replicas(scaler) == 1).await;
     assert!(!first.is_empty(), "{left}");
 }

@@ -151,20 +151,10 @@ impl HookFleet {
     /// The last answer, or failure, while it need not be asked for again.
     fn still_good(&self) -> Option<Result<(), FleetError>> {
         let known = self.known();
-        let look = known.look.as_ref()?;
-        let paused = known.not_before.and_then(|until| until.checked_duration_since(Instant::now()));
-        let failed = |error: &String, pause: Option<Duration>| {
-            let error = match pause {
-                Some(pause) => format!("{error}; it wants to be asked again in {} s", pause.as_secs()),
-                None => error.clone(),
-            };
-            Some(Err(FleetError::Unreachable(error.into())))
-        };
-        match (&look.error, paused) {
-            (Some(error), Some(pause)) => failed(error, Some(pause)),
-            (Some(error), None) if look.at.elapsed() < GOOD_FOR => failed(error, None),
-            (None, _) if look.at.elapsed() < GOOD_FOR && known.unsettled.is_none() => Some(Ok(())),
-            (Some(_) | None, _) => None,
+        let look = known.look.as_ref().filter(|look| look.at.elapsed() < GOOD_FOR)?;
+        match &look.error {
+            Some(error) => Some(Err(FleetError::Unreachable(error.clone().into()))),
+            None => known.unsettled.is_none().then_some(Ok(())),
         }
     }
 
@@ -233,6 +223,11 @@ impl HookFleet {
     }
 
     async fn call(&self, body: &[u8], key: Option<&str>) -> Result<Vec<u8>, Failure> {
+        if let Some(until) = self.known().not_before
+            && let Some(pause) = until.checked_duration_since(Instant::now())
+        {
+            return Err(Failure::Silence(wants_a_pause(pause)));
+        }
         let outcome = self.endpoint.call(body, key).await;
         let mut known = self.known();
         known.not_before = None;
@@ -244,7 +239,8 @@ impl HookFleet {
             },
             Err(CallError::Silence { why, retry_after }) => {
                 known.not_before = retry_after.map(|pause| Instant::now() + pause);
-                Err(Failure::Silence(why))
+                let pause = retry_after.map(|pause| format!("; {}", wants_a_pause(pause)));
+                Err(Failure::Silence(format!("{why}{}", pause.unwrap_or_default())))
             }
         }
     }
@@ -323,6 +319,10 @@ impl From<Refusal> for Failure {
 
 fn refused(why: String) -> Failure {
     Failure::Refused { why, code: RefusalCode::Refused }
+}
+
+fn wants_a_pause(pause: Duration) -> String {
+    format!("it wants to be asked again in {} s", pause.as_secs())
 }
 
 /// A request of ours that cannot be written as JSON.

@@ -18,12 +18,6 @@ pub struct ReadScaler {
 /// # Errors
 /// Every problem, in the words of `forewarm lint`.
 pub fn read(namespace: &str, name: &str, spec: &Value) -> Result<ReadScaler, String> {
-    if let Some(path) = own_secret(spec, "spec") {
-        return Err(format!(
-            "{path}: found a file or a variable of the controller, wanted none: whoever may write an object of the \
-             cluster could have them sent anywhere"
-        ));
-    }
     let manifest = json!({
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -42,20 +36,4 @@ pub fn read(namespace: &str, name: &str, spec: &Value) -> Result<ReadScaler, Str
     };
     checked.spec.scaler = ScalerId::from(format!("{namespace}.{name}"));
     Ok(ReadScaler { checked, target })
-}
-
-/// Where a specification asks for a file or a variable of the controller's own.
-fn own_secret(value: &Value, path: &str) -> Option<String> {
-    match value {
-        Value::Object(fields) => fields.iter().find_map(|(name, value)| {
-            let path = format!("{path}.{name}");
-            let is_own = ["fromEnv", "fromFile", "FromEnv", "FromFile"].iter().any(|end| name.ends_with(end));
-            if is_own { Some(path) } else { own_secret(value, &path) }
-        }),
-        Value::Array(items) => {
-            let inside = |(index, item)| own_secret(item, &format!("{path}[{index}]"));
-            items.iter().enumerate().find_map(inside)
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    }
 }

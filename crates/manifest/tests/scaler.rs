@@ -455,7 +455,16 @@ spec:
 #[test]
 fn the_examples_are_valid() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
-    for name in ["forewarm.yaml", "vllm.yaml", "llama-cpp.yaml"] {
+    let names = [
+        "forewarm.yaml",
+        "vllm.yaml",
+        "llama-cpp.yaml",
+        "webhook.yaml",
+        "exec.yaml",
+        "batch-workers.yaml",
+        "batch-jobs.yaml",
+    ];
+    for name in names {
         let text = std::fs::read_to_string(examples.join(name)).expect(name);
         let scaler = read_scalers(name, &text).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(scaler.len(), 1, "{name}");

@@ -67,6 +67,24 @@ const EVERY_KIND: &str = r#"
         valueLocation: queues.0.depth
         apiKeyFromEnv: BATCH_KEY
         method: query
+    - name: jobs
+      awsSqsQueue:
+        queueURL: https://sqs.us-east-1.amazonaws.com/123456789012/llm
+        queueLength: "5"
+        awsRegion: us-east-1
+        scaleOnInFlight: "false"
+        scaleOnDelayed: "true"
+        identityOwner: operator
+    - name: depth_seen
+      awsCloudwatch:
+        namespace: Custom/LLMMetrics
+        metricName: LLMQueueDepth
+        dimensionName: AutoScalingGroupName;Model
+        dimensionValue: llm-gpu-asg;m
+        targetMetricValue: "5"
+        minMetricValue: "0"
+        metricStatPeriod: "60"
+        awsRoleArn: arn:aws:iam::123456789012:role/reader
     - {name: queue, engine: {metric: waiting}}
   floors:
     - {timezone: Europe/Berlin, start: 0 8 * * 1-5, end: 0 18 * * 1-5, desiredReplicas: "4"}
@@ -76,7 +94,10 @@ const EVERY_KIND: &str = r#"
 fn keda_s_names_are_taken_as_they_are() {
     let scaler = read(EVERY_KIND);
     let kinds: Vec<_> = scaler.signals.iter().map(|signal| signal.source.kind()).collect();
-    assert_eq!(kinds, ["prometheus", "kafka", "rabbitmq", "metricsApi", "engine"]);
+    assert_eq!(
+        kinds,
+        ["prometheus", "kafka", "rabbitmq", "metricsApi", "awsSqsQueue", "awsCloudwatch", "engine"]
+    );
     let SignalSource::Kafka(kafka) = &scaler.signals[1].source else { panic!("no kafka") };
     assert_eq!(kafka.bootstrap_servers, ["kafka-1:9092", "kafka-2:9092"]);
     assert_eq!(kafka.lag_threshold, 20);
@@ -84,6 +105,12 @@ fn keda_s_names_are_taken_as_they_are() {
     assert_eq!(password, &Credential::File { from_file: "/run/secrets/kafka".into() });
     let SignalSource::RabbitMq(rabbit) = &scaler.signals[2].source else { panic!("no rabbitmq") };
     assert_eq!(rabbit.mode, RabbitMqMode::MessageRate);
+    let SignalSource::AwsSqsQueue(queue) = &scaler.signals[4].source else { panic!("no queue of SQS") };
+    assert!(!queue.scale_on_in_flight && queue.scale_on_delayed);
+    let SignalSource::AwsCloudWatch(metric) = &scaler.signals[5].source else { panic!("no metric") };
+    let dimensions = metric.query.dimensions();
+    assert_eq!(dimensions[1], ("Model".to_owned(), "m".to_owned()));
+    assert_eq!((metric.period.as_secs(), metric.collection.as_secs()), (60, 300));
     assert_eq!(scaler.spec.floors[0].replicas().0, 4);
 }
 
@@ -100,6 +127,22 @@ fn a_manifest_written_out_is_the_same_scaler() {
 fn what_is_wrong_names_the_field_and_what_would_be_right() {
     let signal = |kind: &str| format!("  signals:\n    - {{name: s, {kind}}}\n");
     let cases = [
+        (
+            signal("awsSqsQueue: {queueURL: llm}"),
+            "spec.signals[0].awsSqsQueue.queueURL: found llm, wanted the queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/llm",
+        ),
+        (
+            signal("awsCloudwatch: {namespace: n}"),
+            "spec.signals[0].awsCloudwatch: found neither a metric nor an expression, wanted `namespace` and `metricName`, or `expression`",
+        ),
+        (
+            signal("awsCloudwatch: {namespace: n, metricName: m, dimensionName: a;b, dimensionValue: c}"),
+            "spec.signals[0].awsCloudwatch: found `dimensionName` and `dimensionValue` of two lengths, wanted a value for each name, divided by `;`",
+        ),
+        (
+            signal("awsCloudwatch: {expression: e, metricStatPeriod: '600'}"),
+            "spec.signals[0].awsCloudwatch: found points of 600 s in a time of 300 s, wanted `metricCollectionTime` of at least one `metricStatPeriod`",
+        ),
         (
             signal("kafka: {bootstrapServers: kafka, consumerGroup: g}"),
             "spec.signals[0].kafka.bootstrapServers: found kafka, wanted addresses with their ports, such as kafka-1:9092,kafka-2:9092",

@@ -18,4 +18,4 @@ pub mod text;
 mod tls;
 
 pub use poller::{PollOptions, Poller, SignalBatch};
-pub use sources::{SourceError, Sources, describe};
+pub use sources::{OtherSources, SourceError, Sources, describe};

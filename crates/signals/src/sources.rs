@@ -28,13 +28,24 @@ use crate::{
 const FAILURE_COUNTS: Duration = Duration::from_millis(50);
 
 /// Everything that can be read from outside, other than the engines.
-#[derive(Debug)]
 pub struct Sources {
     clock: Clock,
+    others: Vec<Box<dyn OtherSources>>,
     clients: Clients,
     clusters: Clusters,
     connections: Connections,
     shared: Mutex<BTreeMap<signal::SignalSource, Weak<Shared>>>,
+}
+
+/// Kinds of sources that another crate reads.
+pub trait OtherSources: Send + Sync {
+    /// The source, each reading of which may take `timeout` on the wall; `None` for kinds that are not its own.
+    fn source(
+        &self,
+        described: &signal::SignalSource,
+        timeout: Duration,
+        clock: Clock,
+    ) -> Option<Arc<dyn SignalSource>>;
 }
 
 /// A source that cannot be read as it is described.
@@ -47,11 +58,19 @@ impl Sources {
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
+            others: Vec::new(),
             clients: Clients::default(),
             clusters: Clusters::default(),
             connections: Connections::default(),
             shared: Mutex::default(),
         }
+    }
+
+    /// The same, and kinds that another crate reads.
+    #[must_use]
+    pub fn with(mut self, others: impl OtherSources + 'static) -> Self {
+        self.others.push(Box::new(others));
+        self
     }
 
     /// The source of a signal, each reading of which may take `timeout` on the wall; `None` for the engines' own,
@@ -70,21 +89,29 @@ impl Sources {
             return Ok(Some(source));
         }
         let (clients, clock) = (&self.clients, self.clock);
-        let source: Arc<dyn SignalSource> = match described.clone() {
-            signal::SignalSource::Engine { .. } => return Ok(None),
-            signal::SignalSource::Prometheus(query) => {
-                let source = PrometheusSource::with(clients, query, timeout, clock);
-                Arc::new(source.map_err(|error| SourceError(error.to_string()))?)
-            }
-            signal::SignalSource::Kafka(lag) => {
-                Arc::new(KafkaSource::new(&self.clusters, lag, timeout).map_err(SourceError)?)
-            }
-            signal::SignalSource::RabbitMq(queue) => Arc::new(
-                RabbitMqSource::new(clients, &self.connections, queue, timeout).map_err(SourceError)?,
-            ),
-            signal::SignalSource::MetricsApi(api) => {
-                Arc::new(MetricsApiSource::new(clients, api, timeout).map_err(SourceError)?)
-            }
+        let other = self.others.iter().find_map(|others| others.source(described, timeout, clock));
+        let source: Arc<dyn SignalSource> = match other {
+            Some(source) => source,
+            None => match described.clone() {
+                signal::SignalSource::Engine { .. } => return Ok(None),
+                signal::SignalSource::Prometheus(query) => {
+                    let source = PrometheusSource::with(clients, query, timeout, clock);
+                    Arc::new(source.map_err(|error| SourceError(error.to_string()))?)
+                }
+                signal::SignalSource::Kafka(lag) => {
+                    Arc::new(KafkaSource::new(&self.clusters, lag, timeout).map_err(SourceError)?)
+                }
+                signal::SignalSource::RabbitMq(queue) => Arc::new(
+                    RabbitMqSource::new(clients, &self.connections, queue, timeout).map_err(SourceError)?,
+                ),
+                signal::SignalSource::MetricsApi(api) => {
+                    Arc::new(MetricsApiSource::new(clients, api, timeout).map_err(SourceError)?)
+                }
+                signal::SignalSource::AwsSqsQueue(_) | signal::SignalSource::AwsCloudWatch(_) => {
+                    let why = "signals of AWS are read by `forewarm run` and `forewarm signal test` only";
+                    return Err(SourceError(why.to_owned()));
+                }
+            },
         };
         let source =
             Arc::new(Shared { source, clock, fresh: clock.wall(fresh), last: AsyncMutex::default() });
@@ -158,5 +185,16 @@ pub fn describe(source: &signal::SignalSource) -> String {
         signal::SignalSource::MetricsApi(api) => {
             format!("`{}` in the JSON at {}", api.value_location, api.url)
         }
+        signal::SignalSource::AwsSqsQueue(queue) => {
+            let in_flight = if queue.scale_on_in_flight { " and in flight" } else { "" };
+            let delayed = if queue.scale_on_delayed { " and delayed" } else { "" };
+            format!("messages visible{in_flight}{delayed} in the queue of SQS at {}", queue.queue_url)
+        }
+        signal::SignalSource::AwsCloudWatch(metric) => match &metric.query {
+            signal::CloudWatchQuery::Expression { expression } => format!("`{expression}` of CloudWatch"),
+            signal::CloudWatchQuery::Metric { namespace, metric_name, metric_stat, .. } => {
+                format!("{metric_stat} of `{metric_name}` in `{namespace}` of CloudWatch")
+            }
+        },
     }
 }

@@ -90,6 +90,10 @@ impl Contender {
             }
             None => from_file(word)?,
         };
+        if let Policy::Queue(_) = spec.policy {
+            let why = "follows the messages of a queue, and a trace has requests";
+            return Err(Failure::usage(anyhow!("`--policy {word}` {why}")));
+        }
         // Who is cut off would come again; here a drain takes as long as its requests do.
         spec.drain_deadline = NO_DEADLINE;
         let bounds = bounds_from(spec.replicas.min.0, spec.replicas.max.0)?;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
-use forewarm_aws::GroupFleets;
+use forewarm_aws::{AwsSources, GroupFleets};
 use forewarm_control::{Clock, Several, Store, ports};
 use forewarm_core::{Mode, pool::Concurrency};
 use forewarm_external_scaler::Readings;
@@ -206,7 +206,7 @@ async fn serve(
     let readings = Readings::default();
     let external_scaler = args.external_scaler.bind(&readings).await.map_err(Failure::usage)?;
     let store = wire::store(&args.state_dir)?;
-    let sources = Sources::new(clock);
+    let sources = Sources::new(clock).with(AwsSources::default());
     let mut fleets = Vec::new();
     let mut groups = GroupFleets::default();
     let mut running = BTreeMap::new();

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum};
+use forewarm_aws::AwsSources;
 use forewarm_control::{Clock, ports::FleetReplica};
 use forewarm_core::{
     Cadence, Decision, Evidence, Missing, Observation, Phase, Reading, Replica, ScalerSpec, ScalerState,
@@ -105,7 +106,7 @@ struct Read {
 /// Reads them one after the other, and returns how many have no value.
 async fn test(args: &TestArgs, chosen: Vec<(&CheckedScaler, Vec<NamedSignal>)>) -> Result<usize, Failure> {
     let clock = Clock::start(1.0);
-    let sources = Sources::new(clock);
+    let sources = Sources::new(clock).with(AwsSources::default());
     let mut missing = 0;
     let mut told = Vec::new();
     for (scaler, signals) in chosen {

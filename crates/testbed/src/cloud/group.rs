@@ -159,7 +159,7 @@ impl Shared {
             let mut book = self.book();
             let state = group.as_ref().map(|(name, _)| book.state(name, &instance));
             match state.as_deref() {
-                Some("Terminating:Wait") => book.groups.leaving.remove(&instance),
+                Some("Terminating:Wait") => book.groups.leaving.get(&instance).copied(),
                 Some("Pending:Wait") => {
                     book.groups.launched.insert(instance.clone());
                     None
@@ -172,6 +172,7 @@ impl Shared {
         };
         if let Some(decrement) = leaving {
             self.terminate_at_moto(&instance, decrement).await?;
+            self.book().groups.leaving.remove(&instance);
         }
         Ok(done("CompleteLifecycleAction", ""))
     }

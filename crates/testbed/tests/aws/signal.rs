@@ -1,17 +1,30 @@
 //! Signals from SQS and CloudWatch.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use forewarm_aws::{
-    Account, CloudWatchMetric, CloudWatchQuery, CloudWatchSource, Publisher, SqsQueue, SqsSource,
-};
-use forewarm_control::{Clock, ports::SignalSource};
+use forewarm_aws::{Account, AwsSources, Publisher};
+use forewarm_control::{Clock, ports::SignalSource as Source};
 use forewarm_core::{Missing, Reading};
+use forewarm_manifest::{read_scalers, signal::SignalSource};
+use forewarm_signals::OtherSources as _;
 use forewarm_testbed::{ElasticMq, assets};
 
 use crate::support::{cloud, only_allowed, sdk};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The source of a signal, as a manifest describes it.
+fn source(account: &Account, signal: &str) -> Arc<dyn Source> {
+    let manifest = format!(
+        "apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\nmetadata: {{name: s}}\nspec:\n  \
+         target: {{awsAutoScalingGroup: {{name: g}}}}\n  replicas: {{min: 1, max: 8}}\n  \
+         policy: {{queueDepth: {{perReplica: 5}}}}\n  signals:\n    - {{name: depth, {signal}}}\n"
+    );
+    let scalers = read_scalers("forewarm.yaml", &manifest).expect("a manifest");
+    let described: &SignalSource = &scalers[0].signals[0].source;
+    let source = AwsSources::with(account.clone()).source(described, TIMEOUT, Clock::start(1.0));
+    source.expect("a signal of AWS")
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queues_depth_is_what_waits_and_what_is_asked_for_besides() {
@@ -38,8 +51,11 @@ async fn a_queues_depth_is_what_waits_and_what_is_asked_for_besides() {
     assert_eq!(received.send().await.expect("messages").messages().len(), 2);
 
     let source = |name: &str, in_flight: bool, delayed: bool| {
-        let queue = SqsQueue { url: server.queue(name), in_flight, delayed };
-        SqsSource::new(&account, queue, TIMEOUT)
+        let url = server.queue(name);
+        let signal = format!(
+            "awsSqsQueue: {{queueURL: '{url}', scaleOnInFlight: {in_flight}, scaleOnDelayed: {delayed}}}"
+        );
+        source(&account, &signal)
     };
     for (in_flight, delayed, expected) in [(false, false, 4.0), (true, false, 6.0), (true, true, 7.0)] {
         let signal = source("llm", in_flight, delayed).read(&[]).await;
@@ -60,19 +76,11 @@ async fn what_is_published_is_read_back_whole_and_per_instance() {
     let account = Account::with(sdk(&cloud.url()).await).expect("an account");
     let dimensions = [("AutoScalingGroupName".to_owned(), "published".to_owned())];
     let read = async |name: &str| {
-        let query = CloudWatchQuery::Metric {
-            namespace: "Custom/LLMMetrics".to_owned(),
-            name: name.to_owned(),
-            dimensions: dimensions.to_vec(),
-            statistic: "Average".to_owned(),
-        };
-        let metric = CloudWatchMetric {
-            query,
-            period: Duration::from_secs(60),
-            collection: Duration::from_secs(300),
-            end_offset: Duration::ZERO,
-        };
-        CloudWatchSource::new(&account, metric, TIMEOUT, Clock::start(1.0)).read(&[]).await
+        let signal = format!(
+            "awsCloudwatch: {{namespace: Custom/LLMMetrics, metricName: {name}, dimensionName: AutoScalingGroupName, \
+             dimensionValue: published, metricStatPeriod: '60'}}"
+        );
+        source(&account, &signal).read(&[]).await
     };
     assert!(matches!(read("LLMQueueDepth").await.reading, Reading::Missing(Missing::Absent)));
     let publisher = Publisher::new(&account, "Custom/LLMMetrics", "LLMQueueDepth", &dimensions);

@@ -3,6 +3,7 @@
 //! One file for each kind of source. A new kind is a variant of [`SignalSource`], its file, and a line in [`KINDS`].
 
 mod access;
+mod aws;
 mod kafka;
 mod location;
 mod metrics_api;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 pub use self::{
     access::{Basic, Credential, HttpAccess, Tls},
+    aws::{AwsPlace, CloudWatchQuery, CloudWatchSignal, SqsSignal},
     kafka::{KafkaSignal, OffsetReset, PartitionRange, Sasl, SaslMechanism},
     location::{InvalidLocation, ValueLocation},
     metrics_api::{ApiKey, ApiKeyPlace, MetricsApiSignal},
@@ -59,10 +61,16 @@ pub enum SignalSource {
     RabbitMq(RabbitMqSignal),
     /// A number in somebody's JSON.
     MetricsApi(MetricsApiSignal),
+    /// What waits in a queue of SQS.
+    AwsSqsQueue(SqsSignal),
+    /// A metric of CloudWatch.
+    #[serde(rename = "awsCloudwatch")]
+    AwsCloudWatch(CloudWatchSignal),
 }
 
 /// The kinds by name, as manifests write them.
-const KINDS: &[&str] = &["engine", "prometheus", "kafka", "rabbitmq", "metricsApi"];
+const KINDS: &[&str] =
+    &["engine", "prometheus", "kafka", "rabbitmq", "metricsApi", "awsSqsQueue", "awsCloudwatch"];
 
 impl SignalSource {
     /// The kind, as manifests write it.
@@ -73,6 +81,8 @@ impl SignalSource {
             SignalSource::Kafka(_) => "kafka",
             SignalSource::RabbitMq(_) => "rabbitmq",
             SignalSource::MetricsApi(_) => "metricsApi",
+            SignalSource::AwsSqsQueue(_) => "awsSqsQueue",
+            SignalSource::AwsCloudWatch(_) => "awsCloudwatch",
         }
     }
 
@@ -87,6 +97,8 @@ impl SignalSource {
             "prometheus" => prometheus::read(at).map(SignalSource::Prometheus),
             "kafka" => kafka::read(at).map(SignalSource::Kafka),
             "rabbitmq" => rabbitmq::read(at).map(SignalSource::RabbitMq),
+            "awsSqsQueue" => aws::read_sqs(at).map(SignalSource::AwsSqsQueue),
+            "awsCloudwatch" => aws::read_cloudwatch(at).map(SignalSource::AwsCloudWatch),
             _ => metrics_api::read(at).map(SignalSource::MetricsApi),
         }
     }
@@ -137,6 +149,11 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
             "kafka" | "apache-kafka" => ("kafka", "bootstrapServers"),
             "rabbitmq" => ("rabbitmq", "host"),
             "metrics-api" => ("metricsApi", "url"),
+            "aws-sqs-queue" => ("awsSqsQueue", "queueURL"),
+            "aws-cloudwatch" if trigger.metadata.contains_key("expression") => {
+                ("awsCloudwatch", "expression")
+            }
+            "aws-cloudwatch" => ("awsCloudwatch", "namespace"),
             _ => continue,
         };
         let is_named = |name: &String| named.iter().any(|signal| &signal.name == name);

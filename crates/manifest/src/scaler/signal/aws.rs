@@ -1,0 +1,209 @@
+//! Queues of SQS and metrics of CloudWatch.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::{decided_elsewhere, flag, given};
+use crate::{
+    cursor::{Cursor, Fields},
+    quantity::write_duration,
+};
+
+/// Where AWS is asked, and as whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AwsPlace {
+    /// The region; `None`: as the environment or the profile says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws_region: Option<String>,
+    /// The role that is assumed; `None`: the credentials' own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aws_role_arn: Option<String>,
+}
+
+/// What waits in a queue of SQS.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SqsSignal {
+    /// Its URL.
+    #[serde(rename = "queueURL")]
+    pub queue_url: String,
+    /// Whether messages count that somebody works on.
+    pub scale_on_in_flight: bool,
+    /// Whether messages count that are not to be seen yet.
+    pub scale_on_delayed: bool,
+    /// Where, and as whom.
+    #[serde(flatten)]
+    pub place: AwsPlace,
+}
+
+/// The newest point of a metric of CloudWatch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudWatchSignal {
+    /// What is asked.
+    #[serde(flatten)]
+    pub query: CloudWatchQuery,
+    /// How long a point's time is.
+    #[serde(rename = "metricStatPeriod", serialize_with = "span")]
+    pub period: Duration,
+    /// How far back the newest point is looked for.
+    #[serde(rename = "metricCollectionTime", serialize_with = "span")]
+    pub collection: Duration,
+    /// Points younger than this are left out.
+    #[serde(rename = "metricEndTimeOffset", serialize_with = "span")]
+    pub end_offset: Duration,
+    /// Where, and as whom.
+    #[serde(flatten)]
+    pub place: AwsPlace,
+}
+
+/// One metric, or an expression.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum CloudWatchQuery {
+    /// A query of Metrics Insights.
+    Expression {
+        /// Such as `SELECT AVG(LLMQueueDepth) FROM "Custom/LLMMetrics"`.
+        expression: String,
+    },
+    /// One metric.
+    Metric {
+        /// Such as `Custom/LLMMetrics`.
+        namespace: String,
+        /// Such as `LLMQueueDepth`.
+        metric_name: String,
+        /// Names, divided by `;`.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        dimension_name: String,
+        /// Their values, in the same order.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        dimension_value: String,
+        /// Such as `Average`.
+        metric_stat: String,
+    },
+}
+
+impl CloudWatchQuery {
+    /// Names and values of a metric's dimensions.
+    pub fn dimensions(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Expression { .. } => Vec::new(),
+            Self::Metric { dimension_name, dimension_value, .. } => {
+                let names = dimension_name.split(';').map(str::trim).filter(|name| !name.is_empty());
+                names.zip(dimension_value.split(';').map(str::trim)).map(owned).collect()
+            }
+        }
+    }
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// KEDA's defaults.
+const PERIOD: Duration = Duration::from_secs(300);
+const COLLECTION: Duration = Duration::from_secs(300);
+const STATISTIC: &str = "Average";
+
+fn span<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&write_duration(*span))
+}
+
+/// Seconds, as KEDA writes them, or a duration.
+fn seconds(fields: &Fields<'_>, name: &'static str, default: Duration) -> Option<Duration> {
+    let read = given(fields, name, |at| match at.node.text().and_then(|text| text.parse::<u32>().ok()) {
+        Some(seconds) => Some(Duration::from_secs(seconds.into())),
+        None => at.duration(),
+    });
+    read.map(|span| span.unwrap_or(default))
+}
+
+impl AwsPlace {
+    fn read(fields: &Fields<'_>) -> Option<Self> {
+        let region = given(fields, "awsRegion", Cursor::text);
+        let role = given(fields, "awsRoleArn", Cursor::text);
+        // Who forewarm is, is found by the ordinary chain of credentials.
+        decided_elsewhere(fields, &["identityOwner", "metricName"]);
+        if let Some(at) = fields.get("awsEndpoint") {
+            at.problem("an endpoint in a manifest", "AWS_ENDPOINT_URL in the environment");
+        }
+        Some(Self { aws_region: region?, aws_role_arn: role? })
+    }
+}
+
+pub(super) fn read_sqs(at: &Cursor<'_>) -> Option<SqsSignal> {
+    let fields = at.fields()?;
+    let url = fields.require("queueURL", "such as https://sqs.us-east-1.amazonaws.com/123456789012/llm");
+    let in_flight = given(&fields, "scaleOnInFlight", |_| flag(&fields, "scaleOnInFlight"));
+    let delayed = flag(&fields, "scaleOnDelayed");
+    let place = AwsPlace::read(&fields);
+    decided_elsewhere(&fields, &["queueLength", "activationQueueLength"]);
+    fields.finish();
+    let (url, text) = url.and_then(|url| Some((url.clone(), url.text()?)))?;
+    if !(text.starts_with("https://") || text.starts_with("http://")) {
+        url.wanted("the queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/llm");
+        return None;
+    }
+    Some(SqsSignal {
+        queue_url: text,
+        scale_on_in_flight: in_flight?.unwrap_or(true),
+        scale_on_delayed: delayed?,
+        place: place?,
+    })
+}
+
+pub(super) fn read_cloudwatch(at: &Cursor<'_>) -> Option<CloudWatchSignal> {
+    let fields = at.fields()?;
+    let expression = given(&fields, "expression", Cursor::text);
+    let namespace = given(&fields, "namespace", Cursor::text);
+    let metric = fields.get("metricName").map(|metric| metric.text());
+    let names = given(&fields, "dimensionName", Cursor::text);
+    let values = given(&fields, "dimensionValue", Cursor::text);
+    let statistic = given(&fields, "metricStat", Cursor::text);
+    let period = seconds(&fields, "metricStatPeriod", PERIOD);
+    let collection = seconds(&fields, "metricCollectionTime", COLLECTION);
+    let end_offset = seconds(&fields, "metricEndTimeOffset", Duration::ZERO);
+    let place = AwsPlace::read(&fields);
+    let elsewhere = [
+        "targetMetricValue",
+        "activationTargetMetricValue",
+        "minMetricValue",
+        "ignoreNullValues",
+        "metricUnit",
+    ];
+    decided_elsewhere(&fields, &elsewhere);
+    let expression = expression?;
+    let query = if let Some(expression) = expression {
+        CloudWatchQuery::Expression { expression }
+    } else {
+        let (Some(namespace), Some(Some(metric_name))) = (namespace?, metric) else {
+            fields.at.problem(
+                "neither a metric nor an expression",
+                "`namespace` and `metricName`, or `expression`",
+            );
+            return None;
+        };
+        let (dimension_name, dimension_value) = (names?.unwrap_or_default(), values?.unwrap_or_default());
+        if dimension_name.split(';').count() != dimension_value.split(';').count() {
+            fields.at.problem(
+                "`dimensionName` and `dimensionValue` of two lengths",
+                "a value for each name, divided by `;`",
+            );
+            return None;
+        }
+        let metric_stat = statistic?.unwrap_or_else(|| STATISTIC.to_owned());
+        CloudWatchQuery::Metric { namespace, metric_name, dimension_name, dimension_value, metric_stat }
+    };
+    let (period, collection) = (period?, collection?);
+    if period.is_zero() || collection < period {
+        fields.at.problem(
+            format!("points of {} s in a time of {} s", period.as_secs(), collection.as_secs()),
+            "`metricCollectionTime` of at least one `metricStatPeriod`",
+        );
+        return None;
+    }
+    fields.finish();
+    Some(CloudWatchSignal { query, period, collection, end_offset: end_offset?, place: place? })
+}
