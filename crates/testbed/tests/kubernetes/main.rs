@@ -3,6 +3,7 @@
 mod cluster;
 mod controller;
 mod install;
+mod life;
 mod metrics_api;
 mod rig;
 mod testbed;
