@@ -31,6 +31,8 @@ enum Area {
     /// From a burst to `/scale`, forewarm beside the real HPA, in a real cluster, which is built with Go at the first
     /// run. Takes five minutes.
     Kube,
+    /// Ten thousand scalers on one Kubernetes controller. Takes ten minutes, and the control plane of the testbed.
+    KubeScale,
     /// The gateway's queue: a place and a slot.
     Queue,
     /// A thousand signals that are read each second, on one core. Takes half a minute.
@@ -81,6 +83,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
         Area::Gateway => &[("forewarm", "gateway")],
         Area::Kube => &[("forewarm", "kube")],
+        Area::KubeScale => &[("forewarm-kubernetes", "scale")],
         Area::Queue => &[("forewarm-gateway", "queueing")],
         Area::Signals => &[("forewarm-signals", "polling")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
