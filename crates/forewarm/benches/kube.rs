@@ -25,7 +25,7 @@ use axum::{
 use forewarm_metrics_api::SERVED;
 use forewarm_testbed::{
     Launch, Server,
-    control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions, Workload},
+    control_plane::{Aggregation, ControlPlane, ControlPlaneError, ControlPlaneOptions, Workload},
     free_port,
 };
 use futures_util::TryStreamExt;
@@ -106,19 +106,20 @@ fn quantile(seconds: &mut [f64], q: f64) -> f64 {
 }
 
 /// forewarm's programs around a control plane.
-struct Stage {
+struct Stage<'a> {
     client: Client,
     gateway: SocketAddr,
     engines: Engines,
     /// Replicas that each Deployment is asked for.
     asked: watch::Receiver<BTreeMap<String, i32>>,
     _folder: tempfile::TempDir,
+    _aggregation: Aggregation<'a>,
     _programs: Vec<Server>,
     _tasks: JoinSet<()>,
 }
 
-impl Stage {
-    async fn start(plane: &ControlPlane) -> Result<Self> {
+impl<'a> Stage<'a> {
+    async fn start(plane: &'a ControlPlane) -> Result<Self> {
         let client = plane.client().await?;
         let folder = tempfile::tempdir()?;
         plane.namespace(NAMESPACE).await?;
@@ -168,14 +169,22 @@ impl Stage {
         let listen = metrics.to_string();
         let api = ["kube", "metrics-api", "--listen", &listen, "--tls-cert", &certificate, "--tls-key", &key];
         programs.push(program("metrics-api", &api, metrics).await?);
-        // Registered for as long as the control plane lives.
-        std::mem::forget(plane.aggregate(&SERVED, metrics.port()).await?);
+        let aggregation = plane.aggregate(&SERVED, metrics.port()).await?;
         let engines = Engines::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve_pods(Api::namespaced(client.clone(), NAMESPACE), engines.clone()));
         let (sender, asked) = watch::channel(BTreeMap::new());
         tasks.spawn(follow(Api::namespaced(client.clone(), NAMESPACE), sender));
-        Ok(Self { client, gateway, engines, asked, _folder: folder, _programs: programs, _tasks: tasks })
+        Ok(Self {
+            client,
+            gateway,
+            engines,
+            asked,
+            _folder: folder,
+            _aggregation: aggregation,
+            _programs: programs,
+            _tasks: tasks,
+        })
     }
 
     /// Requests go to forewarm's gateway, and its controller scales.
