@@ -2,8 +2,9 @@
 //! the real HPA on forewarm's metrics.
 //!
 //! Prints one JSON row a line, for `cargo xtask bench kube`. Everything is as it is shipped: the programs of this
-//! package as processes, a real API server, the HPA controller at its default period of 15 s. A lane is a Deployment
-//! with one autoscaler of it. Bursts come at random moments, so that they find the HPA in every phase of its period.
+//! package as processes, a real API server, the HPA controller at its default period of 15 s. Each burst has a
+//! Deployment of its own, because a controller that has just begun takes nothing away for a while. Bursts come at
+//! random moments of ten periods, so that they find the HPA in every phase and do not measure each other.
 //! The clock starts when the first request of the burst leaves its client (forewarm), or when the engine's queue shows
 //! it (HPA), and stops when the API server tells a watcher the new number of replicas.
 
@@ -25,7 +26,7 @@ use axum::{
 use forewarm_metrics_api::SERVED;
 use forewarm_testbed::{
     Launch, Server,
-    control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions, Workload},
+    control_plane::{Aggregation, ControlPlane, ControlPlaneError, ControlPlaneOptions, Workload},
     free_port,
 };
 use futures_util::TryStreamExt;
@@ -43,10 +44,10 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
 /// The HPA controller's default.
 const HPA_PERIOD: Duration = Duration::from_secs(15);
-/// Deployments with each kind of autoscaler.
-const LANES: usize = 6;
-/// Bursts at each of them: 30 of each kind in all.
-const BURSTS: usize = 5;
+/// Bursts for each kind of autoscaler.
+const BURSTS: usize = 30;
+/// The time that they are spread over.
+const SPREAD: Duration = HPA_PERIOD.saturating_mul(10);
 /// Requests of a burst: eight times what a replica is worth, so that every kind of autoscaler goes up.
 const REQUESTS: usize = 40;
 const SOON: Duration = Duration::from_secs(60);
@@ -74,9 +75,11 @@ async fn bench() -> Result<()> {
     let plane = ControlPlane::start(ControlPlaneOptions { hpa_sync_period: HPA_PERIOD }).await?;
     let stage = Stage::start(&plane).await?;
     let (mut ours, mut theirs) = (JoinSet::new(), JoinSet::new());
-    for lane in 0..LANES {
-        ours.spawn(stage.forewarm_lane(lane).await?);
-        theirs.spawn(stage.hpa_lane(lane).await?);
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut moment = || SPREAD.mul_f64(random.random());
+    for number in 0..BURSTS {
+        ours.spawn(stage.burst_at_forewarm(number, moment()).await?);
+        theirs.spawn(stage.burst_at_an_hpa(number, moment()).await?);
     }
     let mut ours = all(ours).await?;
     let mut theirs = all(theirs).await?;
@@ -92,10 +95,10 @@ async fn bench() -> Result<()> {
     Ok(())
 }
 
-async fn all(mut lanes: JoinSet<Result<Vec<f64>>>) -> Result<Vec<f64>> {
+async fn all(mut bursts: JoinSet<Result<f64>>) -> Result<Vec<f64>> {
     let mut seconds = Vec::new();
-    while let Some(lane) = lanes.join_next().await {
-        seconds.extend(lane??);
+    while let Some(burst) = bursts.join_next().await {
+        seconds.push(burst??);
     }
     Ok(seconds)
 }
@@ -106,23 +109,24 @@ fn quantile(seconds: &mut [f64], q: f64) -> f64 {
 }
 
 /// forewarm's programs around a control plane.
-struct Stage {
+struct Stage<'a> {
     client: Client,
     gateway: SocketAddr,
     engines: Engines,
     /// Replicas that each Deployment is asked for.
     asked: watch::Receiver<BTreeMap<String, i32>>,
     _folder: tempfile::TempDir,
+    _aggregation: Aggregation<'a>,
     _programs: Vec<Server>,
     _tasks: JoinSet<()>,
 }
 
-impl Stage {
-    async fn start(plane: &ControlPlane) -> Result<Self> {
+impl<'a> Stage<'a> {
+    async fn start(plane: &'a ControlPlane) -> Result<Self> {
         let client = plane.client().await?;
         let folder = tempfile::tempdir()?;
         plane.namespace(NAMESPACE).await?;
-        plane.gpu_node("bench", u32::try_from(2 * LANES * 8)?).await?;
+        plane.gpu_node("bench", u32::try_from(2 * BURSTS * 8)?).await?;
         let crd = folder.path().join("crd.yaml");
         let printed =
             std::process::Command::new(env!("CARGO_BIN_EXE_forewarm")).args(["kube", "crd"]).output()?;
@@ -168,20 +172,31 @@ impl Stage {
         let listen = metrics.to_string();
         let api = ["kube", "metrics-api", "--listen", &listen, "--tls-cert", &certificate, "--tls-key", &key];
         programs.push(program("metrics-api", &api, metrics).await?);
-        // Registered for as long as the control plane lives.
-        std::mem::forget(plane.aggregate(&SERVED, metrics.port()).await?);
+        let aggregation = plane.aggregate(&SERVED, metrics.port()).await?;
         let engines = Engines::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve_pods(Api::namespaced(client.clone(), NAMESPACE), engines.clone()));
         let (sender, asked) = watch::channel(BTreeMap::new());
         tasks.spawn(follow(Api::namespaced(client.clone(), NAMESPACE), sender));
-        Ok(Self { client, gateway, engines, asked, _folder: folder, _programs: programs, _tasks: tasks })
+        Ok(Self {
+            client,
+            gateway,
+            engines,
+            asked,
+            _folder: folder,
+            _aggregation: aggregation,
+            _programs: programs,
+            _tasks: tasks,
+        })
     }
 
-    /// Requests go to forewarm's gateway, and its controller scales.
-    async fn forewarm_lane(&self, lane: usize) -> Result<impl Future<Output = Result<Vec<f64>>> + use<>> {
-        let name = format!("forewarm-{lane}");
-        let mut random = ChaCha8Rng::seed_from_u64(lane as u64);
+    /// Requests go to forewarm's gateway, and its controller scales: seconds until it does.
+    async fn burst_at_forewarm(
+        &self,
+        number: usize,
+        after: Duration,
+    ) -> Result<impl Future<Output = Result<f64>> + use<>> {
+        let name = format!("forewarm-{number}");
         self.deploy(&name).await?;
         let kind = GroupVersionKind::gvk("forewarm.dev", "v1alpha1", "InferenceScaler");
         let scalers: Api<DynamicObject> =
@@ -196,7 +211,6 @@ impl Stage {
                 "replicas": {"min": 1, "max": 8},
                 "engine": {"maxConcurrency": 2},
                 "policy": {"queueDepth": {"perReplica": 5}},
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
             },
         }))?;
         scalers.create(&PostParams::default(), &scaler).await?;
@@ -204,44 +218,38 @@ impl Stage {
         let url = format!("http://{}/v1/completions", self.gateway);
         let http = reqwest::Client::builder().no_proxy().build()?;
         Ok(async move {
-            let mut seconds = Vec::new();
-            // A request that comes before the gateway knows the model would be refused.
             let body = json!({"model": name, "prompt": "hello", "max_tokens": 1}).to_string();
-            let send = move |http: reqwest::Client, url: String, body: String| async move {
-                http.post(url).header("content-type", "application/json").body(body).send().await
+            let send = || {
+                let request = http.post(&url).header("content-type", "application/json");
+                request.body(body.clone()).send()
             };
+            tokio::time::sleep(after).await;
+            // The gateway refuses a model that it does not know yet.
             let deadline = Instant::now() + SOON;
-            while !send(http.clone(), url.clone(), body.clone()).await?.status().is_success() {
+            while !send().await?.status().is_success() {
                 anyhow::ensure!(Instant::now() < deadline, "the gateway does not serve {name}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            for _ in 0..BURSTS {
-                at_rest(&asked, &name).await?;
-                random_moment(&mut random).await;
-                engines.hold(&name, true);
-                let start = Instant::now();
-                let mut burst = JoinSet::new();
-                for _ in 0..REQUESTS {
-                    burst.spawn(send(http.clone(), url.clone(), body.clone()));
-                }
-                seconds.push(
-                    until(&asked, &name, |replicas| replicas > 1).await?.duration_since(start).as_secs_f64(),
-                );
-                engines.hold(&name, false);
-                while let Some(answer) = burst.join_next().await {
-                    answer??;
-                }
+            engines.hold(&name, true);
+            let start = Instant::now();
+            let mut burst: JoinSet<_> = (0..REQUESTS).map(|_| send()).collect();
+            let seconds = until_scaled(&asked, &name).await?.duration_since(start).as_secs_f64();
+            engines.hold(&name, false);
+            while let Some(answer) = burst.join_next().await {
+                answer??.error_for_status()?;
             }
             Ok(seconds)
         })
     }
 
-    /// Requests wait in the engine, and the HPA scales.
-    async fn hpa_lane(&self, lane: usize) -> Result<impl Future<Output = Result<Vec<f64>>> + use<>> {
-        let name = format!("hpa-{lane}");
-        let mut random = ChaCha8Rng::seed_from_u64((LANES + lane) as u64);
+    /// Requests wait in the engine, and the HPA scales: seconds until it does.
+    async fn burst_at_an_hpa(
+        &self,
+        number: usize,
+        after: Duration,
+    ) -> Result<impl Future<Output = Result<f64>> + use<>> {
+        let name = format!("hpa-{number}");
         self.deploy(&name).await?;
-        let at_once = json!({"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 100, "periodSeconds": 1}]});
         let hpa: HorizontalPodAutoscaler = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {
@@ -252,27 +260,17 @@ impl Stage {
                     "metric": {"name": "vllm_pending_requests"},
                     "target": {"type": "AverageValue", "averageValue": "5"},
                 }}],
-                "behavior": {"scaleUp": at_once, "scaleDown": at_once},
             },
         }))?;
         let hpas: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), NAMESPACE);
-        // Each in a phase of its own.
-        random_moment(&mut random).await;
         hpas.create(&PostParams::default(), &hpa).await?;
         let (engines, asked) = (self.engines.clone(), self.asked.clone());
         Ok(async move {
-            let mut seconds = Vec::new();
-            for _ in 0..BURSTS {
-                at_rest(&asked, &name).await?;
-                random_moment(&mut random).await;
-                let start = Instant::now();
-                engines.wait(&name, REQUESTS as f64);
-                seconds.push(
-                    until(&asked, &name, |replicas| replicas > 1).await?.duration_since(start).as_secs_f64(),
-                );
-                engines.wait(&name, 0.0);
-            }
-            Ok(seconds)
+            // It has looked once before.
+            tokio::time::sleep(HPA_PERIOD + after).await;
+            let start = Instant::now();
+            engines.wait(&name, REQUESTS as f64);
+            Ok(until_scaled(&asked, &name).await?.duration_since(start).as_secs_f64())
         })
     }
 
@@ -292,27 +290,12 @@ fn certificate(plane: &ControlPlane, folder: &Path) -> Result<(String, String)> 
     Ok((certificate.display().to_string(), key.display().to_string()))
 }
 
-/// One replica, and nobody who would change that.
-async fn at_rest(asked: &watch::Receiver<BTreeMap<String, i32>>, name: &str) -> Result<()> {
-    until(asked, name, |replicas| replicas == 1).await.map(drop)
-}
-
-/// When the Deployment was asked for such a number.
-async fn until(
-    asked: &watch::Receiver<BTreeMap<String, i32>>,
-    name: &str,
-    wanted: impl Fn(i32) -> bool,
-) -> Result<Instant> {
+/// When the Deployment was asked for more than it began with.
+async fn until_scaled(asked: &watch::Receiver<BTreeMap<String, i32>>, name: &str) -> Result<Instant> {
     let mut asked = asked.clone();
-    let reached = asked.wait_for(|replicas| replicas.get(name).is_some_and(|replicas| wanted(*replicas)));
+    let reached = asked.wait_for(|replicas| replicas.get(name).is_some_and(|replicas| *replicas > 1));
     tokio::time::timeout(SOON, reached).await.with_context(|| format!("{name} is not scaled"))??;
     Ok(Instant::now())
-}
-
-/// At any point of the HPA controller's period.
-async fn random_moment(random: &mut ChaCha8Rng) {
-    let share: f64 = random.random();
-    tokio::time::sleep(HPA_PERIOD.mul_f64(share)).await;
 }
 
 /// Tells how many replicas each Deployment is asked for.
