@@ -211,7 +211,7 @@ impl Variant {
             namespace: Some(namespace.clone()),
             lease: LeaseOptions::new(&namespace, "forewarm-controller", "rights".to_owned()),
             gateways: GatewayOptions::none(),
-            hold: Options::HOLD,
+            hold: Duration::ZERO,
         };
         let own = control_plane::client(&kubeconfig).await.unwrap();
         let shutdown = CancellationToken::new();
