@@ -18,7 +18,9 @@ fn manifests_start_what_there_is() {
     for file in files {
         let text = std::fs::read_to_string(root.join(file)).unwrap();
         let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-        for container in objects.iter().filter_map(|object| object.pointer("/spec/template/spec/containers/0")) {
+        for container in
+            objects.iter().filter_map(|object| object.pointer("/spec/template/spec/containers/0"))
+        {
             let args = container["args"].as_array().unwrap();
             commands.push(args.iter().map(|arg| arg.as_str().unwrap().to_owned()).collect::<Vec<_>>());
         }
