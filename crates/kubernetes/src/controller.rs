@@ -7,6 +7,7 @@ use std::{
 };
 
 use forewarm_control::Clock;
+use forewarm_core::Behavior;
 use forewarm_signals::Sources;
 use kube::{
     Client,
@@ -19,7 +20,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     act::{Done, Hands, TargetAccess, Work},
@@ -57,6 +58,14 @@ pub struct Options {
     pub lease: LeaseOptions,
     /// Where gateways are.
     pub gateways: GatewayOptions,
+    /// Time after taking the lead in which nothing is taken away, and at least each scaler's own window: what was
+    /// wished for before is not wholly known.
+    pub hold: Duration,
+}
+
+impl Options {
+    /// As long as a window on the way down usually is.
+    pub const HOLD: Duration = Behavior::DEFAULT_SCALE_DOWN_WINDOW;
 }
 
 /// A controller.
@@ -144,7 +153,8 @@ impl Controller {
             time.clone(),
             shutdown.clone(),
         );
-        let mut campaign = tokio::spawn(held);
+        // Dropped with this future: a controller that is gone must not hold the lease.
+        let mut campaign = AbortOnDropHandle::new(tokio::spawn(held));
         let reporter =
             Reporter { controller: "forewarm".to_owned(), instance: Some(options.lease.identity.clone()) };
         let scalers = ApiResource::erase::<InferenceScaler>(&());
@@ -158,7 +168,7 @@ impl Controller {
             tokio::spawn(discover(client, options.gateways.clone(), gateways_tx)).abort_handle(),
         ];
         let mut run = Loop {
-            table: Table::default(),
+            table: Table::new(options.hold),
             hands,
             options,
             connect,

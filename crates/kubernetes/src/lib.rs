@@ -21,3 +21,4 @@ pub mod state;
 pub mod table;
 pub mod target;
 pub mod watch;
+pub mod why;

@@ -7,8 +7,7 @@ use forewarm_control::{
     ports::{Gateway, GatewayError, SignalSet},
 };
 use forewarm_core::{
-    Behavior, Decision, Evidence, Mode, Observation, Phase, Reason, ReplicaId, ScalerState, Stage, Timestamp,
-    plan,
+    Decision, Evidence, Mode, Observation, Phase, Reason, ReplicaId, ScalerState, Stage, Timestamp, plan,
     pool::{Concurrency, PoolPlan, PoolReport},
 };
 use forewarm_manifest::KvTokens;
@@ -169,11 +168,11 @@ impl Scaler {
         self.plan_at_gateway = None;
     }
 
-    /// Takes up what the last controller knew. Nothing is taken away until one window was seen again.
+    /// Takes up what the last controller knew. Nothing is taken away for `hold`, or until one window was seen again.
     ///
     /// What is learned is written down again within `write_every`; when, differs from scaler to scaler, so that a
     /// controller that takes over does not write all of them at once.
-    pub fn lead(&mut self, now: Timestamp, write_every: Duration) {
+    pub fn lead(&mut self, now: Timestamp, hold: Duration, write_every: Duration) {
         self.state = match self.stored.take().map(|text| state::decode(&text)) {
             Some(Ok(state)) => state,
             Some(Err(error)) => {
@@ -186,7 +185,7 @@ impl Scaler {
             .spec
             .as_ref()
             .map_or(Duration::ZERO, |spec| spec.checked.spec.behavior.scale_down.stabilization_window);
-        self.state.hold_until(now + window.max(Behavior::DEFAULT_SCALE_DOWN_WINDOW));
+        self.state.hold_until(now + window.max(hold));
         (self.is_busy, self.is_dirty, self.plan_at_gateway) = (false, true, None);
         self.contest = Contest::default();
         // Random enough: the end of a UUID.

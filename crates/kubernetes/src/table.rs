@@ -119,6 +119,7 @@ pub enum Effect {
 /// Every scaler, and what is known of the world around them.
 #[derive(Default)]
 pub struct Table {
+    hold: Duration,
     scalers: BTreeMap<Key, Scaler>,
     places: BTreeMap<Key, Place>,
     kinds: BTreeMap<KindRef, Kind>,
@@ -154,6 +155,11 @@ struct Kind {
 }
 
 impl Table {
+    /// An empty one. For `hold` after taking the lead no scaler takes anything away.
+    pub fn new(hold: Duration) -> Self {
+        Self { hold, ..Self::default() }
+    }
+
     /// Takes in what happened.
     pub fn take(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -192,8 +198,8 @@ impl Table {
     /// Leads from now on, or no more.
     pub fn lead(&mut self, leads: bool, now: Timestamp) {
         if leads && !self.is_leading {
-            let write_every = self.write_every();
-            self.scalers.values_mut().for_each(|scaler| scaler.lead(now, write_every));
+            let (write_every, hold) = (self.write_every(), self.hold);
+            self.scalers.values_mut().for_each(|scaler| scaler.lead(now, hold, write_every));
             self.touch_all();
         }
         self.is_leading = leads;
@@ -358,7 +364,7 @@ impl Table {
         let read = read(&key.namespace, &key.name, &spec).map(Arc::new);
         let mut scaler = Scaler::new(&uid, generation, read.clone(), status);
         if self.is_leading {
-            scaler.lead(now, self.write_every());
+            scaler.lead(now, self.hold, self.write_every());
         }
         self.scalers.insert(key.clone(), scaler);
         self.place(&key, read, effects);

@@ -10,6 +10,7 @@ use std::{
 use forewarm_control::ports::GatewayError;
 use forewarm_core::{Phase, Timestamp, pool::PoolReport};
 use forewarm_kubernetes::{
+    controller::Options,
     fleet::{Mark, Orders},
     pod::{PodView, Stages},
     resource::InferenceScalerStatus,
@@ -91,7 +92,7 @@ impl World {
 
     /// A controller that knows nothing but what the API server says.
     fn start(&mut self, generation: i64, spec: Value) {
-        self.table = Table::default();
+        self.table = Table::new(Options::HOLD);
         let uid = "scaler-1".to_owned();
         let object = ScalerObject { uid, generation, spec, status: self.status.clone() };
         let effects = self.table.take(Input::Scaler(Change::Apply(key(), object)), self.now);

@@ -64,7 +64,7 @@ spec:
   signals:
     - name: waiting
       rabbitmq: {{host: 'http://{management}', username: {USER}, passwordFromFile: '{password}', queueName: {QUEUE}}}
-  policy: {{queue: {{perReplica: 5, inFlight: waiting}}}}
+  policy: {{queue: {{perReplica: 6, inFlight: waiting}}}}
 ",
         management = rabbit.management,
         password = password.display(),

@@ -58,12 +58,19 @@ pub(crate) struct Rig {
 
 /// A controller that runs. It is told to stop when this is dropped.
 pub(crate) struct Running {
-    pub(crate) leadership: Leadership,
+    leadership: Leadership,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Running {
+    /// Waits until it leads.
+    pub(crate) async fn until_leads(&self) {
+        let mut leads = self.leadership.subscribe();
+        let leads = tokio::time::timeout(SOON, leads.wait_for(|leads| *leads)).await;
+        assert!(leads.is_ok(), "it never led");
+    }
+
     /// Ends it in order.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
@@ -107,11 +114,15 @@ impl Rig {
 
     /// Starts a controller of this namespace.
     pub(crate) fn start(&self, identity: &str) -> Running {
-        self.start_with(identity, self.client.clone())
+        self.start_beside(identity, vec!["in memory".to_owned()])
     }
 
-    /// The same as another user.
-    pub(crate) fn start_with(&self, identity: &str, client: Client) -> Running {
+    /// The same without a gateway.
+    pub(crate) fn start_alone(&self, identity: &str) -> Running {
+        self.start_beside(identity, Vec::new())
+    }
+
+    fn start_beside(&self, identity: &str, addresses: Vec<String>) -> Running {
         let options = Options {
             namespace: Some(self.namespace.clone()),
             lease: LeaseOptions {
@@ -119,9 +130,12 @@ impl Rig {
                 look_every: Duration::from_millis(200),
                 ..LeaseOptions::new(&self.namespace, "forewarm", identity.to_owned())
             },
-            gateways: GatewayOptions { addresses: vec!["in memory".to_owned()], ..GatewayOptions::none() },
+            gateways: GatewayOptions { addresses, ..GatewayOptions::none() },
+            // Tests that take something away do not wait for minutes.
+            hold: Duration::ZERO,
         };
-        let controller = Controller::new(options, client, Arc::clone(&self.gateways) as Arc<dyn Connect>);
+        let controller =
+            Controller::new(options, self.client.clone(), Arc::clone(&self.gateways) as Arc<dyn Connect>);
         let leadership = controller.leadership();
         let stop = CancellationToken::new();
         let shutdown = stop.clone();
@@ -225,6 +239,8 @@ pub(crate) fn scaler(name: &str, change: Value) -> Value {
         "engine": {"maxConcurrency": 8},
         "policy": {"queueDepth": {"perReplica": 5}},
         "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+        // Nobody answers at the addresses of these pods, and this one is not counted.
+        "signals": [{"name": "unused", "engine": {"metric": "kv_usage"}}],
     });
     for (field, value) in change.as_object().unwrap() {
         spec[field] = value.clone();
