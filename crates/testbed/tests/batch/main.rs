@@ -37,7 +37,7 @@ async fn workers_come_and_go_with_the_queue_and_no_message_is_lost_or_done_twice
     };
     rabbit.create_queue("/", messages::QUEUE, "quorum").await.unwrap();
     let account = Account::open();
-    let mut stage = Stage::start(&rabbit, &account).await;
+    let mut stage = Stage::start(&rabbit, &account);
     stage.until("an empty queue needs nobody", |seen| seen.decision.to == Replicas(0)).await;
 
     // Two bursts: from zero to the most, down while workers are busy, to zero, and again.

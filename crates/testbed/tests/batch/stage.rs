@@ -73,7 +73,7 @@ spec:
 }
 
 impl Stage {
-    pub(crate) async fn start(rabbit: &RabbitMq, account: &Account) -> Self {
+    pub(crate) fn start(rabbit: &RabbitMq, account: &Account) -> Self {
         let state = tempfile::tempdir().unwrap();
         let password = state.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
