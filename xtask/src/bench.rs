@@ -6,7 +6,11 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::{cargo::cargo, peers};
+use crate::{
+    cargo::cargo,
+    peers,
+    testbed::{self, Part},
+};
 
 #[derive(Args)]
 pub(crate) struct BenchArgs {
@@ -24,6 +28,9 @@ enum Area {
     Core,
     /// The gateway beside other proxies, which are downloaded at the first run. Takes minutes, and two cores.
     Gateway,
+    /// From a burst to `/scale`, forewarm beside the real HPA, in a real cluster, which is built with Go at the first
+    /// run. Takes four minutes.
+    Kube,
     /// Ten thousand scalers on one Kubernetes controller. Takes ten minutes, and the control plane of the testbed.
     KubeScale,
     /// The gateway's queue: a place and a slot.
@@ -75,12 +82,16 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     let benches: &[(&str, &str)] = match args.area {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
         Area::Gateway => &[("forewarm", "gateway")],
+        Area::Kube => &[("forewarm", "kube")],
         Area::KubeScale => &[("forewarm-kubernetes", "scale")],
         Area::Queue => &[("forewarm-gateway", "queueing")],
         Area::Signals => &[("forewarm-signals", "polling")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
         Area::Validation => &[("forewarm", "validation")],
     };
+    if let Area::Kube = args.area {
+        testbed::fetch(Part::Kubernetes)?;
+    }
     let mut rows = Vec::new();
     for (package, bench) in benches {
         rows.extend(measure(package, bench)?);

@@ -123,8 +123,11 @@ fn run_tier(tier: Tier) -> Result<Counts> {
         }
         Tier::Components => {
             with(&[Part::Prometheus, Part::Kafka, Part::Rabbitmq, Part::Moto, Part::Elasticmq], || {
-                let own =
-                    ["--lib", "--test", "server", "--test", "servers", "--test", "signals", "--test", "aws"];
+                let servers = ["server", "servers", "signals", "aws", "batch"];
+                let own: Vec<&str> = ["--lib"]
+                    .into_iter()
+                    .chain(servers.into_iter().flat_map(|name| ["--test", name]))
+                    .collect();
                 tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &own[..]].concat())
             })
         }

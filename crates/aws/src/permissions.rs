@@ -11,6 +11,7 @@ const STATEMENTS: [(&str, &[&str], &str); 7] = [
             "autoscaling:DescribeLifecycleHooks",
             "autoscaling:DescribePolicies",
             "autoscaling:DescribeScalingActivities",
+            "autoscaling:DescribeWarmPool",
             "ec2:DescribeInstances",
         ],
         "*",

@@ -97,7 +97,6 @@ fn a_dry_run_changes_nothing_and_a_run_starts_what_is_missing() {
     let deadline = Instant::now() + PATIENCE;
     while !shown().contains("2 replicas, 2 ready") {
         assert!(Instant::now() < deadline, "{}", shown());
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

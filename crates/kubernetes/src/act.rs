@@ -250,7 +250,15 @@ impl Hands {
                     "metadata": metadata,
                     "spec": {"replicas": replicas},
                 });
-                api.patch_scale(name, &params, &Patch::Apply(scale)).await?.metadata.resource_version
+                let group = target.resource.group.as_str();
+                let written = if matches!(group, "" | "apps") {
+                    api.patch_scale(name, &params, &Patch::Apply(scale)).await?
+                } else {
+                    // The API server cannot apply to the scale of a custom resource. A merge is bound to the version, too.
+                    let params = PatchParams { force: false, ..params };
+                    api.patch_scale(name, &params, &Patch::Merge(scale)).await?
+                };
+                written.metadata.resource_version
             }
             Some(path) => {
                 let fields = path.trim_start_matches('.').split('.').rev();

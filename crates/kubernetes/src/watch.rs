@@ -113,7 +113,17 @@ pub async fn targets(
     let api = scoped(client, namespace.as_deref(), &resource);
     let read = |object: DynamicObject| TargetView::of(&object, &paths);
     let wrap = |change| Input::Target(kind.clone(), change);
-    follow_dynamic(watcher_of(api), inputs, read, wrap).await;
+    let told = inputs.clone();
+    // A kind that may not be listed must not hold up the others. The watch tries again by itself, and tells again.
+    let stream = watcher_of(api).inspect(|event| {
+        if let Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) = event
+            && status.code == 403
+        {
+            let why = format!("spec.target.kubernetes: {} cannot be listed: {}", kind.kind, status.message);
+            told.try_send(Input::NoKind(kind.clone(), why)).ok();
+        }
+    });
+    follow_dynamic(stream, inputs, read, wrap).await;
 }
 
 fn watcher_of(

@@ -126,3 +126,61 @@ impl CertificateFiles {
         Ok(Arc::new(config))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    /// A certificate with its key, written a minute after the last one.
+    fn write(files: &CertificateFiles, minute: u64) {
+        let made = rcgen::generate_simple_self_signed(["metrics".to_owned()]).unwrap();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * minute);
+        for (path, text) in
+            [(&files.certificate, made.cert.pem()), (&files.key, made.signing_key.serialize_pem())]
+        {
+            std::fs::write(path, text).unwrap();
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+        }
+    }
+
+    fn trust() -> Trust {
+        let authority = rcgen::generate_simple_self_signed(["authority".to_owned()]).unwrap();
+        let data = BTreeMap::from([("client-ca-file".to_owned(), authority.cert.pem())]);
+        Trust::read(&ConfigMap { data: Some(data), ..ConfigMap::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_renewed_certificate_counts_from_then_on_and_a_broken_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = CertificateFiles {
+            certificate: folder.path().join("tls.crt"),
+            key: folder.path().join("tls.key"),
+        };
+        write(&files, 1);
+        let tls = Tls::open(files.clone(), trust()).unwrap();
+        let first = tls.config();
+        assert!(!tls.reload().unwrap(), "nothing was written");
+        write(&files, 2);
+        assert!(tls.reload().unwrap());
+        let second = tls.config();
+        assert!(!Arc::ptr_eq(&first, &second));
+        std::fs::write(&files.key, "no key").unwrap();
+        let error = tls.reload().unwrap_err().to_string();
+        assert!(error.contains("tls.key") && error.contains("no private key in PEM"), "{error}");
+        assert!(Arc::ptr_eq(&second, &tls.config()), "what worked is kept");
+    }
+
+    #[test]
+    fn a_config_map_without_authorities_says_what_is_missing() {
+        let error = Trust::read(&ConfigMap::default()).unwrap_err().to_string();
+        assert!(error.contains("--requestheader-client-ca-file"), "{error}");
+        let data = BTreeMap::from([("client-ca-file".to_owned(), "-----BEGIN".to_owned())]);
+        let error =
+            Trust::read(&ConfigMap { data: Some(data), ..ConfigMap::default() }).unwrap_err().to_string();
+        assert!(error.contains("`client-ca-file` of the ConfigMap"), "{error}");
+    }
+}

@@ -35,7 +35,8 @@ fn query(metric: &CloudWatchSignal) -> MetricDataQuery {
 pub(super) async fn newest(client: &Client, metric: &CloudWatchSignal) -> Result<(f64, Duration), Missing> {
     const ACTION: &str = "cloudwatch:GetMetricData";
     let now = SystemTime::now();
-    let end = now - metric.end_offset;
+    // The end is excluded, and whole seconds are what CloudWatch knows.
+    let end = now - metric.end_offset + Duration::from_secs(1);
     let call = client.get_metric_data().metric_data_queries(query(metric));
     let call = call.start_time(DateTime::from(end - metric.collection)).end_time(DateTime::from(end));
     let answer = call.send().await;

@@ -5,7 +5,8 @@ use std::{io::IsTerminal, path::PathBuf, time::Duration};
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use forewarm_aws::{
-    Account, FieldChange, PER_INSTANCE, Publisher, Wanted, instances_in_service, permissions, read_policies,
+    Account, FieldChange, PER_INSTANCE, Publisher, Wanted, inspect, instances_in_service, permissions,
+    read_policies,
 };
 use forewarm_control::Clock;
 use forewarm_core::{Reading, Signal};
@@ -39,6 +40,11 @@ enum AwsCommand {
     Diff(FileArgs),
     Apply(ApplyArgs),
     Publish(PublishArgs),
+    /// Shows an Auto Scaling group: what it has, and what stands in forewarm's way.
+    Group {
+        /// Its name.
+        name: String,
+    },
     /// Prints a least-privilege IAM policy, a statement for each purpose.
     Permissions,
 }
@@ -123,6 +129,14 @@ pub(crate) fn aws(args: AwsArgs) -> Result<(), Failure> {
             AwsCommand::Diff(file) => diff(&file, &account).await,
             AwsCommand::Apply(args) => apply(args, &account).await,
             AwsCommand::Publish(args) => publish(args, &account).await,
+            AwsCommand::Group { name } => {
+                let lines = inspect(&account, &name).await?;
+                let region = account.region();
+                let lines =
+                    lines.with_context(|| format!("there is no Auto Scaling group `{name}` in {region}"))?;
+                lines.iter().for_each(say);
+                Ok(())
+            }
             AwsCommand::Permissions => Ok(()),
         }
     })

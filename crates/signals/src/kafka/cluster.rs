@@ -290,19 +290,23 @@ fn leaders(answer: &MetadataResponse) -> Result<Leaders, String> {
     Ok(leaders)
 }
 
+/// Errors that people can do something about.
+const KNOWN: &[(ResponseError, &str)] = &[
+    (ResponseError::UnknownTopicOrPartition, "the cluster has none"),
+    (ResponseError::TopicAuthorizationFailed, "this user may not describe the topic"),
+    (ResponseError::GroupAuthorizationFailed, "this user may not describe the group"),
+    (ResponseError::ClusterAuthorizationFailed, "this user may not list groups"),
+    (ResponseError::LeaderNotAvailable, "it has no leader now"),
+    (ResponseError::NotCoordinator, "its coordinator is elsewhere"),
+    (ResponseError::CoordinatorNotAvailable, "its coordinator is not there yet"),
+];
+
 /// An error of the protocol in words.
 fn check(code: i16, what: &str) -> Result<(), String> {
     let Some(error) = code.err() else { return Ok(()) };
-    let why = match error {
-        ResponseError::UnknownTopicOrPartition => "the cluster has none".to_owned(),
-        ResponseError::TopicAuthorizationFailed => "this user may not describe the topic".to_owned(),
-        ResponseError::GroupAuthorizationFailed => "this user may not describe the group".to_owned(),
-        ResponseError::ClusterAuthorizationFailed => "this user may not list groups".to_owned(),
-        ResponseError::LeaderNotAvailable => "it has no leader now".to_owned(),
-        ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable => {
-            "its coordinator is elsewhere or not there yet".to_owned()
-        }
-        other => format!("{other} ({code})"),
-    };
-    Err(format!("{what}: {why}"))
+    let known = KNOWN.iter().find(|(known, _)| *known == error);
+    Err(match known {
+        Some((_, why)) => format!("{what}: {why}"),
+        None => format!("{what}: {error} ({code})"),
+    })
 }

@@ -137,6 +137,9 @@ fn limited(signal: &KafkaSignal, lag: i64, behind: i64, partitions: usize) -> i6
 mod tests {
     use super::*;
 
+    /// What is committed, the first offset and the next.
+    type Ends = (Option<i64>, i64, i64);
+
     fn signal() -> KafkaSignal {
         KafkaSignal {
             bootstrap_servers: vec!["kafka:9092".into()],
@@ -155,8 +158,8 @@ mod tests {
     }
 
     /// Partitions from what is committed, and the ends of their logs.
-    fn partitions(all: &[(Option<i64>, i64, i64)]) -> Vec<Partition> {
-        let partition = |(index, &(committed, first, next)): (usize, &(Option<i64>, i64, i64))| Partition {
+    fn partitions(all: &[Ends]) -> Vec<Partition> {
+        let partition = |(index, &(committed, first, next)): (usize, &Ends)| Partition {
             id: ("requests".into(), index as i32),
             committed,
             offsets: Ok(Offsets { first, next }),
@@ -164,7 +167,7 @@ mod tests {
         all.iter().enumerate().map(partition).collect()
     }
 
-    fn lag(signal: &KafkaSignal, all: &[(Option<i64>, i64, i64)]) -> Signal {
+    fn lag(signal: &KafkaSignal, all: &[Ends]) -> Signal {
         total(signal, &partitions(all), Group::Known, &mut BTreeMap::new())
     }
 
@@ -175,7 +178,7 @@ mod tests {
         let to_zero = KafkaSignal { scale_to_zero_on_invalid_offset: true, ..signal() };
         let with_lag = KafkaSignal { limit_to_partitions_with_lag: true, ..signal() };
         let idle = KafkaSignal { allow_idle_consumers: true, ..signal() };
-        let cases: [(&str, &KafkaSignal, &[(Option<i64>, i64, i64)], f64); 9] = [
+        let cases: [(&str, &KafkaSignal, &[Ends], f64); 9] = [
             ("summed over partitions", &base, &[(Some(3), 0, 5), (Some(7), 0, 10)], 5.0),
             ("a commit that is ahead is no debt", &base, &[(Some(9), 0, 5), (Some(7), 0, 10)], 3.0),
             (
@@ -236,8 +239,7 @@ mod tests {
     fn what_stays_behind_stops_counting_and_is_not_idle() {
         let signal = KafkaSignal { exclude_persistent_lag: true, allow_idle_consumers: true, ..signal() };
         let mut stuck = BTreeMap::new();
-        let mut read =
-            |all: &[(Option<i64>, i64, i64)]| total(&signal, &partitions(all), Group::Known, &mut stuck);
+        let mut read = |all: &[Ends]| total(&signal, &partitions(all), Group::Known, &mut stuck);
         assert_eq!(
             read(&[(Some(3), 0, 50), (Some(0), 0, 5)]),
             Signal::value(52.0),

@@ -17,7 +17,7 @@ use crate::{http::Clients, secret::reveal};
 /// Asks one queue, or several.
 #[derive(Debug)]
 pub(crate) enum RabbitMqSource {
-    Management(management::Queues),
+    Management(Box<management::Queues>),
     Amqp(amqp::Queue),
 }
 
@@ -41,7 +41,8 @@ impl RabbitMqSource {
         let address = address(&signal, &host, is_amqp)?;
         let timeout = signal.timeout.unwrap_or(timeout);
         if !is_amqp {
-            return management::Queues::new(clients, address, signal, timeout).map(Self::Management);
+            let queues = management::Queues::new(clients, address, signal, timeout)?;
+            return Ok(Self::Management(Box::new(queues)));
         }
         if let Some(why) = signal.needs_management() {
             return Err(format!("{why} cannot be asked for over AMQP: `host` must begin with http://"));

@@ -6,11 +6,14 @@ use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, Method, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
 };
 use reqwest::Url;
 
-use super::{CloudError, Shared};
+use super::{
+    CloudError, Shared,
+    cbor::{self, CBOR},
+};
 
 /// What is refused above this: no call of a test has so much.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
@@ -29,11 +32,11 @@ pub(super) struct Call {
     /// Such as `SetDesiredCapacity`.
     pub(super) action: String,
     /// Parameters of the query protocol.
-    parameters: Vec<(String, String)>,
-    method: Method,
-    path: String,
-    headers: HeaderMap,
-    body: Bytes,
+    pub(super) parameters: Vec<(String, String)>,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Call {
@@ -108,8 +111,14 @@ impl Shared {
     }
 
     async fn forward(&self, call: Call) -> Result<Answer, CloudError> {
-        let (status, kind, text) = self.send(call).await?;
-        Ok(answer(status, &kind, text))
+        let Some(in_json) = call.as_json() else {
+            let (status, kind, text) = self.send(call).await?;
+            return Ok(answer(status, &kind, text));
+        };
+        let (status, _, text) = self.send(in_json).await?;
+        let mut answer = answer(status, CBOR, cbor::from_json(&text));
+        answer.headers_mut().insert("smithy-protocol", HeaderValue::from_static("rpc-v2-cbor"));
+        Ok(answer)
     }
 
     /// The status, the type and the text of moto's answer.

@@ -5,6 +5,7 @@
 //! instances be pending for a while and wait for their hooks, and has the faults that a test asks for. Addresses
 //! `10.x.y.z` of instances become `127.x.y.z`, so that a test can run what serves there.
 
+mod cbor;
 mod group;
 mod http;
 

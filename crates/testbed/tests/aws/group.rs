@@ -26,7 +26,10 @@ async fn instances_start_serve_drain_and_go_in_that_order() {
         .await;
     let ready = stage.ready(2).await;
     assert!(ready.iter().all(|replica| replica.stages_seconds.contains_key("provision")), "{ready:?}");
-    assert_eq!(stage.shown("ProtectedFromScaleIn").await, ["true", "true"], "AWS chooses nobody");
+    // So that AWS chooses nobody.
+    stage
+        .until("both are protected", async || stage.shown("ProtectedFromScaleIn").await == ["true", "true"])
+        .await;
 
     // The one that the core chose goes, and only when it is told to stop.
     let (chosen, stays) = (&ready[0].id, &ready[1].id);

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use forewarm_aws::{Account, Wanted, read_policies};
+use forewarm_aws::{Account, Wanted, inspect, read_policies};
 use forewarm_testbed::{Cloud, assets};
 use serde_json::{Value, json};
 
-use crate::support::{cloud, sdk};
+use crate::support::{cloud, only_allowed, sdk};
 
 /// Puts a policy with boto3, when there is one, and prints what the server has.
 const BOTO3: &str = r#"
@@ -99,6 +99,13 @@ async fn the_seeds_policy_is_what_boto3_would_put() {
     assert_eq!(diff.len(), 1, "{diff:?}");
     assert_eq!(diff[0].field, "TargetTrackingConfiguration.TargetValue");
     assert_eq!((diff[0].before.clone(), diff[0].after.clone()), (Some(json!(5.0)), Some(json!(7.0))));
+
+    // Whoever is about to let forewarm scale the group sees who scales it already.
+    let lines = inspect(&account, "policy-of-ours").await.expect("an answer").expect("a group").join("\n");
+    for part in ["0 wanted, 0 to 5 allowed", "g5.xlarge, g6.xlarge", "policy scale-on-queue-depth"] {
+        assert!(lines.contains(part), "{part}: {lines}");
+    }
+    only_allowed(&cloud, &[]);
 
     let nowhere = text.replace("policy-of-ours", "no-such-group");
     let wanted = read_policies("asg.json", &nowhere).expect("a policy");

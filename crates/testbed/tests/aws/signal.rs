@@ -82,7 +82,8 @@ async fn what_is_published_is_read_back_whole_and_per_instance() {
         );
         source(&account, &signal).read(&[]).await
     };
-    assert!(matches!(read("LLMQueueDepth").await.reading, Reading::Missing(Missing::Absent)));
+    let before = read("LLMQueueDepth").await;
+    assert!(matches!(before.reading, Reading::Missing(Missing::Absent)), "{before:?}");
     let publisher = Publisher::new(&account, "Custom/LLMMetrics", "LLMQueueDepth", &dimensions);
     publisher.put(12.0, 4).await.expect("taken");
     for (name, expected) in [("LLMQueueDepth", 12.0), ("LLMQueueDepthPerInstance", 3.0)] {

@@ -94,6 +94,16 @@ impl Stage {
         }
     }
 
+    /// Waits until AWS shows it.
+    pub(crate) async fn until(&self, what: &str, shown: impl AsyncFn() -> bool) {
+        let wait = async {
+            while !shown().await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert!(tokio::time::timeout(LIMIT, wait).await.is_ok(), "never shown: {what}");
+    }
+
     /// The replicas once this many are ready and no other is there.
     pub(crate) async fn ready(&self, count: usize) -> Vec<FleetReplica> {
         let all_ready = |view: &FleetView| {

@@ -37,14 +37,14 @@ async fn workers_come_and_go_with_the_queue_and_no_message_is_lost_or_done_twice
     };
     rabbit.create_queue("/", messages::QUEUE, "quorum").await.unwrap();
     let account = Account::open();
-    let mut stage = Stage::start(&rabbit, &account).await;
+    let mut stage = Stage::start(&rabbit, &account);
     stage.until("an empty queue needs nobody", |seen| seen.decision.to == Replicas(0)).await;
 
     // Two bursts: from zero to the most, down while workers are busy, to zero, and again.
     let mut published = 0;
     for burst in 0..2 {
         let messages = Messages::connect(&rabbit).await;
-        published = messages.publish(published, 60).await;
+        published = messages.publish(published, 42).await;
         within("the burst is done", account.until(|| all(&account).len() as u32 == published)).await;
         stage
             .until("nobody is left", |seen| seen.decision.to == Replicas(0) && seen.replicas.is_empty())
@@ -60,7 +60,7 @@ async fn workers_come_and_go_with_the_queue_and_no_message_is_lost_or_done_twice
     // The broker dies with messages at workers and in the queue.
     let messages = Messages::connect(&rabbit).await;
     let before = published;
-    published = messages.publish(published, 40).await;
+    published = messages.publish(published, 30).await;
     within("some are done", account.until(|| all(&account).len() as u32 >= before + 5)).await;
     rabbit.server.kill();
     let blind = stage

@@ -64,7 +64,7 @@ spec:
   signals:
     - name: waiting
       rabbitmq: {{host: 'http://{management}', username: {USER}, passwordFromFile: '{password}', queueName: {QUEUE}}}
-  policy: {{queue: {{perReplica: 5, inFlight: waiting}}}}
+  policy: {{queue: {{perReplica: 6, inFlight: waiting}}}}
 ",
         management = rabbit.management,
         password = password.display(),
@@ -73,7 +73,7 @@ spec:
 }
 
 impl Stage {
-    pub(crate) async fn start(rabbit: &RabbitMq, account: &Account) -> Self {
+    pub(crate) fn start(rabbit: &RabbitMq, account: &Account) -> Self {
         let state = tempfile::tempdir().unwrap();
         let password = state.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();

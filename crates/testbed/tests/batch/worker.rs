@@ -18,8 +18,8 @@ use crate::{
 pub(crate) const BROKER: &str = "TEST_BROKER";
 /// Where it writes what it does.
 pub(crate) const ACCOUNT: &str = "TEST_ACCOUNT";
-/// How long a message takes.
-const WORK: Duration = Duration::from_millis(400);
+/// How long a message takes: some of them in the five seconds that the broker counts its queues in.
+const WORK: Duration = Duration::from_millis(2500);
 /// Before a broker that is gone is called again.
 const CALL_AGAIN: Duration = Duration::from_millis(200);
 const TAG: &str = "worker";

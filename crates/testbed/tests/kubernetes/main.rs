@@ -2,6 +2,7 @@
 
 mod cluster;
 mod controller;
+mod install;
 mod life;
 mod metrics_api;
 mod rig;

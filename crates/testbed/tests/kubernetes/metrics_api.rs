@@ -8,6 +8,8 @@ use std::{
 };
 
 use forewarm_core::ScalerId;
+use forewarm_kubernetes::resource::InferenceScaler;
+use forewarm_manifest::convert::{Form, convert};
 use forewarm_metrics_api::{EngineOptions, Queues, SCALER_LABEL};
 use forewarm_testbed::control_plane::{ControlPlane, Identity, Workload};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -19,13 +21,14 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::wait::Condition,
 };
 use serde_json::{Value, json};
 
 use crate::{
     cluster::{Engines, Metrics, apply, serve_text, until},
+    rig::Rig,
     shared,
 };
 
@@ -130,12 +133,11 @@ async fn eventually(client: &Client, path: &str, expected: impl Fn(&Result<Value
 }
 
 #[tokio::test]
-async fn the_hpa_of_the_seed_scales_as_it_is_written() {
+async fn the_hpa_of_the_seed_scales_as_it_is_written_and_so_does_what_it_is_converted_to() {
     let Some(plane) = shared().await else { return };
-    let client = plane.client().await.unwrap();
-    plane.namespace("ai-serving").await.unwrap();
+    let rig = Rig::new(plane, "ai-serving", 8).await;
+    let client = rig.client.clone();
     plane.namespace("gpu-exporters").await.unwrap();
-    plane.gpu_node("seed", 8).await.unwrap();
     plane.deploy("ai-serving", &Workload::new("vllm-llama3", 1)).await.unwrap();
     let mut exporter = Workload { gpus: 0, port: 9400, ..Workload::new("dcgm", 1) }.deployment();
     let template = exporter.spec.as_mut().unwrap().template.metadata.as_mut().unwrap();
@@ -178,6 +180,19 @@ async fn the_hpa_of_the_seed_scales_as_it_is_written() {
     assert_eq!(seen.get("nvidia_gpu_duty_cycle").map(String::as_str), Some("93"), "{seen:?}");
     assert_eq!(seen.get("vllm_pending_requests").map(String::as_str), Some("50"), "{seen:?}");
     metrics.end().await;
+
+    // The same manifest as forewarm's own, with no HPA: as many, as late.
+    hpas.delete("vllm-autoscaler", &DeleteParams::default()).await.unwrap();
+    let back = Patch::Merge(json!({"spec": {"replicas": 1}}));
+    deployments.patch("vllm-llama3", &PatchParams::default(), &back).await.unwrap();
+    until(&deployments, "vllm-llama3", ready(1)).await;
+    let converted = convert("hpa.yaml", SEED, Form::InferenceScaler).unwrap().remove(0);
+    let scaler: InferenceScaler = serde_saphyr::from_str(&converted.yaml).unwrap();
+    rig.report("vllm-autoscaler", |report| report.queued = 50);
+    rig.scalers().create(&PostParams::default(), &scaler).await.unwrap();
+    let running = rig.start("seed");
+    rig.until_asked_for("vllm-llama3", 3).await;
+    running.stop().await;
 }
 
 #[tokio::test]

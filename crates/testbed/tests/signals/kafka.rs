@@ -1,13 +1,21 @@
 //! Lag of a real Kafka's groups.
 
+use std::{sync::Arc, time::Duration};
+
+use forewarm_control::Clock;
 use forewarm_core::Signal;
 use forewarm_manifest::{
     SignalSource,
     signal::{KafkaSignal, OffsetReset, PartitionRange, Sasl, SaslMechanism, Tls},
 };
+use forewarm_signals::Sources;
 use forewarm_testbed::kafka::{Kafka, PASSWORD, USER};
+use futures_util::future::join_all;
 
 use crate::{failure, read, started, total, who};
+
+/// Longer than any answer takes.
+const LONG: Duration = Duration::from_secs(30);
 
 /// A group's lag, asked in the clear.
 fn lag(kafka: &Kafka, group: &str, topic: Option<&str>) -> KafkaSignal {
@@ -101,4 +109,21 @@ async fn who_asks(kafka: &Kafka) {
     let any = Tls { accepts_any: true, ..Tls::default() };
     let any = KafkaSignal { tls: Some(any), ..guarded(SaslMechanism::Plain, PASSWORD) };
     assert_eq!(total(&ask(any).await), 54.0);
+
+    // All who ask the same broker share one connection, and who asks the same question shares its answer.
+    let sources = Sources::new(Clock::start(1.0));
+    let before = kafka.proxy.accepted();
+    let source = |number: usize| {
+        let signal = KafkaSignal {
+            consumer_group: format!("group-{}", number % 20),
+            offset_reset_policy: Some(OffsetReset::Latest),
+            ..guarded(SaslMechanism::ScramSha512, PASSWORD)
+        };
+        sources.source(&SignalSource::Kafka(signal), LONG, Duration::from_secs(1)).unwrap().unwrap()
+    };
+    let all: Vec<_> = (0..40).map(source).collect();
+    assert!(Arc::ptr_eq(&all[0], &all[20]), "the same question");
+    let answers = join_all(all.iter().map(|source| source.read(&[]))).await;
+    assert!(answers.iter().all(|answer| total(answer) == 4.0), "one for each partition: {answers:?}");
+    assert_eq!(kafka.proxy.accepted() - before, 1);
 }
