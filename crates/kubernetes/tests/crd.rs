@@ -1,5 +1,4 @@
 //! The CustomResourceDefinition: the committed file is what the types say, and it says what it should.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
 use std::path::Path;
 
