@@ -9,6 +9,7 @@ mod fuzz;
 mod generate;
 mod literals;
 mod peers;
+mod programs;
 mod testbed;
 mod tiers;
 

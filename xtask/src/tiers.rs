@@ -1,6 +1,6 @@
 //! Tests by tier. A tier whose prerequisite is missing is skipped with the reason, and counted as such.
 
-use std::{collections::BTreeMap, io::Write};
+use std::{collections::BTreeMap, io::Write, path::PathBuf, process::Command};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     architecture,
     cargo::{cargo, root, run},
+    programs::{self, Program},
     testbed::{self, Part},
 };
 
@@ -69,9 +70,10 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     let all = Tier::value_variants().iter().copied().filter(|tier| *tier != Tier::Keda);
     let tiers = if args.tier.is_empty() { all.collect() } else { args.tier.clone() };
     let mut results = BTreeMap::new();
+    let mut suite = Suite::default();
     for tier in tiers {
         writeln!(std::io::stdout(), "\n=== {} ===", tier.name())?;
-        let mut counts = run_tier(tier)?;
+        let mut counts = run_tier(tier, &mut suite)?;
         if args.require_all {
             counts.failed += std::mem::take(&mut counts.skipped);
         }
@@ -97,47 +99,62 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     Ok(())
 }
 
-fn run_tier(tier: Tier) -> Result<Counts> {
+fn run_tier(tier: Tier, suite: &mut Suite) -> Result<Counts> {
     match tier {
         Tier::Lint => lint(),
-        Tier::Unit => tests(&[
-            "test",
-            "--workspace",
-            "--exclude",
-            "forewarm",
-            "--exclude",
-            "forewarm-gateway",
-            "--exclude",
-            "forewarm-testbed",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--no-fail-fast",
-        ]),
-        Tier::Conformance => tests(&["test", "--release", "-p", "forewarm-core", "--test", "conformance"]),
-        Tier::Gateway => tests(&["test", "-p", "forewarm-gateway", "--no-fail-fast"]),
+        Tier::Unit => suite.run(|program| !["forewarm", "gateway", "testbed"].contains(&&*program.package)),
+        Tier::Conformance => {
+            let arguments = ["test", "--release", "-p", "forewarm-core", "--test", "conformance"];
+            counted(&mut cargo(&arguments))
+        }
+        Tier::Gateway => suite.run(|program| program.package == "gateway"),
         Tier::Product => {
             // Without it, the test that needs it says that it is skipped.
             drop(testbed::fetch(Part::Moto));
-            tests(&["test", "-p", "forewarm", "--no-fail-fast"])
+            suite.run(|program| program.package == "forewarm")
         }
         Tier::Components => {
             with(&[Part::Prometheus, Part::Kafka, Part::Rabbitmq, Part::Moto, Part::Elasticmq], || {
-                let servers = ["server", "servers", "signals", "aws", "batch"];
-                let own: Vec<&str> = ["--lib"]
-                    .into_iter()
-                    .chain(servers.into_iter().flat_map(|name| ["--test", name]))
-                    .collect();
-                tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &own[..]].concat())
+                let others = [&IN_A_CLUSTER[..], &["keda"]].concat();
+                suite.run(|program| program.package == "testbed" && !others.contains(&&*program.target))
             })
         }
         Tier::Kubernetes => with(&[Part::Kubernetes, Part::Helm], || {
-            let both = ["--test", "kubernetes", "--test", "helm"];
-            tests(&[&["test", "-p", "forewarm-testbed", "--no-fail-fast"], &both[..]].concat())
+            suite.run(|program| program.package == "testbed" && IN_A_CLUSTER.contains(&&*program.target))
         }),
         Tier::Keda => with(&[Part::Kubernetes, Part::Keda], || {
-            tests(&["test", "-p", "forewarm-testbed", "--test", "keda", "--no-fail-fast"])
+            suite.run(|program| program.package == "testbed" && program.target == "keda")
         }),
+    }
+}
+
+/// Test programs that need a control plane of Kubernetes, or Helm.
+const IN_A_CLUSTER: [&str; 2] = ["kubernetes", "helm"];
+
+/// The test programs, built when the first is wanted.
+#[derive(Default)]
+struct Suite {
+    programs: Option<Option<Vec<Program>>>,
+}
+
+impl Suite {
+    /// Runs some programs and adds up what they say at their ends.
+    fn run(&mut self, belongs: impl Fn(&Program) -> bool) -> Result<Counts> {
+        if self.programs.is_none() {
+            self.programs = Some(programs::build()?);
+        }
+        let Some(Some(programs)) = &self.programs else {
+            return Ok(Counts { failed: 1, ..Counts::default() });
+        };
+        let mut counts = Counts::default();
+        for program in programs.iter().filter(|program| belongs(program)) {
+            writeln!(std::io::stdout(), "\n--- {}: {} ---", program.package, program.target)?;
+            counts.add(counted(&mut program.command())?);
+        }
+        if counts.passed + counts.failed + counts.skipped == 0 {
+            bail!("a tier ran no test");
+        }
+        Ok(counts)
     }
 }
 
@@ -184,11 +201,10 @@ fn report(counts: &mut Counts, name: &str, ok: bool) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo and adds up what the test binaries say at their end.
-fn tests(args: &[&str]) -> Result<Counts> {
-    let mut command = cargo(args);
-    command.env("FOREWARM_SHARED", shared());
-    let (lines, ok) = run(&mut command)?;
+/// Runs tests and adds up what they say at their ends.
+fn counted(command: &mut Command) -> Result<Counts> {
+    command.env("FOREWARM_SHARED", shared()?);
+    let (lines, ok) = run(command)?;
     let mut counts = Counts::default();
     lines.iter().filter_map(|line| closing_line(line)).for_each(|binary| counts.add(binary));
     // A test says why it cannot run here; it must not look as if it had passed.
@@ -196,18 +212,17 @@ fn tests(args: &[&str]) -> Result<Counts> {
     counts.skipped += skipped;
     counts.passed = counts.passed.saturating_sub(skipped);
     if !ok && counts.failed == 0 {
-        // It did not even build, or a binary died without a word.
+        // It did not even build, or died without a word.
         counts.failed = 1;
-    }
-    if counts.passed + counts.failed + counts.skipped == 0 {
-        bail!("cargo {} ran no test", args.join(" "));
     }
     Ok(counts)
 }
 
 /// Where recorded traces and vectors lie, if they are there.
-fn shared() -> std::path::PathBuf {
-    std::env::var_os("FOREWARM_SHARED").map_or_else(|| root().join("../shared"), Into::into)
+fn shared() -> Result<PathBuf> {
+    let shared = std::env::var_os("FOREWARM_SHARED").map_or_else(|| root().join("../shared"), Into::into);
+    // Test programs run in the folders of their packages.
+    Ok(std::path::absolute(shared)?)
 }
 
 /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …` and `3 passed, 0 failed, 1 skipped`.

@@ -1,5 +1,4 @@
 //! The servers of the testbed start, do what a test asks, and start again with what they had.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
 use forewarm_testbed::{Page, TestbedError, kafka::Kafka, prometheus, rabbitmq::RabbitMq};
 

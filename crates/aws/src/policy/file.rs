@@ -82,13 +82,9 @@ fn fields_of(fields: &[&str]) -> &'static str {
 pub fn read_policies(file: &str, text: &str) -> Result<Vec<Wanted>, PolicyFileError> {
     let value: Value =
         serde_json::from_str(text).map_err(|error| PolicyFileError::Json { file: file.to_owned(), error })?;
-    match value {
-        Value::Array(items) => {
-            let item = |(index, item)| read_one(file, format!("item {}: ", index + 1), item);
-            items.into_iter().enumerate().map(item).collect()
-        }
-        one => Ok(vec![read_one(file, String::new(), one)?]),
-    }
+    let Value::Array(items) = value else { return Ok(vec![read_one(file, String::new(), value)?]) };
+    let item = |(index, item)| read_one(file, format!("item {}: ", index + 1), item);
+    items.into_iter().enumerate().map(item).collect()
 }
 
 fn read_one(file: &str, place: String, value: Value) -> Result<Wanted, PolicyFileError> {

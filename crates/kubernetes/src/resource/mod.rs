@@ -4,6 +4,7 @@
 //! a file and an object of the cluster are one language with the same errors. What is written here in doc comments is
 //! what `kubectl explain` shows.
 #![expect(unreachable_pub, reason = "the derive repeats these types where nobody can reach them")]
+#![expect(clippy::duplicated_attributes, reason = "columns are of the same types")]
 
 mod scalars;
 mod spec;

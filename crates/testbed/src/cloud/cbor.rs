@@ -62,6 +62,7 @@ fn json(value: Value) -> Json {
             let named = |(name, value): (Value, Value)| Some((name.into_text().ok()?, json(value)));
             Json::Object(fields.into_iter().filter_map(named).collect())
         }
+        Value::Null | Value::Bytes(_) => Json::Null,
         _ => Json::Null,
     }
 }
