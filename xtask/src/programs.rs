@@ -27,6 +27,8 @@ impl Program {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.executable);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        // So that a test that says why it cannot run here is heard.
+        command.arg("--show-output");
         command
     }
 }
