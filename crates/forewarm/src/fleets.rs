@@ -55,7 +55,7 @@ impl OpenFleet {
                     .map_err(|error| wrong("awsAutoScalingGroup", &error))
             }
             Target::Kubernetes(_) => Err(Failure::usage(anyhow::anyhow!(
-                "`{name}`: `spec.target.kubernetes` is not served by this version of `forewarm run`; use `processes`, `awsAutoScalingGroup`, `webhook` or `exec`"
+                "`{name}`: `spec.target.kubernetes` is not served by `forewarm run`: apply the manifest to the cluster, where `forewarm kube controller` scales it; or use `processes`, `awsAutoScalingGroup`, `webhook` or `exec`"
             ))),
         }
     }

@@ -71,6 +71,11 @@ async fn a_cloud_that_fails_in_every_way_costs_no_request_and_no_instance() {
     assert!(!first.is_empty(), "{left}");
 }
 
+#[expect(clippy::print_stdout, reason = "how a test says that it did not run")]
+fn skipped(why: &forewarm_testbed::NotFetched) {
+    println!("skipped: {why}");
+}
+
 fn phases(scaler: &Value) -> Vec<&str> {
     let replicas = scaler["replicas"].as_array().unwrap();
     replicas.iter().filter_map(|replica| replica["phase"].as_str()).collect()
@@ -110,7 +115,7 @@ struct Stage {
 impl Stage {
     /// `None` where moto was not fetched.
     async fn start() -> Option<Self> {
-        let assets = assets("moto").inspect_err(|error| println!("skipped: {error}")).ok()?;
+        let assets = assets("moto").inspect_err(skipped).ok()?;
         let directory = tempfile::tempdir().unwrap();
         let moto = Moto::start(&assets, directory.path()).await.unwrap();
         let cloud = Arc::new(Cloud::start(&moto.address).await.unwrap());

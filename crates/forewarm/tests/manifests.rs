@@ -1,7 +1,5 @@
 //! Whatever the manifests in `deploy` start is a command line that this program takes.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
-
 use std::{path::Path, process::Command};
 
 use serde_json::Value;

@@ -17,6 +17,9 @@ use crate::{pod::PodView, target::TargetView};
 /// The pods of a target by name.
 pub type Pods = BTreeMap<Box<str>, PodView>;
 
+/// Those of them that are not on their way out.
+type Living<'a> = Vec<(&'a str, &'a PodView)>;
+
 /// A pod that was told to go and is still there after this time was not taken: another was.
 const GOES_WITHIN: Duration = Duration::from_secs(60);
 /// What names of replicas that no pod exists for begin with. No pod's name has a colon.
@@ -87,7 +90,8 @@ impl Orders {
 impl Fleet {
     /// The replicas that the target's number stands for.
     pub fn observe(&mut self, target: &TargetView, pods: &Pods, port: Option<u16>, now: Timestamp) -> Seen {
-        let living: Vec<(&Box<str>, &PodView)> = pods.iter().filter(|(_, pod)| pod.lives()).collect();
+        let living: Living<'_> =
+            pods.iter().filter(|(_, pod)| pod.lives()).map(|(name, pod)| (&**name, pod)).collect();
         let desired = target.desired as usize;
         self.leaving.retain(|name, told| {
             now.since(*told) < GOES_WITHIN && pods.get(name).is_some_and(PodView::lives)
@@ -111,7 +115,7 @@ impl Fleet {
 
         let mut seen = Seen::default();
         for &(name, pod) in &living {
-            let counts = !self.leaving.contains_key(name) && !hidden.contains(&**name);
+            let counts = !self.leaving.contains_key(name) && !hidden.contains(name);
             let drains = pod.draining_since.is_some() || self.leaving.contains_key(name);
             let phase = if drains && pod.phase == Phase::Ready { Phase::Draining } else { pod.phase };
             let replica = replica(name, pod, phase, port, now);
@@ -140,13 +144,13 @@ impl Fleet {
         seen
     }
 
-    fn failed_starts(&mut self, living: &[(&Box<str>, &PodView)]) -> Vec<FailedStart> {
+    fn failed_starts(&mut self, living: &Living<'_>) -> Vec<FailedStart> {
         let mut failed = std::mem::take(&mut self.given_up);
-        self.reported.retain(|name, _| living.iter().any(|(there, _)| *there == name));
+        self.reported.retain(|name, _| living.iter().any(|(there, _)| **there == **name));
         for (name, pod) in living {
             let Some((restarts, why)) = &pod.failing else { continue };
-            if self.reported.insert((*name).clone(), *restarts) != Some(*restarts) {
-                let id = ReplicaId::from(&***name);
+            if self.reported.insert((*name).into(), *restarts) != Some(*restarts) {
+                let id = ReplicaId::from(*name);
                 failed.push(FailedStart { id, phase: pod.phase, error: why.to_string() });
             }
         }
@@ -204,9 +208,9 @@ impl Fleet {
     }
 
     fn give_up(&mut self, id: &ReplicaId, pods: &Pods, decision: &Decision) {
-        let expired = decision.steps.iter().find_map(|step| match &step.reason {
-            Reason::StartExpired { replica, age_seconds } if replica == id => Some(*age_seconds),
-            _ => None,
+        let expired = decision.steps.iter().find_map(|step| {
+            let Reason::StartExpired { replica, age_seconds } = &step.reason else { return None };
+            (replica == id).then_some(*age_seconds)
         });
         let (Some(age_seconds), Some(pod)) = (expired, pods.get(id.as_str())) else { return };
         let why = match (&pod.unschedulable, &pod.failing) {
@@ -221,7 +225,7 @@ impl Fleet {
 
 /// Pods beyond the number, which are on their way in or out: starting ones first, the youngest first.
 fn hidden<'a>(
-    living: &[(&'a Box<str>, &PodView)],
+    living: &Living<'a>,
     leaving: &BTreeMap<Box<str>, Timestamp>,
     surplus: usize,
 ) -> BTreeSet<&'a str> {
@@ -230,14 +234,9 @@ fn hidden<'a>(
     }
     let mut others: Vec<_> = living.iter().filter(|(name, _)| !leaving.contains_key(*name)).collect();
     others.sort_by_key(|(name, pod)| {
-        (
-            pod.phase == Phase::Ready,
-            pod.draining_since.is_none(),
-            std::cmp::Reverse(pod.created),
-            (*name).clone(),
-        )
+        (pod.phase == Phase::Ready, pod.draining_since.is_none(), std::cmp::Reverse(pod.created), *name)
     });
-    others.into_iter().take(surplus).map(|(name, _)| &***name).collect()
+    others.into_iter().take(surplus).map(|(name, _)| *name).collect()
 }
 
 fn replica(name: &str, pod: &PodView, phase: Phase, port: Option<u16>, now: Timestamp) -> FleetReplica {
@@ -251,7 +250,7 @@ fn replica(name: &str, pod: &PodView, phase: Phase, port: Option<u16>, now: Time
     }
 }
 
-fn no_capacity(target: &TargetView, living: &[(&Box<str>, &PodView)], missing: usize) -> Option<String> {
+fn no_capacity(target: &TargetView, living: &Living<'_>, missing: usize) -> Option<String> {
     let stuck: Vec<&str> = living.iter().filter_map(|(_, pod)| pod.unschedulable.as_deref()).collect();
     match (stuck.first(), &target.failure) {
         (Some(why), _) if stuck.len() == 1 => Some(format!("1 pod has no node: {why}")),
@@ -263,13 +262,13 @@ fn no_capacity(target: &TargetView, living: &[(&Box<str>, &PodView)], missing: u
 
 /// Keeps pods that load from being moved, and lets those that serve go their way.
 fn protection(pods: &Pods) -> BTreeMap<String, Mark> {
-    let mark = |(name, pod): (&Box<str>, &PodView)| {
+    let mark = |name: &str, pod: &PodView| {
         let wanted = pod.lives() && (pod.phase.is_coming() || pod.draining_since.is_some());
         match (wanted, pod.protected) {
-            (true, false) => Some((name.to_string(), Mark::Protect)),
-            (false, true) if pod.lives() => Some((name.to_string(), Mark::Release)),
+            (true, false) => Some((name.to_owned(), Mark::Protect)),
+            (false, true) if pod.lives() => Some((name.to_owned(), Mark::Release)),
             (true, true) | (false, true | false) => None,
         }
     };
-    pods.iter().filter_map(mark).collect()
+    pods.iter().filter_map(|(name, pod)| mark(name, pod)).collect()
 }

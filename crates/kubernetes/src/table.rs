@@ -116,6 +116,9 @@ pub enum Effect {
     WatchPods,
 }
 
+/// Who wants pods with a label of this value.
+type ByLabel = BTreeMap<(String, String), Vec<Key>>;
+
 /// Every scaler, and what is known of the world around them.
 #[derive(Default)]
 pub struct Table {
@@ -126,7 +129,7 @@ pub struct Table {
     /// Who scales a target.
     by_target: BTreeMap<(KindRef, Key), BTreeSet<Key>>,
     /// By namespace and label: who wants pods with it.
-    index: BTreeMap<Arc<str>, BTreeMap<(String, String), Vec<Key>>>,
+    index: BTreeMap<Arc<str>, ByLabel>,
     rivals: BTreeMap<Key, RivalObject>,
     scalers_listed: bool,
     watches_pods: bool,

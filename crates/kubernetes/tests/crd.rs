@@ -1,11 +1,13 @@
 //! The CustomResourceDefinition: the committed file is what the types say, and it says what it should.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
-use forewarm_kubernetes::resource::{InferenceScaler, crd_yaml};
+use forewarm_kubernetes::{
+    read::read,
+    resource::{InferenceScaler, crd_yaml},
+};
 use kube::CustomResourceExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[test]
 fn the_committed_file_is_what_the_types_say() {
@@ -36,4 +38,35 @@ fn walk(path: &str, schema: &Value, silent: &mut Vec<String>) {
     if schema["items"].is_object() {
         walk(&format!("{path}[]"), &schema["items"], silent);
     }
+}
+
+/// The names that the reader of files knows, as its errors list them, are those of the schema.
+#[test]
+fn a_file_and_an_object_have_the_same_policies_and_signals() {
+    let crd = serde_json::to_value(InferenceScaler::crd()).unwrap();
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    let names = |schema: &Value| -> BTreeSet<String> {
+        schema["properties"].as_object().unwrap().keys().filter(|name| *name != "name").cloned().collect()
+    };
+    let known = |change: Value| -> BTreeSet<String> {
+        let mut spec = json!({
+            "target": {"kubernetes": {"kind": "Deployment", "name": "llama3"}},
+            "replicas": {"min": 1, "max": 8},
+            "policy": {"queueDepth": {}},
+        });
+        for (field, value) in change.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        let error = read("ai", "llama3", &spec).unwrap_err();
+        let list = error.split_once("exactly one of ").unwrap().1.to_owned();
+        list.split(", ").map(|name| name.trim().to_owned()).collect()
+    };
+    assert_eq!(names(&spec["policy"]), known(json!({"policy": {}})));
+    assert_eq!(names(&spec["signals"]["items"]), known(json!({"signals": [{"name": "waiting"}]})));
+    let fields: BTreeSet<String> = spec.as_object().unwrap().keys().cloned().collect();
+    let error = read("ai", "llama3", &json!({"nothing": 1, "replicas": {"min": 1, "max": 8}})).unwrap_err();
+    let line = error.split("; ").find(|line| line.starts_with("spec.nothing")).unwrap().to_owned();
+    let list = line.split_once("wanted one of ").unwrap().1.split(" (did").next().unwrap().to_owned();
+    let listed: BTreeSet<String> = list.split(", ").map(str::to_owned).collect();
+    assert_eq!(fields, listed);
 }

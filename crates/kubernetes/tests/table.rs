@@ -505,3 +505,45 @@ fn when_nothing_changes_the_status_is_written_twice_a_minute_and_no_more() {
     world.run(600);
     assert!(world.writes - before <= 20, "{}", world.writes - before);
 }
+
+#[test]
+fn a_watch_that_begins_anew_makes_up_for_what_it_missed() {
+    let mut world = World::new(4, json!({}));
+    world.queued(20);
+    world.run(5);
+    // Missed: a pod that went, and the number that somebody set meanwhile.
+    let gone = world.pods.keys().next().unwrap().clone();
+    world.pods.remove(&gone);
+    world.show_pods();
+    let there: BTreeSet<Key> = world.pods.keys().map(|name| Key::new("ai", name)).collect();
+    world.table.take(Input::Pod(Change::Listed(there)), world.now);
+    world.show_target();
+    world.table.take(Input::Target(kind(), Change::Listed(BTreeSet::from([key()]))), world.now);
+    let evaluations = world.table.evaluate_dirty(world.now);
+    let decision = evaluations[0].1.decision.as_ref().unwrap();
+    assert_eq!(
+        (decision.to.0, decision.placement.start),
+        (4, 0),
+        "the pod is missing, and asked for already"
+    );
+    world.carry_out(evaluations.into_iter().next().unwrap().1);
+    world.run(70);
+    assert_eq!((world.desired, world.condition("Ready").1.as_str()), (4, "AsDesired"));
+    world.table.take(Input::Scaler(Change::Listed(BTreeSet::new())), world.now);
+    assert!(world.table.is_empty(), "it was deleted while nobody watched");
+}
+
+#[test]
+fn an_answer_to_a_write_counts_more_than_an_older_watch() {
+    let mut world = World::new(2, json!({}));
+    world.queued(20);
+    world.run(1);
+    assert_eq!(world.desired, 4);
+    world.table.target_has(&key(), 4, "50");
+    // The watch is late, and tells of the number before.
+    (world.desired, world.version) = (2, 40);
+    world.show_target();
+    let evaluations = world.table.evaluate_dirty(world.now);
+    assert!(evaluations.iter().all(|(_, evaluation)| evaluation.orders.replicas.is_none()));
+    assert_eq!(world.condition("Contested").0, "False");
+}

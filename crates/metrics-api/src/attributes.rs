@@ -7,7 +7,7 @@ use crate::requests::{Ask, CUSTOM, EXTERNAL};
 /// One or the other.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Attributes {
-    Resource(ResourceAttributes),
+    Resource(Box<ResourceAttributes>),
     Path(NonResourceAttributes),
 }
 
@@ -19,7 +19,7 @@ impl Attributes {
         match ask {
             Ask::Custom(custom) => {
                 // `deployments.apps` is a resource with its group; roles on metrics name it whole.
-                Self::Resource(ResourceAttributes {
+                Self::Resource(Box::new(ResourceAttributes {
                     verb: some("get"),
                     group: some(CUSTOM),
                     version: some(custom.version.name()),
@@ -28,16 +28,16 @@ impl Attributes {
                     subresource: some(&custom.metric),
                     name: some(&custom.name),
                     ..ResourceAttributes::default()
-                })
+                }))
             }
-            Ask::External(external) => Self::Resource(ResourceAttributes {
+            Ask::External(external) => Self::Resource(Box::new(ResourceAttributes {
                 verb: some("list"),
                 group: some(EXTERNAL),
                 version: some("v1beta1"),
                 namespace: some(&external.namespace),
                 resource: some(&external.metric),
                 ..ResourceAttributes::default()
-            }),
+            })),
             Ask::Health
             | Ask::Groups
             | Ask::Group(_)

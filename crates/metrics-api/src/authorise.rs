@@ -47,7 +47,7 @@ impl Authoriser {
             ..SubjectAccessReviewSpec::default()
         };
         match attributes {
-            Attributes::Resource(resource) => spec.resource_attributes = Some(resource),
+            Attributes::Resource(resource) => spec.resource_attributes = Some(*resource),
             Attributes::Path(path) => spec.non_resource_attributes = Some(path),
         }
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };

@@ -24,7 +24,7 @@ pub(crate) fn matches(selector: &Selector, labels: &BTreeMap<String, String>) ->
 }
 
 /// The value that a selector asks a label to have, where it names exactly one.
-pub(crate) fn wanted<'a>(selector: &'a Selector, label: &str) -> Option<String> {
+pub(crate) fn wanted(selector: &Selector, label: &str) -> Option<String> {
     selector.clone().into_iter().find_map(|expression| match expression {
         Expression::Equal(key, value) if key == label => Some(value),
         Expression::In(key, values) if key == label && values.len() == 1 => values.into_iter().next(),

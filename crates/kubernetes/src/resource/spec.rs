@@ -237,14 +237,15 @@ pub struct RateLimit {
     pub period_seconds: i32,
 }
 
-/// A signal with a name that policies refer to: exactly one of engine, prometheus, kafka, rabbitmq and metricsApi.
+/// A signal with a name that policies refer to: exactly one of engine, prometheus, kafka, rabbitmq, metricsApi,
+/// awsSqsQueue and awsCloudwatch.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(
-        "[has(self.engine), has(self.prometheus), has(self.kafka), has(self.rabbitmq), has(self.metricsApi)]\
-         .filter(x, x).size() == 1"
-    ).message("a signal needs exactly one of engine, prometheus, kafka, rabbitmq, metricsApi")
+        "[has(self.engine), has(self.prometheus), has(self.kafka), has(self.rabbitmq), has(self.metricsApi), \
+         has(self.awsSqsQueue), has(self.awsCloudwatch)].filter(x, x).size() == 1"
+    ).message("a signal needs exactly one of engine, prometheus, kafka, rabbitmq, metricsApi, awsSqsQueue, awsCloudwatch")
 )]
 pub struct Signal {
     /// The name.
@@ -268,6 +269,14 @@ pub struct Signal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free")]
     pub metrics_api: Option<Value>,
+    /// What waits in a queue of SQS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free")]
+    pub aws_sqs_queue: Option<Value>,
+    /// A metric of CloudWatch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free")]
+    pub aws_cloudwatch: Option<Value>,
 }
 
 /// A metric of the engines.

@@ -6,7 +6,7 @@ use forewarm_aws::{Account, Wanted, inspect, read_policies};
 use forewarm_testbed::{Cloud, assets};
 use serde_json::{Value, json};
 
-use crate::support::{cloud, only_allowed, sdk};
+use crate::support::{cloud, only_allowed, sdk, skipped};
 
 /// Puts a policy with boto3, when there is one, and prints what the server has.
 const BOTO3: &str = r#"
@@ -37,7 +37,7 @@ fn seed() -> Option<Value> {
     match std::fs::read_to_string(&path) {
         Ok(text) => Some(serde_json::from_str(&text).expect("JSON")),
         Err(error) => {
-            println!("skipped: {}: {error}", path.display());
+            skipped(format!("{}: {error}", path.display()));
             None
         }
     }

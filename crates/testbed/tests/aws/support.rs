@@ -24,7 +24,7 @@ pub(crate) async fn cloud() -> Option<Cloud> {
         let assets = match assets("moto") {
             Ok(assets) => assets,
             Err(error) => {
-                println!("skipped: {error}");
+                skipped(error);
                 return None;
             }
         };
@@ -33,6 +33,12 @@ pub(crate) async fn cloud() -> Option<Cloud> {
     });
     let moto = moto.await.as_ref()?;
     Some(Cloud::start(&moto.address).await.expect("a proxy"))
+}
+
+/// How a test says that it did not run.
+#[expect(clippy::print_stdout, reason = "how a test says that it did not run")]
+pub(crate) fn skipped(why: impl std::fmt::Display) {
+    println!("skipped: {why}");
 }
 
 /// What a program with credentials has.
