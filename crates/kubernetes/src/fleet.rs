@@ -38,6 +38,8 @@ pub struct Fleet {
     reported: BTreeMap<Box<str>, i32>,
     /// Starts that were given up, to be reported at the next look.
     given_up: Vec<FailedStart>,
+    /// Those of them that are still there: each is reported once, however long it takes to be rid of it.
+    expired: BTreeSet<Box<str>>,
 }
 
 /// A target's replicas as they are now.
@@ -146,7 +148,9 @@ impl Fleet {
 
     fn failed_starts(&mut self, living: &Living<'_>) -> Vec<FailedStart> {
         let mut failed = std::mem::take(&mut self.given_up);
-        self.reported.retain(|name, _| living.iter().any(|(there, _)| **there == **name));
+        let is_there = |name: &str| living.iter().any(|(there, _)| *there == name);
+        self.reported.retain(|name, _| is_there(name));
+        self.expired.retain(|name| is_there(name));
         for (name, pod) in living {
             let Some((restarts, why)) = &pod.failing else { continue };
             if self.reported.insert((*name).into(), *restarts) != Some(*restarts) {
@@ -213,6 +217,9 @@ impl Fleet {
             (replica == id).then_some(*age_seconds)
         });
         let (Some(age_seconds), Some(pod)) = (expired, pods.get(id.as_str())) else { return };
+        if !self.expired.insert(id.as_str().into()) {
+            return;
+        }
         let why = match (&pod.unschedulable, &pod.failing) {
             (Some(why), _) => why.to_string(),
             (None, Some((_, why))) => why.to_string(),

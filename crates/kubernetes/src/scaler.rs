@@ -7,7 +7,8 @@ use forewarm_control::{
     ports::{Gateway, GatewayError, SignalSet},
 };
 use forewarm_core::{
-    Decision, Evidence, Mode, Observation, Phase, Reason, ReplicaId, ScalerState, Stage, Timestamp, plan,
+    Decision, Evidence, Mode, Observation, Phase, Placement, Reason, ReplicaId, ScalerState, Stage,
+    Timestamp, plan,
     pool::{Concurrency, PoolPlan, PoolReport},
 };
 use forewarm_manifest::KvTokens;
@@ -90,6 +91,8 @@ pub struct Scaler {
     written: Option<Timestamp>,
     /// What failed when its orders were carried out last.
     error: Option<String>,
+    /// What the last decision asked for, if anything. The same once more, because it failed, is no news.
+    tried: Option<Placement>,
 }
 
 /// What an evaluation asks for.
@@ -159,6 +162,7 @@ impl Scaler {
             shown_wish: None,
             written: None,
             error: None,
+            tried: None,
         }
     }
 
@@ -266,9 +270,10 @@ impl Scaler {
         self.fleet.told_to_go(decision.placement.stop.iter(), decision.at);
     }
 
-    /// What came of carrying out the orders.
+    /// What came of carrying out the orders. What failed is tried again in the scaler's turn, not at once: it may fail
+    /// again and again.
     pub fn done(&mut self, error: Option<String>) {
-        (self.is_busy, self.is_dirty, self.error) = (false, true, error);
+        (self.is_busy, self.is_dirty, self.error) = (false, error.is_none(), error);
     }
 
     fn unreadable(&mut self, now: Timestamp) -> Evaluation {
@@ -293,7 +298,10 @@ impl Scaler {
     fn is_news(&mut self, decision: &Decision, acts: bool) -> bool {
         if acts {
             self.shown_wish = None;
-            return decision.is_news();
+            let tries = decision.acts().then(|| decision.placement.clone());
+            let before = std::mem::replace(&mut self.tried, tries);
+            let tries_again = self.error.is_some() && before.is_some() && before == self.tried;
+            return decision.is_news() && !tries_again;
         }
         let before = self.shown_wish.replace(decision.to.0);
         before != Some(decision.to.0) && (before.is_some() || decision.from != decision.to)

@@ -218,7 +218,7 @@ impl World {
                 }
             }
         }
-        for name in delete {
+        for name in delete.into_iter().filter(|_| !self.refuses) {
             self.pods.remove(&name);
             self.table.take(Input::Pod(Change::Delete(Key::new("ai", &name))), self.now);
         }
@@ -230,7 +230,7 @@ impl World {
             scaler.has_number(&before, replicas, &decision.unwrap());
             (self.desired, self.version) = (replicas, self.version + 1);
         }
-        scaler.done(None);
+        scaler.done(self.refuses.then(|| "cannot scale: the API server refuses".to_owned()));
     }
 
     fn queued(&mut self, queued: u64) {
@@ -420,6 +420,28 @@ fn replicas_without_a_node_are_reported_in_the_schedulers_words_and_expire() {
     world.run(70);
     assert_eq!(world.condition("CapacityAvailable").0, "True");
     assert_eq!(world.condition("Ready").1, "AsDesired");
+}
+
+#[test]
+fn a_start_that_nobody_may_end_is_not_told_of_at_every_try() {
+    let mut world = World::new(1, json!({}));
+    world.unschedulable = true;
+    world.queued(10);
+    world.run(3);
+    let late = world.pods.keys().last().unwrap().clone();
+    world.refuses = true;
+    world.run(400);
+    assert!(world.pods.contains_key(&late));
+    let told: Vec<&str> =
+        world.news.iter().filter(|news| news.reason == "StartFailed").map(|news| &*news.note).collect();
+    let what = [
+        "`llama3-2` is not ready after 300 s and is replaced",
+        "`llama3-2` failed while provisioning: given up after 300 s: 0/3 nodes are available: 3 Insufficient \
+         nvidia.com/gpu.",
+        // After the pause that follows on a failed start.
+        "`llama3-2` is not ready after 311 s and is replaced",
+    ];
+    assert_eq!(told, what);
 }
 
 #[test]
