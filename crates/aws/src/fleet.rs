@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) nudge: Notify,
     book: Mutex<Book>,
     looks: watch::Receiver<Look>,
+    /// What was seen before may lack what was asked for since, by whoever followed the group until now.
+    since: Instant,
     /// One placement at a time.
     pub(crate) applying: tokio::sync::Mutex<()>,
     generation: watch::Sender<u64>,
@@ -69,12 +71,14 @@ impl GroupFleet {
     /// # Errors
     /// When no client can be set up.
     pub fn open(groups: Arc<Groups>, config: GroupConfig) -> Result<Self, AccountError> {
+        let since = Instant::now();
         let looks = groups.watch(&config.name);
         let shared = Arc::new(Shared {
             http: probe::client()?,
             nudge: Notify::new(),
             book: Mutex::default(),
             looks,
+            since,
             applying: tokio::sync::Mutex::default(),
             generation: watch::Sender::new(0),
             observed: AtomicU64::new(0),
@@ -125,7 +129,8 @@ impl Fleet for GroupFleet {
             let shared = &self.shared;
             let mut looks = shared.looks.clone();
             // The first look is worth a wait; the client's own limit of time ends it.
-            if looks.borrow().at.is_none() && looks.changed().await.is_err() {
+            let is_ours = |look: &Look| look.at.is_some_and(|at| at >= shared.since);
+            if looks.wait_for(is_ours).await.is_err() {
                 return Err(shared.unreachable("nobody looks at the group any more"));
             }
             shared.observe()
@@ -181,7 +186,9 @@ impl Shared {
 
     /// Takes in a look.
     pub(crate) fn take(&self, look: &Look) {
-        if let (Some(at), Ok(Some(group))) = (look.at, &look.seen) {
+        if let (Some(at), Ok(Some(group))) = (look.at, &look.seen)
+            && at >= self.since
+        {
             self.peek(|book| book.take(Arc::clone(group), at, Instant::now()));
         }
     }
