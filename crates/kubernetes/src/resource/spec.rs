@@ -291,7 +291,7 @@ pub struct EngineSource {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct PrometheusSource {
-    /// The server, such as http://prometheus.monitoring:9090.
+    /// The server, such as `http://prometheus.monitoring:9090`.
     #[schemars(regex(pattern = "^https?://.+"))]
     pub server_address: String,
     /// The PromQL expression.
