@@ -131,6 +131,7 @@ pub struct Table {
     /// By namespace and label: who wants pods with it.
     index: BTreeMap<Arc<str>, ByLabel>,
     rivals: BTreeMap<Key, RivalObject>,
+    rivals_listed: bool,
     scalers_listed: bool,
     watches_pods: bool,
     pods_listed: bool,
@@ -210,7 +211,7 @@ impl Table {
 
     /// Whether everything is known that decisions need.
     pub fn is_settled(&self) -> bool {
-        self.pods_listed
+        self.pods_listed && self.rivals_listed
     }
 
     /// How many scalers there are.
@@ -246,7 +247,7 @@ impl Table {
 
     /// Whether something happened that was not looked at.
     pub fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty() && self.is_leading && self.pods_listed
+        !self.dirty.is_empty() && self.is_leading && self.is_settled()
     }
 
     /// Evaluates a scaler at the next look.
@@ -299,7 +300,7 @@ impl Table {
     }
 
     fn evaluate(&mut self, key: &Key, now: Timestamp) -> Option<Evaluation> {
-        if !self.is_leading || !self.pods_listed || !self.is_idle(key) {
+        if !self.is_leading || !self.is_settled() || !self.is_idle(key) {
             return None;
         }
         let rival = self.rival_of(key);
@@ -564,7 +565,10 @@ impl Table {
             Change::Delete(key) => {
                 self.rivals.remove(&key);
             }
-            Change::Listed(there) => self.rivals.retain(|key, _| there.contains(key)),
+            Change::Listed(there) => {
+                self.rivals.retain(|key, _| there.contains(key));
+                self.rivals_listed = true;
+            }
         }
     }
 

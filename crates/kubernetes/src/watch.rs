@@ -170,7 +170,17 @@ pub async fn rivals(client: Client, namespace: Option<String>, inputs: Inputs) {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    follow(api, watcher::Config::default(), inputs, |hpa| rival(&hpa), Input::Rival).await;
+    let told = inputs.clone();
+    // Nothing is decided before rivals are known. Where they may not be listed, they are taken to be none.
+    let stream = watcher(api, watcher::Config::default()).inspect(|event| {
+        if let Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) = event
+            && status.code == 403
+        {
+            tracing::warn!(why = status.message, "who else scales is not seen");
+            told.try_send(Input::Rival(Change::Listed(BTreeSet::new()))).ok();
+        }
+    });
+    follow_dynamic(stream, inputs, |hpa| rival(&hpa), Input::Rival).await;
 }
 
 fn rival(hpa: &HorizontalPodAutoscaler) -> RivalObject {

@@ -106,6 +106,9 @@ impl World {
         let there = self.pods.keys().map(|name| Key::new("ai", name)).collect();
         self.table.take(Input::Pod(Change::Listed(there)), self.now);
         self.table.lead(true, self.now);
+        let decided = self.table.evaluate_in_turn(1.0, self.now);
+        assert!(decided.is_empty(), "who else scales is not known yet");
+        self.table.take(Input::Rival(Change::Listed(BTreeSet::new())), self.now);
         self.table.get_mut(&key()).unwrap().gateway = Some(Arc::new(FakeGateway::default()));
     }
 
