@@ -29,7 +29,7 @@ pub struct Controller {
     pub routing: Routing,
     /// What makes a replica's concurrency less than the specification's.
     pub concurrency: Concurrency,
-    /// Tokens that a replica's KV cache holds; `None`: what the signal [`KV_TOKENS`] says of it, if there is one.
+    /// Tokens that a replica's KV cache holds; `None`: what the signal [`KV_TOKENS`](crate::KV_TOKENS) says of it, if there is one.
     pub kv_tokens: Option<u64>,
     /// Its replicas.
     pub fleet: Arc<dyn Fleet>,

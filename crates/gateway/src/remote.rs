@@ -1,6 +1,7 @@
 //! A gateway in another process, as its controller sees it.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -8,20 +9,20 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use forewarm_core::{
     ScalerId,
     pool::{PoolPlan, PoolReport},
 };
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use crate::{
     config::ControlToken,
     control_api::HEARTBEAT,
-    dial::{Dialer, UpstreamTls},
+    dial::{Dialer, Sender, UpstreamTls},
     tls::TlsError,
     upstream::Connections,
 };
@@ -134,11 +135,20 @@ impl Wire {
     async fn ask(&self, method: Method, body: Vec<u8>) -> Result<Bytes, RemoteError> {
         let request = self.request(method, &self.path, body);
         let answer = async {
-            let (response, sender) =
+            let (response, mut sender) =
                 self.connections.send(&request).await.map_err(|error| self.error(error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-            let body = body.map_err(|error| self.error(error))?.to_bytes();
+            let (status, mut answer) = (response.status(), response.into_body());
+            let mut body = BytesMut::new();
+            // The connection moves only while it is asked for the next frame.
+            while let Some(frame) = poll_fn(|context| sender.poll_frame(&mut answer, context)).await {
+                let frame = frame.map_err(|error| self.error(error))?;
+                let data = frame.data_ref().map_or(&[][..], |data| data);
+                if body.len() + data.len() > MAX_ANSWER_BYTES {
+                    return Err(self.error(format!("answers with more than {MAX_ANSWER_BYTES} bytes")));
+                }
+                body.extend_from_slice(data);
+            }
+            let body = body.freeze();
             self.connections.put_back(sender);
             if status == StatusCode::OK { Ok(body) } else { Err(self.error(String::from_utf8_lossy(&body))) }
         };
@@ -195,12 +205,12 @@ async fn follow(wire: Arc<Wire>, changes: watch::Sender<u64>) {
     let path = format!("{}/events", wire.path);
     loop {
         let request = wire.request(Method::GET, &path, Vec::new());
-        if let Ok(Ok((response, _sender))) =
+        if let Ok(Ok((response, sender))) =
             tokio::time::timeout(TIMEOUT, wire.connections.send(&request)).await
         {
             match response.status() {
                 StatusCode::OK => {
-                    read_reports(response.into_body(), &changes).await;
+                    read_reports(response.into_body(), sender, &changes).await;
                     changes.send_modify(|version| *version += 1);
                 }
                 StatusCode::NOT_FOUND => wire.tell_again().await,
@@ -211,8 +221,10 @@ async fn follow(wire: Arc<Wire>, changes: watch::Sender<u64>) {
     }
 }
 
-async fn read_reports(mut body: Incoming, changes: &watch::Sender<u64>) {
-    while let Ok(Some(Ok(frame))) = tokio::time::timeout(MAX_SILENCE, body.frame()).await {
+async fn read_reports(mut body: Incoming, mut sender: Sender, changes: &watch::Sender<u64>) {
+    // The connection moves only while it is asked for the next frame.
+    let mut next = async || poll_fn(|context| sender.poll_frame(&mut body, context)).await;
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(MAX_SILENCE, next()).await {
         // A heartbeat is a comment, and no change.
         if frame.data_ref().is_some_and(|data| !data.starts_with(b":")) {
             changes.send_modify(|version| *version += 1);

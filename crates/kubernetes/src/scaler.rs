@@ -73,8 +73,6 @@ pub struct Scaler {
     pub contest: Contest,
     /// Orders of it are being carried out; it is not evaluated meanwhile.
     pub is_busy: bool,
-    /// Something happened since its last evaluation.
-    pub is_dirty: bool,
     /// The state that its object has, until this controller leads.
     pub stored: Option<Box<str>>,
     fleet: Fleet,
@@ -150,7 +148,6 @@ impl Scaler {
             signals: Vec::new(),
             contest: Contest::default(),
             is_busy: false,
-            is_dirty: true,
             stored: status.state.map(|state| state.encoded.into()),
             fleet: Fleet::default(),
             state: ScalerState::default(),
@@ -168,7 +165,7 @@ impl Scaler {
 
     /// Another specification; what was learned stays.
     pub fn respecify(&mut self, generation: i64, spec: Result<Arc<ReadScaler>, String>) {
-        (self.generation, self.spec, self.is_dirty) = (generation, spec, true);
+        (self.generation, self.spec) = (generation, spec);
         self.plan_at_gateway = None;
     }
 
@@ -190,7 +187,7 @@ impl Scaler {
             .as_ref()
             .map_or(Duration::ZERO, |spec| spec.checked.spec.behavior.scale_down.stabilization_window);
         self.state.hold_until(now + window.max(hold));
-        (self.is_busy, self.is_dirty, self.plan_at_gateway) = (false, true, None);
+        (self.is_busy, self.plan_at_gateway) = (false, None);
         self.contest = Contest::default();
         // Random enough: the end of a UUID.
         let turn = self.uid.bytes().rev().take(2).fold(0_u32, |sum, byte| sum * 31 + u32::from(byte)) % 100;
@@ -199,7 +196,6 @@ impl Scaler {
 
     /// Looks, decides, and says what is to be done.
     pub fn evaluate(&mut self, around: Around<'_>, now: Timestamp) -> Evaluation {
-        self.is_dirty = false;
         let Ok(read) = &self.spec else { return self.unreadable(now) };
         let read = Arc::clone(read);
         let target = match around.target {
@@ -270,10 +266,9 @@ impl Scaler {
         self.fleet.told_to_go(decision.placement.stop.iter(), decision.at);
     }
 
-    /// What came of carrying out the orders. What failed is tried again in the scaler's turn, not at once: it may fail
-    /// again and again.
+    /// What came of carrying out the orders.
     pub fn done(&mut self, error: Option<String>) {
-        (self.is_busy, self.is_dirty, self.error) = (false, error.is_none(), error);
+        (self.is_busy, self.error) = (false, error);
     }
 
     fn unreadable(&mut self, now: Timestamp) -> Evaluation {

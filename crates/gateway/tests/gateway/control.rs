@@ -1,5 +1,7 @@
 //! The gateway as its controller sees it, in this process and in another.
 
+use std::time::Duration;
+
 use forewarm_core::{
     ScalerId,
     pool::{PoolReport, Priority},
@@ -42,6 +44,36 @@ async fn a_controller_elsewhere_plans_and_sees_changes_at_once() {
     remote.apply(&plan(vec![replica.endpoint("a", 1)])).await.unwrap();
     replica.call().await.stream().await;
     assert_eq!(waiting.await.unwrap().status, StatusCode::OK);
+}
+
+/// Longer than a change takes to be told, and less than it takes until a silent stream is opened again.
+const TOLD_WITHIN: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn one_stream_tells_of_every_change() {
+    let rig = Rig::start().await;
+    let remote = RemoteGateway::new(scaler(), &rig.control.to_string(), &ControlAccess::default());
+    remote.apply(&plan(Vec::new())).await.unwrap();
+    let mut waiting = Vec::new();
+    for queued in 1..=3 {
+        waiting.push(rig.chat());
+        let seen = async {
+            while remote.report().await.unwrap().queued < queued {
+                remote.changed().await;
+            }
+        };
+        tokio::time::timeout(TOLD_WITHIN, seen).await.expect("nobody had to ask");
+    }
+}
+
+#[tokio::test]
+async fn a_report_may_be_longer_than_what_is_read_at_once() {
+    let (rig, replica) = (Rig::start().await, Upstream::start().await);
+    let remote = RemoteGateway::new(scaler(), &rig.control.to_string(), &ControlAccess::default());
+    let endpoints = (0..2_000).map(|number| replica.endpoint(&format!("replica-{number}"), 1)).collect();
+    remote.apply(&plan(endpoints)).await.unwrap();
+    let report = remote.report().await.unwrap();
+    assert_eq!(report.in_flight.len(), 2_000);
 }
 
 #[tokio::test]
