@@ -1,6 +1,6 @@
 //! `signals`: what is read from outside, and from where. The names of settings are those of KEDA's triggers.
 //!
-//! One file for each kind of source. A new kind is a variant of [`SignalSource`], its file, and a line in [`KINDS`].
+//! One file for each kind of source. A new kind is a variant of [`SignalSource`], its file, and a line in `KINDS`.
 
 mod access;
 mod aws;
