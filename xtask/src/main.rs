@@ -8,6 +8,7 @@ mod differential;
 mod fuzz;
 mod generate;
 mod literals;
+mod packages;
 mod peers;
 mod programs;
 mod testbed;

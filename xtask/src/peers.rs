@@ -1,10 +1,10 @@
 //! The proxies that the gateway is measured beside, as packages that anybody can install.
 
-use std::{io::Write, path::PathBuf, process::Command};
+use std::{io::Write, path::PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use crate::cargo::root;
+use crate::{cargo::root, packages};
 
 /// Debian packages (bookworm): the two proxies, and the libraries of theirs that are not everywhere.
 const DEBIAN: [&str; 5] = [
@@ -25,40 +25,13 @@ pub(crate) fn install() -> Result<PathBuf> {
     std::fs::create_dir_all(&debian)?;
     for (program, package) in [("usr/sbin/nginx", "nginx"), ("usr/sbin/haproxy", "haproxy")] {
         if !debian.join(program).exists() {
-            tell(package, apt(&debian))?;
+            tell(package, packages::debian(&debian, &DEBIAN))?;
         }
     }
     if !python.join("bin/litellm").exists() {
-        tell("LiteLLM and sglang-router", pip(&python))?;
+        tell("LiteLLM and sglang-router", packages::python(&python, &PYTHON))?;
     }
     Ok(peers)
-}
-
-/// Downloads and unpacks; nothing of it is installed.
-fn apt(folder: &PathBuf) -> Result<()> {
-    succeed(Command::new("apt-get").args(["download", "--quiet"]).args(DEBIAN).current_dir(folder))?;
-    for file in std::fs::read_dir(folder)? {
-        let file = file?.path();
-        if file.extension().is_some_and(|extension| extension == "deb") {
-            succeed(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(folder))?;
-            std::fs::remove_file(file)?;
-        }
-    }
-    Ok(())
-}
-
-fn pip(folder: &PathBuf) -> Result<()> {
-    succeed(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
-    succeed(Command::new(folder.join("bin/pip")).args(["install", "--quiet"]).args(PYTHON))
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let output = command.output()?;
-    if !output.status.success() {
-        let program = command.get_program().to_string_lossy().into_owned();
-        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
 }
 
 fn tell(what: &str, installed: Result<()>) -> Result<()> {

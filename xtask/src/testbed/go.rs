@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use super::succeed;
+use crate::packages::succeed;
 
 /// Builds one package of a module into a program.
 pub(super) fn build(module: &Path, linker: &str, program: &Path, package: &str) -> Result<()> {

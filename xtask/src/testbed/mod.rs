@@ -1,23 +1,27 @@
 //! What the real servers of the tests are started from: ordinary packages, in a folder of their own.
 
-mod elasticmq;
 mod go;
-mod kafka;
 mod keda;
 mod kubernetes;
-mod moto;
 mod rabbitmq;
 
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
-use crate::cargo::root;
+use crate::{cargo::root, packages};
+
+/// From PyPI: the AWS API server, and boto3 to compare our requests with.
+const MOTO: [&str; 2] = ["moto[server]==5.2.5", "boto3==1.44.5"];
+/// From Maven Central.
+const ELASTICMQ: [&str; 1] = ["org.elasticmq:elasticmq-server_2.13:1.7.1"];
+/// The broker, and the binding without which it logs nothing.
+const KAFKA: [&str; 2] =
+    ["org.apache.kafka:kafka_2.13:4.3.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"];
 
 #[derive(Args)]
 pub(crate) struct TestbedArgs {
@@ -49,29 +53,16 @@ pub(crate) enum Part {
 impl Part {
     fn get(self, folder: &Path) -> Result<()> {
         match self {
-            Self::Prometheus => debian(folder, &["prometheus"]),
+            Self::Prometheus => packages::debian(folder, &["prometheus"]),
             Self::Helm => go::install(folder, "helm.sh/helm/v4/cmd/helm@v4.3.1"),
             Self::Keda => keda::build(folder),
-            Self::Moto => moto::get(folder),
-            Self::Elasticmq => elasticmq::get(folder),
-            Self::Kafka => kafka::get(folder),
+            Self::Moto => packages::python(&folder.join("venv"), &MOTO),
+            Self::Elasticmq => packages::maven(folder, &ELASTICMQ),
+            Self::Kafka => packages::maven(folder, &KAFKA),
             Self::Rabbitmq => rabbitmq::get(folder),
             Self::Kubernetes => kubernetes::build(folder),
         }
     }
-}
-
-/// Downloads and unpacks Debian packages; nothing of them is installed.
-fn debian(folder: &Path, packages: &[&str]) -> Result<()> {
-    succeed(Command::new("apt-get").args(["download", "--quiet"]).args(packages).current_dir(folder))?;
-    for file in std::fs::read_dir(folder)? {
-        let file = file?.path();
-        if file.extension().is_some_and(|extension| extension == "deb") {
-            succeed(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(folder))?;
-            std::fs::remove_file(file)?;
-        }
-    }
-    Ok(())
 }
 
 /// Gets what is not there yet.
@@ -96,14 +87,4 @@ pub(crate) fn fetch(part: Part) -> Result<PathBuf> {
         std::fs::write(complete, "")?;
     }
     Ok(folder)
-}
-
-/// Runs a command to its end, and shows what it said only when it failed.
-pub(crate) fn succeed(command: &mut Command) -> Result<()> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
 }

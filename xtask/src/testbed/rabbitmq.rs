@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::debian;
+use crate::packages;
 
 /// What `rabbitmq-server` depends on and a machine without Erlang lacks.
 const PACKAGES: &[&str] = &[
@@ -31,7 +31,7 @@ const PACKAGES: &[&str] = &[
 
 /// Unpacks the packages, and lets Erlang start from where it lies.
 pub(super) fn get(folder: &Path) -> Result<()> {
-    debian(folder, PACKAGES)?;
+    packages::debian(folder, PACKAGES)?;
     let start = folder.join("usr/lib/erlang/bin/erl");
     let text = std::fs::read_to_string(&start)?;
     Ok(std::fs::write(start, text.replace("ROOTDIR=/usr/lib/erlang", "ROOTDIR=\"$ERL_ROOTDIR\""))?)
