@@ -6,7 +6,6 @@ mod exit;
 mod fleets;
 mod lag;
 mod lifecycle;
-mod measure;
 mod meter;
 mod page;
 mod progress;

@@ -181,7 +181,8 @@ impl HookFleet {
             Failure::Refused { why, code: RefusalCode::Refused } if starts => {
                 FleetError::CannotStart { reason: why.clone() }
             }
-            Failure::Silence(_) | Failure::Refused { .. } => unreachable(failure),
+            Failure::Refused { why, .. } => FleetError::Refused { reason: why.clone() },
+            Failure::Silence(_) => unreachable(failure),
         })
     }
 

@@ -300,7 +300,7 @@ impl Loop {
         if let Some(scaler) = self.table.get_mut(&key) {
             match measured {
                 Ok(signals) => scaler.signals = signals,
-                Err(why) => scaler.spec = Err(why),
+                Err(why) => scaler.spec = Err(why.to_string()),
             }
             scaler.gateway = followed.as_ref().map(Followed::gateway);
             scaler.forget_plan();

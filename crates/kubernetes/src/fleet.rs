@@ -130,7 +130,7 @@ impl Fleet {
         }
         // What is being deleted finishes its requests in its grace period.
         let going = pods.iter().filter(|(_, pod)| pod.terminating && !pod.ended && pod.phase == Phase::Ready);
-        seen.serving.extend(going.map(|(name, pod)| replica(name, pod, Phase::Draining, port, now)));
+        seen.serving.extend(going.map(|(name, pod)| replica(name, pod, Phase::Leaving, port, now)));
         for (index, &since) in self.missing.iter().enumerate() {
             seen.view.replicas.push(FleetReplica {
                 id: ReplicaId::from(format!("{REQUESTED}{index}")),

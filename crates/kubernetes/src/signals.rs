@@ -1,21 +1,16 @@
-//! What is measured for a scaler besides its gateways: the engines, pod by pod, and what its manifest names.
+//! What is measured for a scaler besides its gateways: what its manifest names, as far as its namespace may have it read.
 
 use std::{
-    collections::BTreeMap,
     path::{Component, Path},
     sync::Arc,
 };
 
-use forewarm_control::{Clock, KV_TOKENS, ports::SignalSet};
-use forewarm_core::{Policy, SignalName};
+use forewarm_control::{Clock, ports::SignalSet};
 use forewarm_manifest::{
-    CheckedScaler, KvTokens, SignalSource,
-    signal::{self, trigger_signals},
+    CheckedScaler, NamedSignal,
+    signal::{self, SignalSource},
 };
-use forewarm_signals::{
-    PollOptions, Poller, Sources,
-    engine::{EngineKind, EngineMetric, EngineScraper, EngineSignal, ScrapeOptions},
-};
+use forewarm_signals::{SourceError, Sources, engine::EngineMetric, measure};
 use serde_json::Value;
 
 /// What is asked of the engines where a scaler names no signal of theirs: it is what its policies count.
@@ -33,49 +28,19 @@ pub fn signals(
     scaler: &CheckedScaler,
     sources: &Sources,
     clock: Clock,
-) -> Result<Vec<Arc<dyn SignalSet>>, String> {
-    let options = PollOptions { keep_for: scaler.spec.max_signal_age, ..PollOptions::default() };
-    let mut named = scaler.signals.clone();
-    if let Policy::Keda(policy) = &scaler.spec.policy {
-        let triggers = trigger_signals(policy, &scaler.signals).map_err(|problems| problems.to_string())?;
-        named.extend(triggers);
-    }
-    let mut sets: Vec<Arc<dyn SignalSet>> = Vec::new();
-    let mut from_engines = BTreeMap::new();
-    for signal in &named {
-        let wrong = |error: &dyn std::fmt::Display| format!("spec.signals `{}`: {error}", signal.name);
-        let name = SignalName::from(signal.name.as_str());
-        if let SignalSource::Engine { metric } = &signal.source {
-            let signal: EngineSignal = metric.parse().map_err(|error| wrong(&error))?;
-            from_engines.insert(name, signal);
-            continue;
-        }
-        only_own_credentials(&signal.source, scaler.namespace.as_deref()).map_err(|error| wrong(&error))?;
-        // Who asks half a turn later gets the same answer.
-        let source = sources.source(&signal.source, options.timeout, options.interval / 2);
-        if let Some(source) = source.map_err(|error| wrong(&error))? {
-            sets.push(Arc::new(Poller::spawn((name, source), options, clock)));
-        }
+) -> Result<Vec<Arc<dyn SignalSet>>, SourceError> {
+    let mut named = measure::named(scaler)?;
+    for NamedSignal { name, source } in &named {
+        only_own_credentials(source, scaler.namespace.as_deref())
+            .map_err(|why| SourceError::new(&format_args!("spec.signals `{name}`: {why}")))?;
     }
     if named.is_empty() {
-        let named = |metric: EngineMetric| (SignalName::from(metric.name()), EngineSignal::Metric(metric));
-        from_engines.extend(OF_ENGINES.map(named));
+        named.extend(OF_ENGINES.map(|metric| NamedSignal {
+            name: metric.name().to_owned(),
+            source: SignalSource::Engine { metric: metric.name().to_owned() },
+        }));
     }
-    if scaler.engine.kv_tokens == Some(KvTokens::Auto) {
-        from_engines.insert(SignalName::from(KV_TOKENS), EngineSignal::Metric(EngineMetric::KvTokens));
-    }
-    if !from_engines.is_empty() {
-        let kind: EngineKind =
-            scaler.engine.kind.label().parse().map_err(|error| format!("spec.engine.kind: {error}"))?;
-        let options_of_scrape = ScrapeOptions {
-            path: scaler.engine.metrics_path.clone(),
-            keep_for: options.keep_for,
-            ..ScrapeOptions::of(kind)
-        };
-        let scraper = EngineScraper::new(options_of_scrape, clock).map_err(|error| error.to_string())?;
-        sets.push(Arc::new(Poller::spawn((Arc::new(scraper), from_engines), options, clock)));
-    }
-    Ok(sets)
+    measure::poll(scaler, &named, sources, clock)
 }
 
 /// Whether everything that a source reads from this machine is the namespace's.

@@ -8,6 +8,7 @@ pub mod dcgm;
 pub mod engine;
 mod http;
 mod kafka;
+pub mod measure;
 mod metrics_api;
 mod poller;
 pub mod prometheus;

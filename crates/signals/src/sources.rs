@@ -53,6 +53,13 @@ pub trait OtherSources: Send + Sync {
 #[error("{0}")]
 pub struct SourceError(String);
 
+impl SourceError {
+    /// In these words.
+    pub fn new(why: &dyn std::fmt::Display) -> Self {
+        Self(why.to_string())
+    }
+}
+
 impl Sources {
     /// No source yet. One of these serves a whole process.
     pub fn new(clock: Clock) -> Self {

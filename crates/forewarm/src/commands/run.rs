@@ -13,7 +13,7 @@ use forewarm_gateway::{
 };
 use forewarm_manifest::{CheckedScaler, KvTokens, read_scalers};
 use forewarm_processes::Shutdown;
-use forewarm_signals::Sources;
+use forewarm_signals::{Sources, measure};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -25,7 +25,6 @@ use crate::{
     exit::{Failure, say},
     fleets::OpenFleet,
     lifecycle::{cores, runtime, shutdown_on_signal},
-    measure,
     page::{Followed, Page},
     wire::{self, LocalGateway, OtherGateway, Parts, Running},
 };
@@ -213,7 +212,9 @@ async fn serve(
     for scaler in scalers {
         let fleet = OpenFleet::open(&scaler, &args.state_dir, &mut groups, clock).await?;
         let name = scaler.spec.scaler.clone();
-        let measured = measure::signals(&scaler, &sources, clock)?;
+        let measured = measure::named(&scaler)
+            .and_then(|signals| measure::poll(&scaler, &signals, &sources, clock))
+            .map_err(|error| Failure::usage(anyhow!("`{name}`: {error}")))?;
         let started =
             start(scaler, &door, &fleet, measured, Arc::clone(&store), clock, shutdown.clone()).await?;
         fleets.push(fleet);

@@ -11,14 +11,13 @@ use forewarm_core::{
     Signal, plan,
 };
 use forewarm_manifest::{CheckedScaler, NamedSignal, SignalSource, read_scalers};
-use forewarm_signals::{Sources, describe};
+use forewarm_signals::{SourceError, Sources, describe, measure};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
     exit::{Failure, say},
     lifecycle::runtime,
-    measure,
 };
 
 /// What is measured outside.
@@ -76,7 +75,7 @@ pub(crate) fn signal(command: SignalCommand) -> Result<(), Failure> {
     let mut chosen = Vec::new();
     let mut known = Vec::new();
     for scaler in &scalers {
-        let signals = measure::named(scaler)?;
+        let signals = measure::named(scaler).map_err(|error| wrong(scaler, &error))?;
         known.extend(signals.iter().map(|signal| signal.name.clone()));
         let wanted = |signal: &NamedSignal| args.names.is_empty() || args.names.contains(&signal.name);
         chosen.push((scaler, signals.into_iter().filter(wanted).collect::<Vec<_>>()));
@@ -137,7 +136,8 @@ async fn read(
     clock: Clock,
 ) -> Result<Signal, Failure> {
     let limit = measure::options(scaler).timeout;
-    if let Some(source) = measure::source(scaler, signal, sources)? {
+    let source = measure::source(scaler, signal, sources).map_err(|error| wrong(scaler, &error))?;
+    if let Some(source) = source {
         let late =
             |_| Signal::missing(Missing::Failed(format!("no answer within {} s", limit.as_secs_f64())));
         return Ok(tokio::time::timeout(limit, source.read(&[])).await.unwrap_or_else(late));
@@ -145,13 +145,18 @@ async fn read(
     let SignalSource::Engine { metric } = &signal.source else {
         return Ok(Signal::missing(Missing::Failed("this kind is not read here".to_owned())));
     };
-    let metric = measure::engine_signal(scaler, &signal.name, metric)?;
+    let metric = measure::engine_signal(&signal.name, metric).map_err(|error| wrong(scaler, &error))?;
     if args.replicas.is_empty() {
         let why = "no engine was named; `--replica HOST:PORT` names one";
         return Ok(Signal::missing(Missing::Failed(why.to_owned())));
     }
-    let report = measure::scraper(scaler, clock)?.scrape(&engines(&args.replicas)).await;
+    let scraper = measure::scraper(scaler, clock).map_err(|error| wrong(scaler, &error))?;
+    let report = scraper.scrape(&engines(&args.replicas)).await;
     Ok(report.signals.get(&metric).cloned().unwrap_or_else(|| Signal::missing(Missing::Absent)))
+}
+
+fn wrong(scaler: &CheckedScaler, error: &SourceError) -> Failure {
+    Failure::usage(anyhow!("`{}`: {error}", scaler.spec.scaler))
 }
 
 fn engines(addresses: &[String]) -> Vec<FleetReplica> {

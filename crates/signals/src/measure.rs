@@ -1,4 +1,4 @@
-//! What is measured for a scaler besides its gateway: the signals that its manifest names.
+//! What is measured for one scaler: the signals that its manifest names, and those that its triggers stand for.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,15 +8,14 @@ use forewarm_control::{
 };
 use forewarm_core::{Policy, SignalName};
 use forewarm_manifest::{CheckedScaler, KvTokens, NamedSignal, SignalSource, signal::trigger_signals};
-use forewarm_signals::{
-    PollOptions, Poller, Sources,
+
+use crate::{
+    PollOptions, Poller, SourceError, Sources,
     engine::{EngineKind, EngineMetric, EngineScraper, EngineSignal, ScrapeOptions},
 };
 
-use crate::exit::Failure;
-
 /// How often a scaler's signals are read, and how long they count.
-pub(crate) fn options(scaler: &CheckedScaler) -> PollOptions {
+pub fn options(scaler: &CheckedScaler) -> PollOptions {
     PollOptions { keep_for: scaler.spec.max_signal_age, ..PollOptions::default() }
 }
 
@@ -24,38 +23,34 @@ pub(crate) fn options(scaler: &CheckedScaler) -> PollOptions {
 ///
 /// # Errors
 /// When a trigger's metadata is wrong.
-pub(crate) fn named(scaler: &CheckedScaler) -> Result<Vec<NamedSignal>, Failure> {
+pub fn named(scaler: &CheckedScaler) -> Result<Vec<NamedSignal>, SourceError> {
     let mut signals = scaler.signals.clone();
     if let Policy::Keda(policy) = &scaler.spec.policy {
-        let name = &scaler.spec.scaler;
-        let triggers = trigger_signals(policy, &scaler.signals)
-            .map_err(|problems| Failure::usage(anyhow::anyhow!("`{name}`: {problems}")))?;
-        signals.extend(triggers);
+        let triggers = trigger_signals(policy, &scaler.signals);
+        signals.extend(triggers.map_err(|problems| SourceError::new(&problems))?);
     }
     Ok(signals)
 }
 
-/// Starts to poll what the manifest names: one scrape for all signals of the engines, one poller a source.
+/// Starts to poll these: one scrape for all signals of the engines, one poller a source.
 ///
 /// # Errors
-/// When a name or an address cannot be right.
-pub(crate) fn signals(
+/// When a name or an address cannot be right, in words that name the field.
+pub fn poll(
     scaler: &CheckedScaler,
+    signals: &[NamedSignal],
     sources: &Sources,
     clock: Clock,
-) -> Result<Vec<Arc<dyn SignalSet>>, Failure> {
+) -> Result<Vec<Arc<dyn SignalSet>>, SourceError> {
     let options = options(scaler);
     let mut sets: Vec<Arc<dyn SignalSet>> = Vec::new();
     let mut from_engines = BTreeMap::new();
-    for signal in named(scaler)? {
+    for signal in signals {
         let name = SignalName::from(signal.name.as_str());
-        match source(scaler, &signal, sources)? {
-            Some(source) => sets.push(Arc::new(Poller::spawn((name, source), options, clock))),
-            None => {
-                if let SignalSource::Engine { metric } = &signal.source {
-                    from_engines.insert(name, engine_signal(scaler, &signal.name, metric)?);
-                }
-            }
+        if let SignalSource::Engine { metric } = &signal.source {
+            from_engines.insert(name, engine_signal(&signal.name, metric)?);
+        } else if let Some(source) = source(scaler, signal, sources)? {
+            sets.push(Arc::new(Poller::spawn((name, source), options, clock)));
         }
     }
     if scaler.engine.kv_tokens == Some(KvTokens::Auto) {
@@ -72,44 +67,44 @@ pub(crate) fn signals(
 ///
 /// # Errors
 /// When its address, or a file or a variable that it names, cannot be right.
-pub(crate) fn source(
+pub fn source(
     scaler: &CheckedScaler,
     signal: &NamedSignal,
     sources: &Sources,
-) -> Result<Option<Arc<dyn Source>>, Failure> {
+) -> Result<Option<Arc<dyn Source>>, SourceError> {
     let options = options(scaler);
     // Who asks half a turn later gets the same answer.
     let found = sources.source(&signal.source, options.timeout, options.interval / 2);
-    found.map_err(|error| wrong(scaler, &signal.name, error))
+    found.map_err(|error| wrong(&signal.name, &error))
 }
 
 /// What the engines' metric of this name is.
 ///
 /// # Errors
 /// When there is none.
-pub(crate) fn engine_signal(
-    scaler: &CheckedScaler,
-    name: &str,
-    metric: &str,
-) -> Result<EngineSignal, Failure> {
-    metric.parse().map_err(|error| wrong(scaler, name, error))
+pub fn engine_signal(name: &str, metric: &str) -> Result<EngineSignal, SourceError> {
+    metric.parse().map_err(|error| wrong(name, &error))
 }
 
 /// Who asks the engines.
 ///
 /// # Errors
 /// When there can be no client.
-pub(crate) fn scraper(scaler: &CheckedScaler, clock: Clock) -> Result<EngineScraper, Failure> {
-    let kind: EngineKind = scaler.engine.kind.label().parse().map_err(Failure::usage)?;
+pub fn scraper(scaler: &CheckedScaler, clock: Clock) -> Result<EngineScraper, SourceError> {
+    let kind: EngineKind = scaler
+        .engine
+        .kind
+        .label()
+        .parse()
+        .map_err(|error| SourceError::new(&format_args!("spec.engine.kind: {error}")))?;
     let options = ScrapeOptions {
         path: scaler.engine.metrics_path.clone(),
         keep_for: options(scaler).keep_for,
         ..ScrapeOptions::of(kind)
     };
-    Ok(EngineScraper::new(options, clock)?)
+    EngineScraper::new(options, clock).map_err(|error| SourceError::new(&error))
 }
 
-fn wrong(scaler: &CheckedScaler, name: &str, error: impl std::error::Error) -> Failure {
-    let scaler = &scaler.spec.scaler;
-    Failure::usage(anyhow::anyhow!("`{scaler}`: spec.signals `{name}`: {error}"))
+fn wrong(name: &str, error: &dyn std::fmt::Display) -> SourceError {
+    SourceError::new(&format_args!("spec.signals `{name}`: {error}"))
 }
