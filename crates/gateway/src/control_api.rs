@@ -69,7 +69,7 @@ pub(crate) enum Event {
         /// Each later one has another, and a greater one.
         version: u64,
         /// What.
-        report: PoolReport,
+        report: Box<PoolReport>,
     },
 }
 
@@ -287,7 +287,7 @@ impl Changing {
                 Some((id, scaler)) = self.waits.next(), if !self.waits.is_empty() => {
                     let (report, version) = scaler.report();
                     self.wait(id.clone(), scaler, Some(version));
-                    return line(&Event::Report { scaler: id, version, report });
+                    return line(&Event::Report { scaler: id, version, report: Box::new(report) });
                 }
                 changed = self.planned.changed() => {
                     changed.ok()?;

@@ -72,7 +72,7 @@ struct Wire {
 #[derive(Debug)]
 struct Told {
     version: u64,
-    report: PoolReport,
+    report: Box<PoolReport>,
 }
 
 /// One scaler at the gateway.
@@ -171,7 +171,7 @@ impl Wire {
         let told = lock(&self.told);
         let told = told.get(&pool.scaler).filter(|told| alive && told.version >= pool.planned.load(Relaxed))?;
         let is_idle = told.report.queued == 0 && told.report.in_flight_sum() == 0;
-        is_idle.then(|| told.report.clone())
+        is_idle.then(|| PoolReport::clone(&told.report))
     }
 
     async fn put(&self, pool: &Pool, plan: &PoolPlan) -> Result<(), RemoteError> {
