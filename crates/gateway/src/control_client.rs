@@ -169,7 +169,8 @@ impl Wire {
     fn idle(&self, pool: &Pool) -> Option<PoolReport> {
         let alive = lock(&self.heard).is_some_and(|heard| heard.elapsed() < MAX_SILENCE);
         let told = lock(&self.told);
-        let told = told.get(&pool.scaler).filter(|told| alive && told.version >= pool.planned.load(Relaxed))?;
+        let told =
+            told.get(&pool.scaler).filter(|told| alive && told.version >= pool.planned.load(Relaxed))?;
         let is_idle = told.report.queued == 0 && told.report.in_flight_sum() == 0;
         is_idle.then(|| PoolReport::clone(&told.report))
     }
@@ -302,7 +303,10 @@ async fn read_events(wire: &Wire, mut body: Incoming, mut sender: Sender) {
             read.advance(end + 1);
         }
         if read.len() > MAX_ANSWER_BYTES {
-            tracing::warn!("{} reports more than {MAX_ANSWER_BYTES} bytes at once", wire.connections.address());
+            tracing::warn!(
+                "{} reports more than {MAX_ANSWER_BYTES} bytes at once",
+                wire.connections.address()
+            );
             return;
         }
     }

@@ -42,8 +42,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const PARTS: u32 = 20;
 /// Shortest time between two looks at what changed. The first change after a quiet time is looked at at once.
 const MIN_GAP: Duration = Duration::from_millis(5);
-/// Things that happened and wait to be taken in; more hold up the watches.
-const INPUTS: usize = 4096;
+/// Things that happened and wait to be taken in, some kilobytes each; more hold up the watches.
+const INPUTS: usize = 256;
 /// Scalers whose orders are carried out at a time.
 const HANDS: usize = 64;
 /// Time until a kind that could not be watched is looked for again.

@@ -525,7 +525,13 @@ fn signals_known(read: &ReadScaler, observed: &Observation) -> Says {
             (false, "NoSignals", "nothing is measured: there is no gateway and no signal".to_owned())
         }
         (false, false) => (false, "SignalsMissing", missing.join("; ")),
-        (false, true) => (true, "SignalsKnown", format!("{} signals are known", observed.signals.len())),
+        (false, true) => {
+            let message = match observed.signals.len() {
+                1 => "The signal is known".to_owned(),
+                count => format!("{count} signals are known"),
+            };
+            (true, "SignalsKnown", message)
+        }
     };
     Says { kind: "SignalsKnown", is_so: Some(is_so), reason, message }
 }
