@@ -132,7 +132,8 @@ type ByLabel = BTreeMap<(String, String), Vec<Key>>;
 #[derive(Default)]
 pub struct Table {
     hold: Duration,
-    scalers: BTreeMap<Key, Scaler>,
+    /// Boxed: keys come in order, and leave the nodes of the tree half empty.
+    scalers: BTreeMap<Key, Box<Scaler>>,
     places: BTreeMap<Key, Place>,
     kinds: BTreeMap<KindRef, Kind>,
     /// Who scales a target.
@@ -235,7 +236,7 @@ impl Table {
 
     /// A scaler.
     pub fn get_mut(&mut self, key: &Key) -> Option<&mut Scaler> {
-        self.scalers.get_mut(key)
+        self.scalers.get_mut(key).map(Box::as_mut)
     }
 
     /// A scaler's target.
@@ -385,7 +386,7 @@ impl Table {
         if self.is_leading {
             scaler.lead(now, self.hold, self.write_every());
         }
-        self.scalers.insert(key.clone(), scaler);
+        self.scalers.insert(key.clone(), Box::new(scaler));
         self.place(&key, read, effects);
     }
 
