@@ -66,9 +66,18 @@ pub(crate) enum Event {
     Report {
         /// Whose.
         scaler: ScalerId,
+        /// Each later one has another, and a greater one.
+        version: u64,
         /// What.
-        report: PoolReport,
+        report: Box<PoolReport>,
     },
+}
+
+/// The answer to a plan.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Applied {
+    /// What is reported of the scaler with this version or a later one is of this plan or a later one.
+    pub(crate) version: u64,
 }
 
 /// What is needed to answer.
@@ -201,7 +210,8 @@ impl Api {
         if !self.handle.apply(&plan) {
             return invalid("this gateway serves as many scalers as it can");
         }
-        answer::json(StatusCode::OK, &json!({"applied": true}))
+        let version = self.handle.scaler(&plan.scaler).map_or(u64::MAX, |scaler| scaler.version());
+        answer::json(StatusCode::OK, &json!(Applied { version }))
     }
 
     fn report(&self, scaler: &str) -> Response<Body> {
@@ -277,7 +287,7 @@ impl Changing {
                 Some((id, scaler)) = self.waits.next(), if !self.waits.is_empty() => {
                     let (report, version) = scaler.report();
                     self.wait(id.clone(), scaler, Some(version));
-                    return line(&Event::Report { scaler: id, report });
+                    return line(&Event::Report { scaler: id, version, report: Box::new(report) });
                 }
                 changed = self.planned.changed() => {
                     changed.ok()?;

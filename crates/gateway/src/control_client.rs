@@ -4,7 +4,10 @@
 use std::{
     collections::HashMap,
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -24,7 +27,7 @@ use tokio::{
 
 use crate::{
     config::ControlToken,
-    control_api::{Event, HEARTBEAT},
+    control_api::{Applied, Event, HEARTBEAT},
     dial::{Dialer, Sender},
     remote::RemoteError,
     upstream::Connections,
@@ -59,20 +62,29 @@ struct Wire {
     token: Option<ControlToken>,
     questions: Semaphore,
     pools: Mutex<HashMap<ScalerId, Weak<Pool>>>,
+    /// What the stream told last of each scaler at the gateway.
+    told: Mutex<HashMap<ScalerId, Told>>,
     /// When the stream said something last; `None` while there is none.
     heard: Mutex<Option<Instant>>,
+}
+
+/// A report, and the version of its scaler that it is of.
+#[derive(Debug)]
+struct Told {
+    version: u64,
+    report: Box<PoolReport>,
 }
 
 /// One scaler at the gateway.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    path: String,
+    scaler: ScalerId,
     /// Counts the changes that the gateway tells of; also each time that the stream ends.
     changes: watch::Sender<u64>,
     /// The last plan that the gateway should have. Held while one is sent, so that an old one never follows a new one.
     plan: tokio::sync::Mutex<Option<PoolPlan>>,
-    /// What it reported last.
-    last: Mutex<Option<PoolReport>>,
+    /// The version of the scaler that had this plan first: what is older than that must not be acted upon.
+    planned: AtomicU64,
 }
 
 impl ControlClient {
@@ -82,6 +94,7 @@ impl ControlClient {
             token,
             questions: Semaphore::new(MAX_QUESTIONS),
             pools: Mutex::default(),
+            told: Mutex::default(),
             heard: Mutex::default(),
         });
         let listener = tokio::spawn(listen(Arc::clone(&wire)));
@@ -98,10 +111,10 @@ impl ControlClient {
             pools.retain(|_, pool| pool.strong_count() > 0);
         }
         let pool = Arc::new(Pool {
-            path: format!("{POOLS}/{scaler}"),
+            scaler: scaler.clone(),
             changes: watch::channel(1).0,
             plan: tokio::sync::Mutex::default(),
-            last: Mutex::default(),
+            planned: AtomicU64::new(0),
         });
         pools.insert(scaler.clone(), Arc::downgrade(&pool));
         pool
@@ -111,26 +124,15 @@ impl ControlClient {
         let mut wanted = pool.plan.lock().await;
         // Also when it cannot be told now: once it is there, it is.
         *wanted = Some(plan.clone());
-        let told = self.wire.put(pool, plan).await;
-        // It was of the plan before.
-        *lock(&pool.last) = None;
-        told
+        self.wire.put(pool, plan).await
     }
 
     pub(crate) async fn report(&self, pool: &Pool) -> Result<PoolReport, RemoteError> {
-        let version = pool.version();
         if let Some(idle) = self.wire.idle(pool) {
             return Ok(idle);
         }
-        let answer = self.wire.ask(Method::GET, &pool.path, Vec::new()).await?;
-        let report: PoolReport =
-            serde_json::from_slice(&answer).map_err(|error| self.wire.error(error))?;
-        let mut last = lock(&pool.last);
-        // Where the stream told of something meanwhile, that may be newer.
-        if pool.version() == version {
-            *last = Some(report.clone());
-        }
-        Ok(report)
+        let answer = self.wire.ask(Method::GET, &pool.path(), Vec::new()).await?;
+        serde_json::from_slice(&answer).map_err(|error| self.wire.error(error))
     }
 }
 
@@ -152,25 +154,35 @@ impl Pool {
         drop(self.changes.subscribe().wait_for(|version| *version != seen).await);
     }
 
-    fn tell(&self, report: Option<PoolReport>) {
-        *lock(&self.last) = report;
+    fn path(&self) -> String {
+        format!("{POOLS}/{}", self.scaler)
+    }
+
+    fn change(&self) {
         self.changes.send_modify(|version| *version += 1);
     }
 }
 
 impl Wire {
     /// The last report of a pool in which nothing waits and nothing runs: it is true until the stream tells of another.
-    /// `None` where time itself changes what is to be reported, and where nobody would tell.
+    /// `None` where time itself changes what is to be reported, where the plan is younger, and where nobody would tell.
     fn idle(&self, pool: &Pool) -> Option<PoolReport> {
         let alive = lock(&self.heard).is_some_and(|heard| heard.elapsed() < MAX_SILENCE);
-        let last = lock(&pool.last);
-        let idle = last.as_ref().filter(|report| report.queued == 0 && report.in_flight_sum() == 0);
-        idle.filter(|_| alive).cloned()
+        let told = lock(&self.told);
+        let told =
+            told.get(&pool.scaler).filter(|told| alive && told.version >= pool.planned.load(Relaxed))?;
+        let is_idle = told.report.queued == 0 && told.report.in_flight_sum() == 0;
+        is_idle.then(|| PoolReport::clone(&told.report))
     }
 
     async fn put(&self, pool: &Pool, plan: &PoolPlan) -> Result<(), RemoteError> {
         let body = serde_json::to_vec(plan).map_err(|error| self.error(error))?;
-        self.ask(Method::PUT, &pool.path, body).await.map(drop)
+        // What is told meanwhile may be of before or after.
+        pool.planned.store(u64::MAX, Relaxed);
+        let answer = self.ask(Method::PUT, &pool.path(), body).await?;
+        let Applied { version } = serde_json::from_slice(&answer).map_err(|error| self.error(error))?;
+        pool.planned.store(version, Relaxed);
+        Ok(())
     }
 
     async fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, RemoteError> {
@@ -221,9 +233,8 @@ impl Wire {
         request
     }
 
-    fn all(&self) -> Vec<(ScalerId, Arc<Pool>)> {
-        let pools = lock(&self.pools);
-        pools.iter().filter_map(|(id, pool)| Some((id.clone(), pool.upgrade()?))).collect()
+    fn all(&self) -> Vec<Arc<Pool>> {
+        lock(&self.pools).values().filter_map(Weak::upgrade).collect()
     }
 
     async fn hears(&self, line: &[u8]) {
@@ -231,14 +242,15 @@ impl Wire {
         let Some(event) = line.strip_prefix(b"data: ") else { return };
         match serde_json::from_slice(event) {
             Ok(Event::Scalers(known)) => {
-                let unknown = self.all().into_iter().filter(|(id, _)| !known.contains(id));
-                let told = unknown.map(|(_, pool)| async move { self.tell_again(&pool).await });
+                let unknown = self.all().into_iter().filter(|pool| !known.contains(&pool.scaler));
+                let told = unknown.map(|pool| async move { self.tell_again(&pool).await });
                 stream::iter(told).buffer_unordered(MAX_QUESTIONS).collect::<()>().await;
             }
-            Ok(Event::Report { scaler, report }) => {
+            Ok(Event::Report { scaler, version, report }) => {
                 let pool = lock(&self.pools).get(&scaler).and_then(Weak::upgrade);
+                lock(&self.told).insert(scaler, Told { version, report });
                 if let Some(pool) = pool {
-                    pool.tell(Some(report));
+                    pool.change();
                 }
             }
             Err(error) => tracing::warn!(%error, "{} reports what is no event", self.connections.address()),
@@ -251,7 +263,7 @@ impl Wire {
         let Some(plan) = &*wanted else { return };
         match self.put(pool, plan).await {
             Ok(()) => {
-                tracing::info!(path = pool.path, "the gateway was started anew, and has its plan again")
+                tracing::info!(scaler = %pool.scaler, "the gateway was started anew, and has its plan again")
             }
             Err(error) => tracing::warn!(%error, "the gateway was started anew, and does not take its plan"),
         }
@@ -269,7 +281,8 @@ async fn listen(wire: Arc<Wire>) {
                 StatusCode::OK => {
                     read_events(&wire, response.into_body(), sender).await;
                     *lock(&wire.heard) = None;
-                    wire.all().iter().for_each(|(_, pool)| pool.tell(None));
+                    lock(&wire.told).clear();
+                    wire.all().iter().for_each(|pool| pool.change());
                 }
                 status => tracing::debug!(%status, "{} does not report", wire.connections.address()),
             }
@@ -290,7 +303,10 @@ async fn read_events(wire: &Wire, mut body: Incoming, mut sender: Sender) {
             read.advance(end + 1);
         }
         if read.len() > MAX_ANSWER_BYTES {
-            tracing::warn!("{} reports more than {MAX_ANSWER_BYTES} bytes at once", wire.connections.address());
+            tracing::warn!(
+                "{} reports more than {MAX_ANSWER_BYTES} bytes at once",
+                wire.connections.address()
+            );
             return;
         }
     }

@@ -76,8 +76,10 @@ async fn a_controller_of_many_scalers_has_a_few_connections() {
     let address = rig.control.to_string();
     let remotes: Vec<RemoteGateway> =
         ids.iter().map(|id| RemoteGateway::new(id.clone(), &address, &access)).collect();
-    let plans = ids.iter().map(|id| {
-        PoolPlan { scaler: id.clone(), models: vec![format!("model of {id}")], ..plan(Vec::new()) }
+    let plans = ids.iter().map(|id| PoolPlan {
+        scaler: id.clone(),
+        models: vec![format!("model of {id}")],
+        ..plan(Vec::new())
     });
     let told = remotes.iter().zip(plans).map(async |(remote, plan)| remote.apply(&plan).await);
     soon("all have their plans", try_join_all(told)).await.unwrap();
