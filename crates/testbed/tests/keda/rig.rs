@@ -240,7 +240,7 @@ fn or_skipped<T>(started: Result<T, ControlPlaneError>) -> Option<T> {
     match started {
         Ok(started) => Some(started),
         Err(ControlPlaneError::NotFetched(why)) => {
-            writeln!(std::io::stdout(), "\nskipped: {why}").unwrap();
+            std::io::stdout().write_all(format!("\nskipped: {why}\n").as_bytes()).unwrap();
             None
         }
         Err(error) => panic!("{error}"),
