@@ -29,7 +29,7 @@ enum Area {
     /// The gateway beside other proxies, which are downloaded at the first run. Takes minutes, and two cores.
     Gateway,
     /// From a burst to `/scale`, forewarm beside the real HPA, in a real cluster, which is built with Go at the first
-    /// run. Takes four minutes.
+    /// run; and beside KEDA, where `cargo xtask testbed keda` has built it. Takes ten minutes, with KEDA.
     Kube,
     /// Ten thousand scalers on one Kubernetes controller. Takes ten minutes, and the control plane of the testbed.
     KubeScale,

@@ -7,6 +7,7 @@ use forewarm_core::{
     ScalerId,
     pool::{PoolPlan, PoolReport},
 };
+use forewarm_tls::ServerTls;
 use futures_util::{
     StreamExt as _,
     future::BoxFuture,
@@ -33,7 +34,6 @@ use crate::{
     metrics,
     registry::GatewayHandle,
     scaler::Scaler,
-    tls::Tls,
 };
 
 /// A plan is some hundred bytes a replica.
@@ -50,7 +50,7 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The port for controllers, and what is told there.
 pub(crate) struct ControlPort {
     pub(crate) listener: TcpListener,
-    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) token: Option<ControlToken>,
     pub(crate) handle: GatewayHandle,
     pub(crate) keys: Option<Arc<Keys>>,

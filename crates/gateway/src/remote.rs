@@ -12,12 +12,12 @@ use forewarm_core::{
     ScalerId,
     pool::{PoolPlan, PoolReport},
 };
+use forewarm_tls::TlsError;
 
 use crate::{
     config::ControlToken,
     control_client::{ControlClient, Pool},
     dial::{Dialer, UpstreamTls},
-    tls::TlsError,
 };
 
 /// The control API of a gateway, for one scaler. A gateway that does not answer is an error, never an empty queue.

@@ -135,6 +135,11 @@ impl ControlPlane {
         &self.url
     }
 
+    /// Where its files are, and those of whatever belongs to it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Runs this program of the testbed: `kubectl`.
     pub fn kubectl(&self) -> Result<std::process::Command, ControlPlaneError> {
         let mut command = std::process::Command::new(assets(PART)?.join("kubectl"));
