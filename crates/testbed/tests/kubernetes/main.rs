@@ -9,6 +9,7 @@ mod install;
 mod life;
 mod metrics_api;
 mod rig;
+mod targets;
 
 mod testbed;
 
