@@ -1,14 +1,6 @@
-//! `forewarm kube external-scaler` in a cluster: KEDA is told what the controller decided, while it decides, by a program
-//! with the rights of the chart and no other. Where there is no cluster, the test says so and passes.
+//! `forewarm kube external-scaler` in a cluster: KEDA is told what the controller decided, while it decides.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
-
-use std::{
-    path::Path,
-    process::{Child, Command},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use forewarm_control::ports::Gateway;
 use forewarm_core::ScalerId;
@@ -22,42 +14,26 @@ use forewarm_kubernetes::{
     resource::InferenceScaler,
 };
 use forewarm_testbed::{
-    control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions, Workload},
+    control_plane::{ControlPlane, Workload},
     free_port,
-    helm::Chart,
 };
 use forewarm_testkit::FakeGateway;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, CustomResourceExt as _, ResourceExt as _,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
-    core::GroupVersionKind,
+    api::{DeleteParams, PostParams},
     runtime::wait::{await_condition, conditions::is_crd_established},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Endpoint};
 
-/// Longest wait on the wall for anything, on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Where the chart is installed.
-const OWN: &str = "forewarm";
-const SCALED: &str = "ai-serving";
-const COMPONENT: &str = "external-scaler";
-
-#[expect(clippy::print_stdout, reason = "how a test says that it did not run")]
-async fn cluster() -> Option<(ControlPlane, Chart)> {
-    let chart = Chart::open().inspect_err(|why| println!("skipped: {why}")).ok()?;
-    match ControlPlane::start(ControlPlaneOptions::default()).await {
-        Ok(plane) => Some((plane, chart)),
-        Err(ControlPlaneError::NotFetched(why)) => {
-            println!("skipped: {why}");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+use crate::{
+    LOOK_EVERY, OWN, PATIENCE, Program, SCALED,
+    account::{account, one_less, rules},
+    cluster, forewarm,
+};
 
 /// The gateway of every scaler.
 struct Only(Arc<FakeGateway>);
@@ -68,29 +44,21 @@ impl Connect for Only {
     }
 }
 
-/// A program, and who asks it. It ends with the test.
+/// A program, and who asks it.
 struct Served {
-    program: Child,
+    _program: Program,
     address: String,
     /// What it may not do.
     lacks: Option<String>,
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.program.kill().ok();
-        self.program.wait().ok();
-    }
-}
-
 impl Served {
     fn start(kubeconfig: &Path, lacks: Option<String>) -> Self {
         let address = format!("127.0.0.1:{}", free_port().unwrap());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_forewarm"));
-        command.args(["kube", "external-scaler", "--admin", "127.0.0.1:0", "--listen", &address]);
-        command.args(["--log", "error"]).env("KUBECONFIG", kubeconfig).env("POD_NAMESPACE", OWN);
-        Self { program: command.spawn().unwrap(), address, lacks }
+        let mut command =
+            forewarm(&["kube", "external-scaler", "--admin", "127.0.0.1:0", "--listen", &address]);
+        command.env("KUBECONFIG", kubeconfig);
+        Self { _program: Program::start(&mut command), address, lacks }
     }
 
     /// What KEDA gets for a scaler.
@@ -114,7 +82,7 @@ impl Served {
                 return;
             }
             assert!(Instant::now() < deadline, "never {what} of `{scaler}`: {answer:?}");
-            sleep(Duration::from_millis(50)).await;
+            sleep(LOOK_EVERY).await;
         }
     }
 }
@@ -127,63 +95,8 @@ fn asks(scaler: &str) -> ScaledObjectRef {
     }
 }
 
-/// The rules of the chart's roles, and whether the role is the cluster's.
-fn rules(chart: &Chart) -> Vec<(bool, Value)> {
-    let objects = chart.objects(&["externalScaler.enabled=true"]).unwrap();
-    let is_role = |object: &&Value| {
-        matches!(object["kind"].as_str(), Some("ClusterRole" | "Role"))
-            && object["metadata"]["labels"]["app.kubernetes.io/component"] == COMPONENT
-    };
-    let of = |role: &Value| {
-        let of_cluster = role["kind"] == "ClusterRole";
-        let rules = role["rules"].as_array().unwrap().clone();
-        rules.into_iter().map(move |rule| (of_cluster, rule)).collect::<Vec<_>>()
-    };
-    objects.iter().filter(is_role).flat_map(of).collect()
-}
-
-/// An account with these rules: its kubeconfig file.
-async fn account(
-    plane: &ControlPlane,
-    client: &Client,
-    name: &str,
-    rules: &[(bool, Value)],
-) -> std::path::PathBuf {
-    let group = "rbac.authorization.k8s.io";
-    let apply = PatchParams::apply("tests").force();
-    for (of_cluster, kind) in [(true, "ClusterRole"), (false, "Role")] {
-        let own: Vec<&Value> =
-            rules.iter().filter(|(cluster, _)| *cluster == of_cluster).map(|(_, rule)| rule).collect();
-        let parts = [
-            (kind.to_owned(), json!({"rules": own})),
-            (
-                format!("{kind}Binding"),
-                json!({
-                    "roleRef": {"apiGroup": group, "kind": kind, "name": name},
-                    "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": OWN}],
-                }),
-            ),
-        ];
-        for (kind, mut object) in parts {
-            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", &kind));
-            object["metadata"] = json!({"name": name});
-            (object["apiVersion"], object["kind"]) = (format!("{group}/v1").into(), kind.into());
-            let api: Api<DynamicObject> = match of_cluster {
-                true => Api::all_with(client.clone(), &resource),
-                false => Api::namespaced_with(client.clone(), OWN, &resource),
-            };
-            api.patch(name, &apply, &Patch::Apply(object)).await.unwrap();
-        }
-    }
-    plane.service_account(OWN, name).await.unwrap()
-}
-
 /// Makes a Deployment and a scaler that leaves it to KEDA.
 async fn scaled(plane: &ControlPlane, client: &Client) -> Api<InferenceScaler> {
-    for namespace in [OWN, SCALED] {
-        plane.namespace(namespace).await.unwrap();
-    }
-    plane.gpu_node("gpu", 8).await.unwrap();
     plane.deploy(SCALED, &Workload::new("llama3", 1)).await.unwrap();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let crd = InferenceScaler::crd();
@@ -209,20 +122,12 @@ async fn keda_is_told_what_was_decided_as_long_as_somebody_decides() {
     let Some((plane, chart)) = cluster().await else { return };
     let client = plane.client().await.unwrap();
     let scalers = scaled(&plane, &client).await;
-    let rules = rules(&chart);
-    let kubeconfig = account(&plane, &client, "all", &rules).await;
-    let served = Served::start(&kubeconfig, None);
+    let rules = rules(&chart, "externalScaler.enabled=true", "external-scaler");
+    let served = Served::start(&account(&plane, "all", &rules).await, None);
     let mut others = Vec::new();
-    for (index, (_, rule)) in rules.iter().enumerate() {
-        for verb in rule["verbs"].as_array().unwrap() {
-            let mut fewer = rules.clone();
-            let verbs = fewer[index].1["verbs"].as_array_mut().unwrap();
-            verbs.retain(|other| other != verb);
-            let name = format!("lacks-{}", others.len());
-            let kubeconfig = account(&plane, &client, &name, &fewer).await;
-            let lacks = format!("{verb} {}", rule["resources"][0]);
-            others.push(Served::start(&kubeconfig, Some(lacks)));
-        }
+    for (index, (lacks, fewer)) in one_less(&rules).into_iter().enumerate() {
+        let kubeconfig = account(&plane, &format!("lacks-{index}"), &fewer).await;
+        others.push(Served::start(&kubeconfig, Some(lacks)));
     }
     assert_eq!(others.len(), 4, "list and watch of scalers and of the Lease");
     served
