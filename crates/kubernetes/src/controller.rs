@@ -125,6 +125,11 @@ impl Controller {
         Self { options, client, connect, clock, metrics, leadership }
     }
 
+    /// The same by another clock, as that of a machine that is set wrong.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
     /// What it counts.
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
