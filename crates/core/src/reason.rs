@@ -621,9 +621,8 @@ impl fmt::Display for Reason {
             }
             Reason::ReplacedFirst { replica, notice } => {
                 write!(f, "`{replica}` will be taken away ({}), ", notice.why)?;
-                match notice.left {
-                    Some(left) => write!(f, "in {:.0} s, ", left.as_secs_f64())?,
-                    None => {}
+                if let Some(left) = notice.left {
+                    write!(f, "in {:.0} s, ", left.as_secs_f64())?;
                 }
                 f.write_str("and serves until another does in its place")
             }

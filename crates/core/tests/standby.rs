@@ -104,9 +104,9 @@ fn forewarms_own_policy_looks_as_far_ahead_as_the_last_replica_that_may_start_ta
             observation.standby = Standby::from([(Tier::Stopped, standby)]);
             observation.signals.insert("queued".into(), Signal::value(0.0));
             let decision = plan(&spec, &mut state, &observation);
-            decision.steps.iter().find_map(|step| match step.reason {
-                Reason::Anticipated { lead_seconds, .. } => Some(lead_seconds),
-                _ => None,
+            decision.steps.iter().find_map(|step| {
+                let Reason::Anticipated { lead_seconds, .. } = step.reason else { return None };
+                Some(lead_seconds)
             })
         });
         leads.last().unwrap()

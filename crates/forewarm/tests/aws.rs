@@ -71,6 +71,54 @@ async fn a_cloud_that_fails_in_every_way_costs_no_request_and_no_instance() {
     assert!(!first.is_empty(), "{left}");
 }
 
+/// What EKS gives a pod whose service account has a role: two variables and a file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_is_the_role_of_the_pods_service_account() {
+    let Ok(assets) = assets("moto").inspect_err(skipped) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let moto = Moto::start(&assets, directory.path()).await.unwrap();
+    let cloud = Cloud::start(&moto.address).await.unwrap();
+    cloud.ask("sqs", "CreateQueue", &[("QueueName", "llm")]).await.unwrap();
+    let url = format!("{}/123456789012/llm", moto.address);
+    for body in ["a", "b", "c"] {
+        cloud.ask("sqs", "SendMessage", &[("QueueUrl", &url), ("MessageBody", body)]).await.unwrap();
+    }
+    let manifest = format!(
+        "apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\nmetadata: {{name: llm}}\nspec:\n  \
+         target: {{kubernetes: {{kind: Deployment, name: llm}}}}\n  replicas: {{min: 1, max: 4}}\n  \
+         policy: {{queueDepth: {{perReplica: 2}}}}\n  \
+         signals:\n    - {{name: waiting, awsSqsQueue: {{queueURL: '{url}'}}}}\n"
+    );
+    let file = directory.path().join("forewarm.yaml");
+    std::fs::write(&file, manifest).unwrap();
+    let ask = |token: &str| {
+        let mut test = Command::new(env!("CARGO_BIN_EXE_forewarm"));
+        test.args(["signal", "test", "-f"]).arg(&file);
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", moto.address.as_str()),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/forewarm"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", token),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ] {
+            test.env(name, value);
+        }
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"] {
+            test.env_remove(name);
+        }
+        let output = test.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let token = directory.path().join("token");
+    std::fs::write(&token, "a token that moto does not look at").unwrap();
+    let (code, said) = ask(&token.display().to_string());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("    3, 0.0 s old") && said.contains("1 → 2 replicas"), "{said}");
+    let (code, said) = ask("/nowhere/token");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("credentials"), "{said}");
+}
+
 #[expect(clippy::print_stdout, reason = "how a test says that it did not run")]
 fn skipped(why: &forewarm_testbed::NotFetched) {
     println!("skipped: {why}");

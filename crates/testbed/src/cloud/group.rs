@@ -225,16 +225,7 @@ impl Shared {
 
     pub(super) async fn set_by_hand(&self, name: &str, desired: u32) -> Result<(), CloudError> {
         let before = self.group(name).await?.map_or(0, |group| group.desired);
-        let mut book = self.book();
-        let id = book.groups.activities.len();
-        let member = format!(
-            "<member><ActivityId>by-hand-{id}</ActivityId><AutoScalingGroupName>{name}</AutoScalingGroupName>\
-             <Description>Launching a new EC2 instance</Description><Cause>At 2026-01-01T00:00:00Z a user request \
-             explicitly set group desired capacity changing the desired capacity from {before} to {desired}.</Cause>\
-             <StartTime>2026-01-01T00:00:00Z</StartTime><StatusCode>InProgress</StatusCode></member>"
-        );
-        book.groups.activities.push((name.to_owned(), member));
-        drop(book);
+        self.book().groups.tell_change_by_hand(name, before, desired);
         self.set_at_moto(name, desired).await
     }
 
@@ -377,6 +368,17 @@ impl Groups {
 
     fn unfilled_of(&self, name: &str) -> u32 {
         self.unfilled.get(name).copied().unwrap_or(0)
+    }
+
+    fn tell_change_by_hand(&mut self, name: &str, before: u32, after: u32) {
+        let id = self.activities.len();
+        let member = format!(
+            "<member><ActivityId>by-hand-{id}</ActivityId><AutoScalingGroupName>{name}</AutoScalingGroupName>\
+             <Description>Launching a new EC2 instance</Description><Cause>At 2026-01-01T00:00:00Z a user request \
+             explicitly set group desired capacity changing the desired capacity from {before} to {after}.</Cause>\
+             <StartTime>2026-01-01T00:00:00Z</StartTime><StatusCode>InProgress</StatusCode></member>"
+        );
+        self.activities.push((name.to_owned(), member));
     }
 
     fn fail_launch(&mut self, name: &str) {

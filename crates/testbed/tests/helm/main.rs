@@ -26,6 +26,7 @@ const EVERYTHING: &[&str] = &[
     "gateway.service.annotations.example=yes",
     "gateway.priorityClassName=system-cluster-critical",
     "controller.nodeSelector.pool=cpu",
+    "controller.serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn=arn:aws:iam::123456789012:role/forewarm",
     "controller.tolerations[0].operator=Exists",
     "metricsApi.enabled=true",
     "metricsApi.tlsSecret=metrics-api-tls",
