@@ -83,13 +83,13 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
         Area::Gateway => &[("forewarm", "gateway")],
         Area::Kube => &[("forewarm", "kube")],
-        Area::KubeScale => &[("forewarm-kubernetes", "scale")],
+        Area::KubeScale => &[("forewarm", "kube_scale")],
         Area::Queue => &[("forewarm-gateway", "queueing")],
         Area::Signals => &[("forewarm-signals", "polling")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
         Area::Validation => &[("forewarm", "validation")],
     };
-    if let Area::Kube = args.area {
+    if let Area::Kube | Area::KubeScale = args.area {
         testbed::fetch(Part::Kubernetes)?;
     }
     let mut rows = Vec::new();

@@ -12,6 +12,7 @@ mod changes;
 mod config;
 mod connection;
 mod control_api;
+mod control_client;
 mod demand;
 mod dial;
 mod driven;

@@ -32,7 +32,7 @@ use crate::{
     resource::InferenceScaler,
     scaler::{Evaluation, Key},
     signals::signals,
-    table::{Effect, Input, KindRef, Table},
+    table::{Effect, Evaluated, Input, KindRef, Table},
     watch::{self as follow, Inputs},
 };
 
@@ -42,8 +42,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const PARTS: u32 = 20;
 /// Shortest time between two looks at what changed. The first change after a quiet time is looked at at once.
 const MIN_GAP: Duration = Duration::from_millis(5);
-/// Things that happened and wait to be taken in; more hold up the watches.
-const INPUTS: usize = 4096;
+/// Things that happened and wait to be taken in, some kilobytes each; more hold up the watches.
+const INPUTS: usize = 256;
 /// Scalers whose orders are carried out at a time.
 const HANDS: usize = 64;
 /// Time until a kind that could not be watched is looked for again.
@@ -337,8 +337,8 @@ impl Loop {
 
     fn look(&mut self) {
         let now = self.time.now();
-        let evaluations = self.table.evaluate_dirty(now);
-        self.dispatch(evaluations);
+        let evaluated = self.table.evaluate_dirty(self.free_hands(), now);
+        self.dispatch(evaluated);
     }
 
     fn in_turn(&mut self) {
@@ -346,17 +346,20 @@ impl Loop {
             return;
         }
         let now = self.time.now();
-        let evaluations = self.table.evaluate_in_turn(1.0 / f64::from(PARTS), now);
-        self.dispatch(evaluations);
+        let evaluated = self.table.evaluate_in_turn(1.0 / f64::from(PARTS), self.free_hands(), now);
+        self.dispatch(evaluated);
     }
 
-    fn dispatch(&mut self, evaluations: Vec<(Key, Evaluation)>) {
-        self.metrics.evaluated(evaluations.len());
-        for (key, evaluation) in evaluations {
+    /// As many wait for a hand at most as there are hands: so that none rests, and nothing piles up when ten thousand
+    /// scalers have something to say at once.
+    fn free_hands(&self) -> usize {
+        (2 * HANDS).saturating_sub(self.work.len())
+    }
+
+    fn dispatch(&mut self, evaluated: Evaluated) {
+        self.metrics.evaluated(evaluated.count);
+        for (key, evaluation) in evaluated.asking {
             let Evaluation { decision, orders, plan, status, news } = evaluation;
-            if orders.is_empty() && plan.is_none() && status.is_none() && news.is_empty() {
-                continue;
-            }
             if let Some(decision) = decision.as_ref().filter(|decision| decision.acts()) {
                 self.metrics.decided();
                 tracing::info!(scaler = %key, why = decision.summary(), "decision");

@@ -108,6 +108,13 @@ pub struct Evaluation {
     pub news: Vec<News>,
 }
 
+impl Evaluation {
+    /// Whether it asks for something.
+    pub fn asks(&self) -> bool {
+        !self.orders.is_empty() || self.plan.is_some() || self.status.is_some() || !self.news.is_empty()
+    }
+}
+
 /// An Event of the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
@@ -128,6 +135,8 @@ pub struct Around<'a> {
     pub rival: Option<&'a str>,
     /// Longest time that what is learned stays unwritten.
     pub write_every: Duration,
+    /// Whether there are hands for what can wait: for what is said, and not done. Otherwise it is said another time.
+    pub has_hands: bool,
 }
 
 impl Scaler {
@@ -196,10 +205,14 @@ impl Scaler {
 
     /// Looks, decides, and says what is to be done.
     pub fn evaluate(&mut self, around: Around<'_>, now: Timestamp) -> Evaluation {
-        let Ok(read) = &self.spec else { return self.unreadable(now) };
-        let read = Arc::clone(read);
+        let read = match &self.spec {
+            Ok(read) => Arc::clone(read),
+            Err(_) if !around.has_hands => return Evaluation::default(),
+            Err(_) => return self.unreadable(now),
+        };
         let target = match around.target {
             Ok(target) => target,
+            Err(_) if !around.has_hands => return Evaluation::default(),
             Err(why) => return self.without_target(why, now),
         };
         let port = read.target.port;
@@ -232,6 +245,11 @@ impl Scaler {
         if self.is_news(&decision, acts_alone) {
             self.remember(&decision);
             evaluation.news.push(news(&decision, acts_alone));
+        }
+        let can_wait = evaluation.news.is_empty() && evaluation.orders.is_empty();
+        if can_wait && !around.has_hands {
+            evaluation.decision = Some(decision);
+            return evaluation;
         }
         let says = self.says(&read, &decision, &observed, &seen, around);
         let changed = condition::set(&mut self.conditions, says, self.generation, now);
@@ -507,7 +525,13 @@ fn signals_known(read: &ReadScaler, observed: &Observation) -> Says {
             (false, "NoSignals", "nothing is measured: there is no gateway and no signal".to_owned())
         }
         (false, false) => (false, "SignalsMissing", missing.join("; ")),
-        (false, true) => (true, "SignalsKnown", format!("{} signals are known", observed.signals.len())),
+        (false, true) => {
+            let message = match observed.signals.len() {
+                1 => "The signal is known".to_owned(),
+                count => format!("{count} signals are known"),
+            };
+            (true, "SignalsKnown", message)
+        }
     };
     Says { kind: "SignalsKnown", is_so: Some(is_so), reason, message }
 }

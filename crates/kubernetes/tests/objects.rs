@@ -10,7 +10,7 @@ use forewarm_kubernetes::{
     pod::PodView,
     resource::{ColdStartStatus, DecisionLine, InferenceScalerStatus, StepLine},
     target::{Paths, TargetView},
-    why::Told,
+    why::{EventLine, Told},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
@@ -179,12 +179,17 @@ fn why_reads_like_an_account() {
             }],
             ..InferenceScalerStatus::default()
         },
-        events: vec![["2026-11-25T10:00:01Z", "Normal", "ScaledUp", "2 → 4 replicas"].map(str::to_owned)],
+        events: vec![EventLine {
+            at: "2026-11-25T10:00:01Z".to_owned(),
+            kind: "Normal".to_owned(),
+            reason: "ScaledUp".to_owned(),
+            note: "2 → 4 replicas".to_owned(),
+        }],
     };
     insta::assert_snapshot!(told.text(), @r"
     ai-serving/llama3 scales Deployment vllm-llama3
       4 wanted, 4 asked for, 2 serve
-      a start is expected to take 240 s (3 were seen); the last: ready after 231 s, scheduled after 2 s
+      a start is expected to take 240 s (3 were seen); the last: scheduled after 2 s, ready after 231 s
 
     Decisions, the last one first:
       2026-11-25T10:00:00Z  2 → 4 replicas: 20 requests wait, a replica is worth 5 of them

@@ -44,6 +44,9 @@ struct World {
 
 const START: f64 = 1_000_000.0;
 
+/// Free hands: enough.
+const HANDS: usize = 64;
+
 fn key() -> Key {
     Key::new("ai", "llama3")
 }
@@ -106,8 +109,8 @@ impl World {
         let there = self.pods.keys().map(|name| Key::new("ai", name)).collect();
         self.table.take(Input::Pod(Change::Listed(there)), self.now);
         self.table.lead(true, self.now);
-        let decided = self.table.evaluate_in_turn(1.0, self.now);
-        assert!(decided.is_empty(), "who else scales is not known yet");
+        let decided = self.table.evaluate_in_turn(1.0, HANDS, self.now);
+        assert!(decided.count == 0, "who else scales is not known yet");
         self.table.take(Input::Rival(Change::Listed(BTreeSet::new())), self.now);
         self.table.get_mut(&key()).unwrap().gateway = Some(Arc::new(FakeGateway::default()));
     }
@@ -185,7 +188,7 @@ impl World {
                 let silent = Err(GatewayError("nobody answers".to_owned()));
                 self.table.take(Input::Report(key(), silent), self.now);
             }
-            for (_, evaluation) in self.table.evaluate_in_turn(1.0, self.now) {
+            for (_, evaluation) in self.table.evaluate_in_turn(1.0, HANDS, self.now).asking {
                 self.carry_out(evaluation);
             }
         }
@@ -458,7 +461,7 @@ fn a_rolling_updates_surge_is_no_surplus_and_its_gap_no_loss() {
     world.desired = 3;
     world.show_pods();
     world.show_target();
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     assert_eq!(evaluations[0].1.decision.as_ref().unwrap().to.0, 3);
     assert!(evaluations[0].1.orders.replicas.is_none() && evaluations[0].1.orders.delete.is_empty());
     let marked: Vec<&String> = evaluations[0].1.orders.marks.keys().collect();
@@ -472,7 +475,7 @@ fn a_target_that_is_deleted_and_made_again_gets_its_number_back() {
     world.run(100);
     assert_eq!(world.desired, 4);
     world.table.take(Input::Target(kind(), Change::Delete(key())), world.now);
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     assert!(evaluations[0].1.orders.is_empty());
     world.carry_out(evaluations.into_iter().next().unwrap().1);
     assert_eq!(world.condition("Ready").1, "TargetNotFound");
@@ -513,7 +516,7 @@ fn two_scalers_of_one_target_do_not_fight() {
     };
     world.table.take(Input::Scaler(Change::Apply(other.clone(), object)), world.now);
     world.queued(20);
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     let (_, evaluation) = evaluations.iter().find(|(key, _)| *key == other).unwrap();
     assert!(evaluation.orders.is_empty());
     assert!(
@@ -532,6 +535,26 @@ fn when_nothing_changes_the_status_is_written_twice_a_minute_and_no_more() {
 }
 
 #[test]
+fn what_is_only_said_waits_for_hands_and_what_is_decided_does_not() {
+    let mut world = World::new(2, json!({}));
+    world.queued(20);
+    let report = world.report.clone().unwrap();
+    world.table.take(Input::Report(key(), Ok(report)), world.now);
+    let evaluated = world.table.evaluate_dirty(0, world.now);
+    let (_, evaluation) = &evaluated.asking[0];
+    assert_eq!(evaluation.orders.replicas, Some(4));
+    assert!(evaluation.status.is_some(), "a decision is written down before anything acts on it");
+    let mut world = World::new(2, json!({}));
+    world.queued(10);
+    let report = world.report.clone().unwrap();
+    world.table.take(Input::Report(key(), Ok(report)), world.now);
+    let evaluated = world.table.evaluate_dirty(0, world.now);
+    assert_eq!((evaluated.count, evaluated.asking.len()), (1, 0), "that it began is said another time");
+    let said = world.table.evaluate_in_turn(1.0, HANDS, world.now).asking.remove(0).1;
+    assert!(said.status.is_some() && said.orders.is_empty());
+}
+
+#[test]
 fn a_watch_that_begins_anew_makes_up_for_what_it_missed() {
     let mut world = World::new(4, json!({}));
     world.queued(20);
@@ -544,7 +567,7 @@ fn a_watch_that_begins_anew_makes_up_for_what_it_missed() {
     world.table.take(Input::Pod(Change::Listed(there)), world.now);
     world.show_target();
     world.table.take(Input::Target(kind(), Change::Listed(BTreeSet::from([key()]))), world.now);
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     let decision = evaluations[0].1.decision.as_ref().unwrap();
     assert_eq!(
         (decision.to.0, decision.placement.start),
@@ -568,7 +591,7 @@ fn an_answer_to_a_write_counts_more_than_an_older_watch() {
     // The watch is late, and tells of the number before.
     (world.desired, world.version) = (2, 40);
     world.show_target();
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     assert!(evaluations.iter().all(|(_, evaluation)| evaluation.orders.replicas.is_none()));
     assert_eq!(world.condition("Contested").0, "False");
 }
