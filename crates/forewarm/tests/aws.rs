@@ -11,7 +11,7 @@ use std::{
 };
 
 use forewarm_load::{LoadConfig, LoadReport};
-use forewarm_testbed::{Cloud, Moto, assets, free_port};
+use forewarm_testbed::{Cloud, Machine, Moto, assets, free_port};
 use forewarm_workload::{Request, Workload};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -69,6 +69,26 @@ async fn a_cloud_that_fails_in_every_way_costs_no_request_and_no_instance() {
     assert_eq!((requests.succeeded, requests.failed, requests.lost), (400, 0, 0), "{requests:?}");
     let left = stage.until("the least again", |scaler| replicas(scaler) == 1).await;
     assert!(!first.is_empty(), "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_shows_what_stands_by_and_who_else_sets_the_number() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.until("the least", |scaler| ready(scaler) == 1).await;
+    stage.cloud.fill_warm_pool(GROUP, 1).await.unwrap();
+    let standby = |scaler: &Value| {
+        let warm = &scaler["coldStart"]["warm"][0];
+        warm["tier"] == "stopped" && warm["standby"] == 1
+    };
+    let shown = stage.until("what stands by", standby).await;
+    assert!(shown["notices"].as_array().unwrap().is_empty(), "a pool is no change of the number: {shown}");
+    stage.cloud.set_by_hand(GROUP, 2).await.unwrap();
+    let named = |scaler: &Value| {
+        let notices = scaler["notices"].as_array().unwrap();
+        let words = "somebody else set the number of replicas from 1 to 2: At";
+        notices.iter().any(|notice| notice.as_str().unwrap().starts_with(words))
+    };
+    stage.until("who else sets the number", named).await;
 }
 
 /// What EKS gives a pod whose service account has a role: two variables and a file.
@@ -257,12 +277,17 @@ async fn machines(cloud: Arc<Cloud>, port: u16) {
     loop {
         if let Ok(machines) = cloud.machines(GROUP).await {
             engines.retain(|id, _| machines.iter().any(|machine| &machine.id == id));
-            for machine in machines.into_iter().filter(|machine| machine.state != "Pending") {
+            for machine in machines.into_iter().filter(runs) {
                 engines.entry(machine.id).or_insert_with(|| Engine::start(&machine.address, port));
             }
         }
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Neither on its way nor stopped in a warm pool.
+fn runs(machine: &Machine) -> bool {
+    machine.state != "Pending" && !machine.state.starts_with("Warmed")
 }
 
 struct Engine(Child);

@@ -34,6 +34,8 @@ pub(super) struct Groups {
     unfilled: BTreeMap<String, u32>,
     /// Instances in warm pools, which moto counts as the group's.
     warm: BTreeSet<String>,
+    /// While a warm pool is filled: every other instance.
+    filling: Option<BTreeSet<String>>,
     /// Groups with a warm pool.
     pools: BTreeSet<String>,
     /// Instances that came out of a warm pool.
@@ -206,7 +208,7 @@ impl Shared {
                  <AvailabilityZone>us-east-1a</AvailabilityZone><HealthStatus>Healthy</HealthStatus></member>"
             )
         };
-        let warm = group.instances.iter().filter(|id| book.groups.warm.contains(*id));
+        let warm = group.instances.iter().filter(|id| book.groups.is_warm(id));
         let members: String = warm.map(member).collect();
         Ok(done("DescribeWarmPool", &format!("{POOL}<Instances>{members}</Instances>")))
     }
@@ -214,19 +216,31 @@ impl Shared {
     pub(super) async fn fill_warm_pool(&self, name: &str, count: u32) -> Result<(), CloudError> {
         let gone = || CloudError(format!("no such group: {name}"));
         let before = self.group(name).await?.ok_or_else(gone)?;
-        self.book().groups.pools.insert(name.to_owned());
+        {
+            let mut book = self.book();
+            book.groups.pools.insert(name.to_owned());
+            book.groups.filling = Some(before.instances.iter().cloned().collect());
+        }
         // moto knows no instances in warm pools: they are the group's, and hidden.
         self.set_at_moto(name, before.desired + count).await?;
         let after = self.group(name).await?.ok_or_else(gone)?;
         let new = after.instances.into_iter().filter(|id| !before.instances.contains(id));
-        self.book().groups.warm.extend(new);
+        let mut book = self.book();
+        book.groups.warm.extend(new);
+        book.groups.filling = None;
         Ok(())
     }
 
     pub(super) async fn set_by_hand(&self, name: &str, desired: u32) -> Result<(), CloudError> {
-        let before = self.group(name).await?.map_or(0, |group| group.desired);
-        self.book().groups.tell_change_by_hand(name, before, desired);
-        self.set_at_moto(name, desired).await
+        let group = self.group(name).await?.ok_or_else(|| CloudError(format!("no such group: {name}")))?;
+        let hidden = {
+            let groups = &mut self.book().groups;
+            let before = group.desired - groups.uncounted(&group);
+            groups.tell_change_by_hand(name, before, desired);
+            groups.take_from_pool(&group, desired, name);
+            groups.uncounted(&group)
+        };
+        self.set_at_moto(name, desired + hidden).await
     }
 
     async fn rewritten(&self, call: Call) -> Result<Answer, CloudError> {
@@ -347,10 +361,15 @@ impl Shared {
 }
 
 impl Groups {
+    fn is_warm(&self, instance: &str) -> bool {
+        let is_new = self.filling.as_ref().is_some_and(|others| !others.contains(instance));
+        is_new || self.warm.contains(instance)
+    }
+
     /// Instances of the group that stand by, or leave and were taken off its desired capacity.
     fn uncounted(&self, group: &Group) -> u32 {
         let uncounted =
-            |instance: &&String| self.warm.contains(*instance) || self.leaving.get(*instance) == Some(&true);
+            |instance: &&String| self.is_warm(instance) || self.leaving.get(*instance) == Some(&true);
         u32::try_from(group.instances.iter().filter(uncounted).count()).unwrap_or(u32::MAX)
     }
 
@@ -401,7 +420,7 @@ impl Book {
         let groups = &mut self.groups;
         let start_up = if groups.warmed.contains(instance) { warm } else { cold };
         let age = age(&mut groups.born, instance);
-        let state = if groups.warm.contains(instance) {
+        let state = if groups.is_warm(instance) {
             "Warmed:Stopped"
         } else if groups.leaving.contains_key(instance) {
             "Terminating:Wait"
@@ -453,22 +472,24 @@ impl Book {
             return out;
         };
         let group = Group { min: 0, max: 0, desired, instances };
+        let warm: Vec<&String> =
+            group.instances.iter().filter(|instance| self.groups.is_warm(instance)).collect();
         let shown = desired + self.groups.unfilled_of(name) - self.groups.uncounted(&group);
-        let out = self.without_warm(out);
+        let out = without(out, &warm);
         out.replacen(&format!("<DesiredCapacity>{desired}<"), &format!("<DesiredCapacity>{shown}<"), 1)
     }
+}
 
-    /// Leaves out the instances of warm pools.
-    fn without_warm(&self, mut text: String) -> String {
-        for instance in &self.groups.warm {
-            let Some(at) = text.find(&format!("<InstanceId>{instance}<")) else { continue };
-            let (start, end) = (text[..at].rfind("<member>"), text[at..].find("</member>"));
-            if let (Some(start), Some(end)) = (start, end) {
-                text.replace_range(start..at + end + "</member>".len(), "");
-            }
+/// Leaves out these instances of a list.
+fn without(mut text: String, instances: &[&String]) -> String {
+    for instance in instances {
+        let Some(at) = text.find(&format!("<InstanceId>{instance}<")) else { continue };
+        let (start, end) = (text[..at].rfind("<member>"), text[at..].find("</member>"));
+        if let (Some(start), Some(end)) = (start, end) {
+            text.replace_range(start..at + end + "</member>".len(), "");
         }
-        text
     }
+    text
 }
 
 fn no_group(name: &str) -> Answer {
