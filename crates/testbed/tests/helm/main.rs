@@ -33,6 +33,7 @@ const EVERYTHING: &[&str] = &[
     "controller.scales[2].resources[0]=pools",
     "controller.scales[2].scale=false",
     "controller.nodeSelector.pool=cpu",
+    "controller.serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn=arn:aws:iam::123456789012:role/forewarm",
     "controller.tolerations[0].operator=Exists",
     "metricsApi.enabled=true",
     "metricsApi.tlsSecret=metrics-api-tls",

@@ -1,6 +1,7 @@
 //! Against a real API server, with the real controllers. Where there is none, each test says so and passes.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
+mod aws;
 mod calls;
 mod cluster;
 mod controller;

@@ -6,6 +6,7 @@ mod kafka;
 mod prometheus;
 mod rabbitmq;
 mod stage;
+mod tls;
 
 use std::{path::Path, time::Duration};
 
