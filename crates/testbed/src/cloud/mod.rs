@@ -33,6 +33,8 @@ pub struct Faults {
     pub delay: Duration,
     /// Answers are `503 Service Unavailable`.
     pub down: bool,
+    /// Answers are that the caller may not do this.
+    pub denied: bool,
 }
 
 /// An instance as the group has it.
@@ -75,7 +77,7 @@ struct Book {
 }
 
 impl Cloud {
-    /// Puts the proxy before the moto server at `moto`.
+    /// Puts the proxy before the moto server at `moto`, or another that speaks an API of AWS.
     ///
     /// # Errors
     /// When no port can be had.
@@ -90,6 +92,11 @@ impl Cloud {
             drop(axum::serve(listener, router).await);
         });
         Ok(Self { shared, address, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What `AWS_ENDPOINT_URL` has to be.

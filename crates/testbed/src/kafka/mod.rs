@@ -1,12 +1,16 @@
 //! A real Kafka broker, which is its own controller.
 
 mod admin;
+mod member;
 
 use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use tempfile::TempDir;
 
-pub use self::admin::Admin;
+pub use self::{
+    admin::Admin,
+    member::{Member, Message},
+};
 use crate::{Certificates, Launch, Proxy, Server, ServerError, TestbedError, assets, free_port};
 
 /// Who may ask at [`Kafka::proxy`], by SCRAM or PLAIN.
@@ -62,6 +66,8 @@ impl Kafka {
              log.dirs={data}\noffsets.topic.num.partitions=1\noffsets.topic.replication.factor=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
+             group.consumer.min.heartbeat.interval.ms=500\ngroup.consumer.heartbeat.interval.ms=500\n\
+             group.consumer.min.session.timeout.ms=30000\ngroup.consumer.session.timeout.ms=30000\n\
              group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n",
             proxied = proxy.address(),
             scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;",

@@ -3,6 +3,7 @@
 
 mod faults;
 mod kafka;
+mod password;
 mod prometheus;
 mod rabbitmq;
 mod stage;
