@@ -7,8 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use forewarm_aws::AwsSources;
 use forewarm_control::{Clock, ports::FleetReplica};
 use forewarm_core::{
-    Cadence, Decision, Evidence, Missing, Observation, Phase, Policy, Reading, Replica, ScalerSpec,
-    ScalerState, Signal, Timestamp, plan,
+    Cadence, Decision, Evidence, KedaPolicy, Missing, Observation, Phase, Policy, Reading, Replica,
+    ScalerSpec, ScalerState, Signal, Timestamp, plan,
 };
 use forewarm_manifest::{CheckedScaler, NamedSignal, SignalSource, read_scalers};
 use forewarm_signals::{SourceError, Sources, describe, measure};
@@ -99,10 +99,8 @@ pub(crate) fn signal(command: SignalCommand) -> Result<(), Failure> {
 
 /// Whether the time of day decides something.
 fn has_clock(scaler: &CheckedScaler) -> bool {
-    let by_trigger = match &scaler.spec.policy {
-        Policy::Keda(policy) => policy.object.triggers.iter().any(|trigger| trigger.r#type == "cron"),
-        _ => false,
-    };
+    let is_cron = |policy: &KedaPolicy| policy.object.triggers.iter().any(|trigger| trigger.r#type == "cron");
+    let by_trigger = matches!(&scaler.spec.policy, Policy::Keda(policy) if is_cron(policy));
     by_trigger || !scaler.spec.floors.is_empty()
 }
 

@@ -134,14 +134,8 @@ impl super::World for World {
     fn source(&self, clock: Clock, timeout: Duration) -> Arc<dyn Source> {
         let options = ScrapeOptions { timeout, keep_for: MAX_AGE, ..ScrapeOptions::of(EngineKind::Vllm) };
         let scraper = Arc::new(EngineScraper::new(options, clock).unwrap());
-        let engine = FleetReplica {
-            id: "engine".into(),
-            phase: Phase::Ready,
-            age: Duration::ZERO,
-            address: Some(self.proxy.address().to_string()),
-            stages_seconds: [].into(),
-            ordinal: None,
-        };
+        let address = Some(self.proxy.address().to_string());
+        let engine = FleetReplica { address, ..FleetReplica::new("engine", Phase::Ready) };
         let signal = EngineSignal::Metric(EngineMetric::Waiting);
         Arc::new(OneEngine { source: EngineSource { scraper, signal }, engine })
     }
