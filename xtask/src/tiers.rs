@@ -115,8 +115,10 @@ fn run_tier(tier: Tier, suite: &mut Suite) -> Result<Counts> {
         }
         Tier::Gateway => suite.run(|program| program.package == "gateway"),
         Tier::Product => {
-            // Without it, the test that needs it says that it is skipped.
-            drop(testbed::fetch(Part::Moto));
+            // Without one of them, the tests that need it say that they are skipped.
+            for part in [Part::Prometheus, Part::Kafka, Part::Rabbitmq, Part::Moto, Part::Elasticmq] {
+                drop(testbed::fetch(part));
+            }
             suite.run(|program| program.package == "forewarm")
         }
         Tier::Components => {

@@ -24,7 +24,10 @@ const SESSION: &str = "forewarm";
 #[non_exhaustive]
 pub enum AccountError {
     /// Nothing says where.
-    #[error("no region: set `region` in the manifest, AWS_REGION, or `region` in the AWS profile")]
+    #[error(
+        "no region: set it in the manifest (`region` of a group, `awsRegion` of a signal), AWS_REGION, or `region` in \
+         the AWS profile"
+    )]
     NoRegion,
     /// TLS cannot be set up.
     #[error("cannot set up a client: {0}")]

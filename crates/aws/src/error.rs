@@ -2,7 +2,7 @@
 
 use aws_sdk_autoscaling::{
     config::http::HttpResponse,
-    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
+    error::{ProvideErrorMetadata, SdkError},
 };
 
 /// Codes by which the APIs say "too many calls".
@@ -59,7 +59,7 @@ impl CallError {
         // The URL and the headers of a request are in none of them.
         let reason = match error.raw_response() {
             Some(answer) => format!("HTTP {}", answer.status()),
-            None => one_line(&DisplayErrorContext(error).to_string()),
+            None => with_causes(error),
         };
         Self::NoAnswer { action, reason }
     }
@@ -73,8 +73,13 @@ impl CallError {
     }
 }
 
-/// The SDK's words end with a debug print of the whole error.
-fn one_line(text: &str) -> String {
-    let text = text.split(" (").next().unwrap_or(text);
+/// The SDK says of an error only what kind it is; why is in its causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

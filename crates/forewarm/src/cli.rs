@@ -71,12 +71,15 @@ enum Command {
     Completion(commands::completion::CompletionArgs),
 }
 
+/// Libraries whose errors whoever asked them tells in fewer words.
+const TOLD_ANYWAY: &str = "lapin=off,aws_config=error";
+
 /// Parses the command line, runs the command, and turns its end into an exit code.
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
-    let quiet = matches!(args.command, Command::Demo(_));
-    let filter = args.log.as_deref().unwrap_or(if quiet { "warn" } else { "info" });
-    if let Err(failure) = start_log(filter, args.log_format) {
+    let level = if matches!(args.command, Command::Demo(_)) { "warn" } else { "info" };
+    let filter = args.log.clone().unwrap_or_else(|| format!("{level},{TOLD_ANYWAY}"));
+    if let Err(failure) = start_log(&filter, args.log_format) {
         return failure.exit();
     }
     let result = match args.command {

@@ -8,7 +8,7 @@ use std::{
 
 use forewarm_control::Clock;
 use forewarm_core::Behavior;
-use forewarm_signals::Sources;
+use forewarm_signals::{OtherSources, Sources};
 use kube::{
     Client,
     api::ApiResource,
@@ -74,6 +74,7 @@ pub struct Controller {
     client: Client,
     connect: Arc<dyn Connect>,
     clock: Clock,
+    sources: Sources,
     metrics: Metrics,
     leadership: Leadership,
 }
@@ -122,7 +123,19 @@ impl Controller {
     /// A controller that has not begun.
     pub fn new(options: Options, client: Client, connect: Arc<dyn Connect>) -> Self {
         let (clock, metrics, leadership) = (Clock::start(1.0), Metrics::default(), Leadership::default());
-        Self { options, client, connect, clock, metrics, leadership }
+        Self { options, client, connect, clock, sources: Sources::new(clock), metrics, leadership }
+    }
+
+    /// The same, and signals of kinds that another crate reads.
+    #[must_use]
+    pub fn reading(mut self, others: impl OtherSources + 'static) -> Self {
+        self.sources = self.sources.with(others);
+        self
+    }
+
+    /// The same by another clock, as that of a machine that is set wrong.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// What it counts.
@@ -140,7 +153,7 @@ impl Controller {
     /// # Errors
     /// When a part of it ended for good.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ControllerError> {
-        let Self { options, client, connect, clock, metrics, leadership } = self;
+        let Self { options, client, connect, clock, sources, metrics, leadership } = self;
         let time = ServerClock::new(clock);
         let (inputs, mut happened) = mpsc::channel(INPUTS);
         let (found, mut resources) = mpsc::channel(16);
@@ -173,7 +186,7 @@ impl Controller {
             options,
             connect,
             clock,
-            sources: Sources::new(clock),
+            sources,
             time,
             metrics,
             inputs,

@@ -74,7 +74,7 @@ pub struct Scaler {
     /// Orders of it are being carried out; it is not evaluated meanwhile.
     pub is_busy: bool,
     /// The state that its object has, until this controller leads.
-    pub stored: Option<Box<str>>,
+    stored: Option<Box<str>>,
     fleet: Fleet,
     state: ScalerState,
     plan_at_gateway: Option<PlanAtGateway>,
@@ -87,6 +87,8 @@ pub struct Scaler {
     shown_wish: Option<u32>,
     /// When its status was written last.
     written: Option<Timestamp>,
+    /// A status is due that was not written yet; nothing is done before that.
+    owes_status: bool,
     /// What failed when its orders were carried out last.
     error: Option<String>,
     /// What the last decision asked for, if anything. The same once more, because it failed, is no news.
@@ -167,6 +169,7 @@ impl Scaler {
             numbers: (0, 0, 0),
             shown_wish: None,
             written: None,
+            owes_status: false,
             error: None,
             tried: None,
         }
@@ -178,19 +181,26 @@ impl Scaler {
         self.plan_at_gateway = None;
     }
 
-    /// Takes up what the last controller knew. Nothing is taken away for `hold`, or until one window was seen again.
+    /// Who leads has written this.
+    pub fn is_told(&mut self, status: InferenceScalerStatus) {
+        self.stored = status.state.map(|state| state.encoded.into());
+        (self.decisions, self.conditions) = (status.decisions.into(), status.conditions);
+    }
+
+    /// Takes up what the last controller knew; what this one knew itself, if nobody wrote since. Nothing is taken away
+    /// for `hold`, or until one window was seen again.
     ///
     /// What is learned is written down again within `write_every`; when, differs from scaler to scaler, so that a
     /// controller that takes over does not write all of them at once.
     pub fn lead(&mut self, now: Timestamp, hold: Duration, write_every: Duration) {
-        self.state = match self.stored.take().map(|text| state::decode(&text)) {
-            Some(Ok(state)) => state,
+        match self.stored.take().map(|text| state::decode(&text)) {
+            Some(Ok(state)) => self.state = state,
             Some(Err(error)) => {
                 tracing::warn!(uid = &*self.uid, %error, "beginning without what was learned");
-                ScalerState::default()
+                self.state = ScalerState::default();
             }
-            None => ScalerState::default(),
-        };
+            None => {}
+        }
         let window = self
             .spec
             .as_ref()
@@ -255,7 +265,8 @@ impl Scaler {
         let changed = condition::set(&mut self.conditions, says, self.generation, now);
         evaluation.news.extend(changed.iter().filter_map(warning));
         let late = self.written.is_none_or(|at| now.since(at) >= around.write_every);
-        if !evaluation.news.is_empty() || !changed.is_empty() || late {
+        self.owes_status |= !evaluation.news.is_empty() || !changed.is_empty() || late;
+        if self.owes_status {
             evaluation.status = Some(self.status(&read, target, now));
         }
         evaluation.plan = self.plan_for_gateway(&read, &decision, &observed, &seen);
@@ -265,7 +276,7 @@ impl Scaler {
 
     /// The status was written.
     pub fn wrote_status(&mut self, now: Timestamp) {
-        self.written = Some(now);
+        (self.written, self.owes_status) = (Some(now), false);
     }
 
     /// The gateways have this plan.
@@ -303,7 +314,8 @@ impl Scaler {
     fn only(&mut self, says: Says, now: Timestamp) -> Evaluation {
         let changed = condition::set(&mut self.conditions, vec![says], self.generation, now);
         let news: Vec<News> = changed.iter().filter_map(warning).collect();
-        let status = (!changed.is_empty()).then(|| self.status_line(now));
+        self.owes_status |= !changed.is_empty();
+        let status = self.owes_status.then(|| self.status_line(now));
         Evaluation { news, status, ..Evaluation::default() }
     }
 

@@ -370,7 +370,7 @@ impl Table {
         let ScalerObject { uid, generation, spec, status } = object;
         if let Some(known) = self.scalers.get_mut(&key).filter(|known| *known.uid == *uid) {
             if !self.is_leading {
-                known.stored = status.state.map(|state| state.encoded.into());
+                known.is_told(status);
             }
             if known.generation == generation {
                 return;

@@ -39,6 +39,8 @@ struct World {
     news: Vec<News>,
     /// The API server refuses numbers: somebody else is faster.
     refuses: bool,
+    /// It refuses whatever is written about a scaler.
+    refuses_status: bool,
     writes: u32,
 }
 
@@ -85,6 +87,7 @@ impl World {
             status: InferenceScalerStatus::default(),
             news: Vec::new(),
             refuses: false,
+            refuses_status: false,
             writes: 0,
         };
         world.replica_set();
@@ -206,6 +209,10 @@ impl World {
             failure: None,
         };
         if let Some(status) = status {
+            if self.refuses_status {
+                let why = "cannot write the status: the API server refuses".to_owned();
+                return self.table.get_mut(&key()).unwrap().done(Some(why));
+            }
             self.status = status;
             self.writes += 1;
             self.table.get_mut(&key()).unwrap().wrote_status(self.now);
@@ -328,6 +335,48 @@ fn a_controller_that_takes_over_takes_nothing_away_until_a_window_was_seen_and_f
     assert_eq!(world.status.decisions[0].to, 4);
     world.run(5);
     assert!(world.desired < 4);
+}
+
+#[test]
+fn a_controller_that_leads_again_knows_what_it_knew_unless_somebody_wrote_meanwhile() {
+    let mut world = World::new(2, json!({}));
+    world.queued(20);
+    world.run(100);
+    assert_eq!(world.status.cold_start.as_ref().unwrap().samples, 2);
+    // The API server was away, and nothing has changed.
+    world.table.lead(false, world.now);
+    world.table.lead(true, world.now);
+    world.run(60);
+    assert_eq!(world.status.cold_start.as_ref().unwrap().samples, 2);
+    assert_eq!((world.desired, world.status.decisions.len()), (4, 1));
+
+    // Another has led, and tells so by what it wrote.
+    world.table.lead(false, world.now);
+    let mut status = world.status.clone();
+    status.decisions[0].summary = "what the other decided".to_owned();
+    let object = ScalerObject { uid: "scaler-1".to_owned(), generation: 1, spec: spec(json!({})), status };
+    world.table.take(Input::Scaler(Change::Apply(key(), object)), world.now);
+    world.table.lead(true, world.now);
+    world.queued(30);
+    world.run(1);
+    let told: Vec<&str> = world.status.decisions.iter().map(|decision| decision.summary.as_str()).collect();
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[1], "what the other decided");
+}
+
+#[test]
+fn nothing_is_done_before_it_is_written_down_however_often_that_fails() {
+    let mut world = World::new(2, json!({}));
+    world.queued(10);
+    world.run(2);
+    world.refuses_status = true;
+    world.queued(20);
+    world.run(20);
+    assert_eq!((world.desired, world.status.decisions.len()), (2, 0));
+    world.refuses_status = false;
+    world.run(2);
+    assert_eq!((world.desired, world.status.decisions[0].to), (4, 4));
+    assert_eq!(world.status.decisions.len(), 1, "one decision, however often it was tried");
 }
 
 #[test]

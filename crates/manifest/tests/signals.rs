@@ -183,7 +183,7 @@ fn what_is_wrong_names_the_field_and_what_would_be_right() {
         ),
         (
             "  floors: [{timezone: Mars, start: 0 8 * * *, end: 0 9 * * *, desiredReplicas: 2}]\n".to_owned(),
-            "spec.floors[0].timezone: found Mars, wanted \"Mars\" is no time zone; one is called like `Europe/Berlin` or `UTC`",
+            "spec.floors[0].timezone: found Mars, wanted a time zone by its name, such as Europe/Berlin or UTC",
         ),
     ];
     for (text, said) in cases {

@@ -115,7 +115,7 @@ impl Sources {
                     Arc::new(MetricsApiSource::new(clients, api, timeout).map_err(SourceError)?)
                 }
                 signal::SignalSource::AwsSqsQueue(_) | signal::SignalSource::AwsCloudWatch(_) => {
-                    let why = "signals of AWS are read by `forewarm run` and `forewarm signal test` only";
+                    let why = "signals of AWS are read by `forewarm run`, `forewarm kube controller` and `forewarm signal test` only";
                     return Err(SourceError(why.to_owned()));
                 }
             },
@@ -173,10 +173,19 @@ pub fn describe(source: &signal::SignalSource) -> String {
             let topic =
                 lag.topic.as_ref().map_or("all its topics".to_owned(), |topic| format!("topic `{topic}`"));
             let servers = lag.bootstrap_servers.join(", ");
-            format!("the lag of consumer group `{}` in {topic} of Kafka at {servers}", lag.consumer_group)
+            let threshold = lag.lag_threshold;
+            let most = match (lag.limit_to_partitions_with_lag, lag.allow_idle_consumers) {
+                (true, _) => format!(", at most {threshold} for each partition that is behind"),
+                (false, false) => format!(", at most {threshold} for each partition"),
+                (false, true) => String::new(),
+            };
+            let group = &lag.consumer_group;
+            format!("the lag of consumer group `{group}` in {topic} of Kafka at {servers}{most}")
         }
         signal::SignalSource::RabbitMq(queue) => {
-            let what = match (queue.mode, queue.exclude_unacknowledged) {
+            // AMQP tells of no others.
+            let is_ready = queue.exclude_unacknowledged || queue.speaks_amqp(None);
+            let what = match (queue.mode, is_ready) {
                 (signal::RabbitMqMode::MessageRate, _) => "messages published a second in",
                 (signal::RabbitMqMode::QueueLength, true) => "messages ready in",
                 (signal::RabbitMqMode::QueueLength, false) => "messages in",

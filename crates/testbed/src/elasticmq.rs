@@ -1,4 +1,4 @@
-//! ElasticMQ, a server that speaks SQS.
+//! ElasticMQ, a server that speaks SQS. As SQS does, it keeps its messages over a restart.
 
 use std::{io, path::Path, time::Duration};
 
@@ -29,6 +29,8 @@ impl ElasticMq {
              node-address {{ protocol = http, host = \"127.0.0.1\", port = {port}, context-path = \"\" }}\n\
              rest-sqs {{ enabled = true, bind-port = {port}, bind-hostname = \"127.0.0.1\" }}\n\
              rest-stats {{ enabled = true, bind-port = {statistics}, bind-hostname = \"127.0.0.1\" }}\n\
+             messages-storage {{ enabled = true, driver-class-name = \"org.h2.Driver\", username = \"\", password = \"\", \
+             uri = \"jdbc:h2:./elasticmq;WRITE_DELAY=0\" }}\n\
              queues {{ {} }}\n",
             queues.join("\n")
         );
@@ -40,14 +42,26 @@ impl ElasticMq {
         let launch =
             Launch { name: "elasticmq".to_owned(), command, env: Vec::new(), folder: folder.to_owned() };
         let address = format!("http://127.0.0.1:{port}");
-        // Any answer: without an action it is an error.
-        let ready = async || reqwest::get(&address).await.is_ok();
-        let server = Server::start(launch, START, ready).await?;
+        let server = Server::start(launch, START, async || answers(&address).await).await?;
         Ok(Self { server, address })
+    }
+
+    /// Starts it again, at the same port and with the messages that it had.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> Result<(), ServerError> {
+        let address = &self.address;
+        self.server.restart(START, async || answers(address).await).await
     }
 
     /// The URL of a queue.
     pub fn queue(&self, name: &str) -> String {
         format!("{}/000000000000/{name}", self.address)
     }
+}
+
+/// Any answer will do: without an action it is an error.
+async fn answers(address: &str) -> bool {
+    reqwest::get(address).await.is_ok()
 }

@@ -36,9 +36,21 @@ impl Moto {
         };
         let port = free_port().map_err(|source| ServerError::Start { name: "moto".to_owned(), source })?;
         let address = format!("http://127.0.0.1:{port}");
-        let url = format!("{address}/moto-api/");
-        let ready = async || reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success());
-        let server = Server::start(launch(port), START, ready).await?;
+        let server = Server::start(launch(port), START, async || answers(&address).await).await?;
         Ok(Self { server, address })
     }
+
+    /// Starts it again, at the same port and without what it was told.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn restart(&mut self) -> Result<(), ServerError> {
+        let address = &self.address;
+        self.server.restart(START, async || answers(address).await).await
+    }
+}
+
+async fn answers(address: &str) -> bool {
+    let url = format!("{address}/moto-api/");
+    reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success())
 }

@@ -37,6 +37,7 @@ enum Network {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    server: watch::Sender<SocketAddr>,
     network: watch::Sender<Network>,
     accepted: Arc<AtomicUsize>,
     task: AbortHandle,
@@ -59,15 +60,16 @@ impl Proxy {
         let listener = TcpListener::bind(at).await?;
         let address = listener.local_addr()?;
         let (network, seen) = watch::channel(Network::Whole);
+        let (server, behind) = watch::channel(server);
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(connection(client, server, seen.clone()));
+                tokio::spawn(connection(client, behind.clone(), seen.clone()));
             }
         });
-        Ok(Self { address, network, accepted, task: task.abort_handle() })
+        Ok(Self { address, server, network, accepted, task: task.abort_handle() })
     }
 
     /// Where it listens.
@@ -83,6 +85,11 @@ impl Proxy {
     /// Closes every connection, also those to come.
     pub fn cut(&self) {
         self.network.send_replace(Network::Cut);
+    }
+
+    /// Closes every connection; those to come lead to another server.
+    pub fn lead_to(&self, server: SocketAddr) {
+        self.server.send_replace(server);
     }
 
     /// Passes nothing on any more, and closes nothing.
@@ -108,7 +115,11 @@ impl Drop for Proxy {
     }
 }
 
-async fn connection(client: TcpStream, server: SocketAddr, mut network: watch::Receiver<Network>) {
+async fn connection(
+    client: TcpStream,
+    mut behind: watch::Receiver<SocketAddr>,
+    mut network: watch::Receiver<Network>,
+) {
     // A route that is lost answers no connection attempt either; ours is open already, and stays silent.
     if network.wait_for(|network| *network != Network::BlackHole).await.is_err() {
         return;
@@ -116,11 +127,13 @@ async fn connection(client: TcpStream, server: SocketAddr, mut network: watch::R
     if *network.borrow() == Network::Cut {
         return;
     }
-    let Ok(server) = TcpStream::connect(server).await else { return };
+    let address = *behind.borrow_and_update();
+    let Ok(server) = TcpStream::connect(address).await else { return };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let mut cut = network.clone();
     tokio::select! {
         _ = cut.wait_for(|network| *network == Network::Cut) => {}
+        _ = behind.changed() => {}
         () = pass(from_client, to_server, network.clone()) => {}
         () = pass(from_server, to_client, network) => {}
     }

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_cloudwatch::{
-    Client,
+    Client, Config,
+    config::retry::RetryConfig,
     primitives::DateTime,
     types::{Dimension, Metric, MetricDataQuery, MetricStat, StatusCode},
 };
@@ -39,7 +40,8 @@ pub(super) async fn newest(client: &Client, metric: &CloudWatchSignal) -> Result
     let end = now - metric.end_offset + Duration::from_secs(1);
     let call = client.get_metric_data().metric_data_queries(query(metric));
     let call = call.start_time(DateTime::from(end - metric.collection)).end_time(DateTime::from(end));
-    let answer = call.send().await;
+    let once = Config::builder().retry_config(RetryConfig::disabled());
+    let answer = call.customize().config_override(once).send().await;
     let answer = answer.map_err(|error| Missing::Failed(CallError::of(ACTION, &error).to_string()))?;
     let mut results = answer.metric_data_results().iter();
     let result = results.next().ok_or(Missing::Absent)?;

@@ -58,7 +58,7 @@ enum Asked {
     Metric(signal::CloudWatchSignal),
 }
 
-/// One signal of AWS.
+/// One signal of AWS. A call is made once: who polls tries again, and wants to know why.
 #[derive(Debug)]
 struct AwsSource {
     accounts: Accounts,

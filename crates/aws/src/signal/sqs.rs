@@ -1,6 +1,6 @@
 //! The depth of an SQS queue. SQS knows it within a minute.
 
-use aws_sdk_sqs::{Client, types::QueueAttributeName};
+use aws_sdk_sqs::{Client, Config, config::retry::RetryConfig, types::QueueAttributeName};
 use forewarm_core::Missing;
 use forewarm_manifest::signal::SqsSignal;
 
@@ -17,7 +17,9 @@ pub(super) async fn depth(client: &Client, queue: &SqsSignal) -> Result<f64, Mis
         names.push(QueueAttributeName::ApproximateNumberOfMessagesDelayed);
     }
     let call = client.get_queue_attributes().queue_url(&queue.queue_url);
-    let answer = call.set_attribute_names(Some(names.clone())).send().await;
+    let call = call.set_attribute_names(Some(names.clone()));
+    let once = Config::builder().retry_config(RetryConfig::disabled());
+    let answer = call.customize().config_override(once).send().await;
     let answer = answer.map_err(|error| Missing::Failed(CallError::of(ACTION, &error).to_string()))?;
     let attributes = answer.attributes().ok_or(Missing::Absent)?;
     let mut messages = 0.0;

@@ -144,7 +144,8 @@ fn learn_from_starts(spec: &ScalerSpec, state: &mut ScalerState, observation: &O
         } else if let Some(requested_at) = state.starting.remove(&replica.id)
             && replica.phase == Phase::Ready
         {
-            state.cold_starts.observe(now.since(requested_at).min(spec.cold_start.deadline));
+            let took = now.since(requested_at).min(spec.cold_start.deadline);
+            state.cold_starts.observe(replica.tier, took);
             state.start_failures = None;
         }
         if replica.phase.drains() {

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use forewarm_aws::AwsSources;
 use forewarm_control::{Clock, ports::FleetReplica};
 use forewarm_core::{
-    Cadence, Decision, Evidence, Missing, Observation, Phase, Reading, Replica, ScalerSpec, ScalerState,
-    Signal, plan,
+    Cadence, Decision, Evidence, Missing, Observation, Phase, Policy, Reading, Replica, ScalerSpec,
+    ScalerState, Signal, Timestamp, plan,
 };
 use forewarm_manifest::{CheckedScaler, NamedSignal, SignalSource, read_scalers};
 use forewarm_signals::{SourceError, Sources, describe, measure};
@@ -31,6 +31,7 @@ pub(crate) enum SignalCommand {
 ///
 /// Says what was asked, of whom, what came of it or why nothing did, and what forewarm would do if that were all it
 /// knew. Nothing is started, stopped or written. The triggers of `policy.keda` that name a server are signals, too.
+/// Floors by the clock are told beside them.
 ///
 /// Ends with 0 when every signal has a value, 1 when one has none, 2 when the manifest is wrong.
 #[derive(Args)]
@@ -84,9 +85,10 @@ pub(crate) fn signal(command: SignalCommand) -> Result<(), Failure> {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         return Err(Failure::usage(anyhow!("there is no signal `{unknown}`; the manifest has {known}")));
     }
-    if chosen.iter().all(|(_, signals)| signals.is_empty()) {
-        let wanted = "`spec.signals`, and triggers of `policy.keda` that name a server";
-        return Err(Failure::usage(anyhow!("the manifest has no signal to read: they are {wanted}")));
+    if chosen.iter().all(|(scaler, signals)| signals.is_empty() && !has_clock(scaler)) {
+        let wanted =
+            "`spec.signals`, `spec.floors`, and triggers of `policy.keda` that name a server or a time";
+        return Err(Failure::usage(anyhow!("the manifest has nothing to read: that is {wanted}")));
     }
     let missing = runtime(1)?.block_on(test(&args, chosen))?;
     if missing > 0 {
@@ -95,10 +97,21 @@ pub(crate) fn signal(command: SignalCommand) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether the time of day decides something.
+fn has_clock(scaler: &CheckedScaler) -> bool {
+    let by_trigger = match &scaler.spec.policy {
+        Policy::Keda(policy) => policy.object.triggers.iter().any(|trigger| trigger.r#type == "cron"),
+        _ => false,
+    };
+    by_trigger || !scaler.spec.floors.is_empty()
+}
+
 /// One signal as it was read.
 struct Read {
     signal: NamedSignal,
     found: Signal,
+    /// Why a part of it is not there, where that is known part by part.
+    silent: Vec<String>,
     took: Duration,
 }
 
@@ -112,13 +125,13 @@ async fn test(args: &TestArgs, chosen: Vec<(&CheckedScaler, Vec<NamedSignal>)>) 
         let mut reads = Vec::new();
         for signal in signals {
             let started = Instant::now();
-            let found = read(args, scaler, &signal, &sources, clock).await?;
+            let (found, silent) = read(args, scaler, &signal, &sources, clock).await?;
             missing += usize::from(matches!(found.reading, Reading::Missing(_)));
-            reads.push(Read { signal, found, took: started.elapsed() });
+            reads.push(Read { signal, found, silent, took: started.elapsed() });
         }
         let decision = decide(scaler, &reads, clock);
         match args.output {
-            Output::Text => in_text(scaler, &reads, &decision),
+            Output::Text => in_text(scaler, &reads, &decision, clock.now()),
             Output::Json => told.push(in_json(scaler, &reads, &decision)),
         }
     }
@@ -128,31 +141,34 @@ async fn test(args: &TestArgs, chosen: Vec<(&CheckedScaler, Vec<NamedSignal>)>) 
     Ok(missing)
 }
 
+/// What the signal is, and which engines do not say their share of it, and why.
 async fn read(
     args: &TestArgs,
     scaler: &CheckedScaler,
     signal: &NamedSignal,
     sources: &Sources,
     clock: Clock,
-) -> Result<Signal, Failure> {
+) -> Result<(Signal, Vec<String>), Failure> {
+    let nothing = |why: &str| Ok((Signal::missing(Missing::Failed(why.to_owned())), Vec::new()));
     let limit = measure::options(scaler).timeout;
     let source = measure::source(scaler, signal, sources).map_err(|error| wrong(scaler, &error))?;
     if let Some(source) = source {
         let late =
             |_| Signal::missing(Missing::Failed(format!("no answer within {} s", limit.as_secs_f64())));
-        return Ok(tokio::time::timeout(limit, source.read(&[])).await.unwrap_or_else(late));
+        let found = tokio::time::timeout(limit, source.read(&[])).await.unwrap_or_else(late);
+        return Ok((found, Vec::new()));
     }
     let SignalSource::Engine { metric } = &signal.source else {
-        return Ok(Signal::missing(Missing::Failed("this kind is not read here".to_owned())));
+        return nothing("this kind is not read here");
     };
     let metric = measure::engine_signal(&signal.name, metric).map_err(|error| wrong(scaler, &error))?;
     if args.replicas.is_empty() {
-        let why = "no engine was named; `--replica HOST:PORT` names one";
-        return Ok(Signal::missing(Missing::Failed(why.to_owned())));
+        return nothing("no engine was named; `--replica HOST:PORT` names one");
     }
     let scraper = measure::scraper(scaler, clock).map_err(|error| wrong(scaler, &error))?;
     let report = scraper.scrape(&engines(&args.replicas)).await;
-    Ok(report.signals.get(&metric).cloned().unwrap_or_else(|| Signal::missing(Missing::Absent)))
+    let found = report.signals.get(&metric).cloned().unwrap_or_else(|| Signal::missing(Missing::Absent));
+    Ok((found, report.silent.iter().map(|(replica, why)| format!("{replica}: {why}")).collect()))
 }
 
 fn wrong(scaler: &CheckedScaler, error: &SourceError) -> Failure {
@@ -161,12 +177,8 @@ fn wrong(scaler: &CheckedScaler, error: &SourceError) -> Failure {
 
 fn engines(addresses: &[String]) -> Vec<FleetReplica> {
     let engine = |address: &String| FleetReplica {
-        id: address.as_str().into(),
-        phase: Phase::Ready,
-        age: Duration::ZERO,
         address: Some(address.clone()),
-        stages_seconds: [].into(),
-        ordinal: None,
+        ..FleetReplica::new(address.as_str(), Phase::Ready)
     };
     addresses.iter().map(engine).collect()
 }
@@ -174,11 +186,8 @@ fn engines(addresses: &[String]) -> Vec<FleetReplica> {
 /// What would be decided if this were all that is known, with as many replicas as are kept at all times.
 fn decide(scaler: &CheckedScaler, reads: &[Read], clock: Clock) -> Decision {
     let replica = |index: u32| Replica {
-        id: format!("replica-{index}").as_str().into(),
-        phase: Phase::Ready,
         age: Duration::from_secs(3600),
-        in_flight: None,
-        ordinal: None,
+        ..Replica::new(format!("replica-{index}").as_str(), Phase::Ready)
     };
     let observation = Observation {
         at: clock.now(),
@@ -190,9 +199,10 @@ fn decide(scaler: &CheckedScaler, reads: &[Read], clock: Clock) -> Decision {
     plan(&spec, &mut ScalerState::default(), &observation)
 }
 
-fn in_text(scaler: &CheckedScaler, reads: &[Read], decision: &Decision) {
+fn in_text(scaler: &CheckedScaler, reads: &[Read], decision: &Decision, now: Timestamp) {
+    let mut summary = decision.summary();
     say(format!("{}:", scaler.spec.scaler));
-    for Read { signal, found, took } in reads {
+    for Read { signal, found, silent, took } in reads {
         say(format!("  {}: {}", signal.name, describe(&signal.source)));
         let milliseconds = took.as_millis();
         match found.evidence(scaler.spec.max_signal_age) {
@@ -202,11 +212,56 @@ fn in_text(scaler: &CheckedScaler, reads: &[Read], decision: &Decision) {
             }
             Evidence::AtLeast(value) => {
                 say(format!("    at least {value}, as a part did not answer; read in {milliseconds} ms"));
+                silent.iter().for_each(|why| say(format!("    {why}")));
             }
-            Evidence::Unknown(why) => say(format!("    nothing after {milliseconds} ms: {why}")),
+            Evidence::Unknown(why) => {
+                let said = if let Missing::Failed(error) = &why { error.clone() } else { why.to_string() };
+                say(format!("    nothing after {milliseconds} ms: {said}"));
+                if why == Missing::Absent {
+                    say(format!("    {}", absent(&signal.source)));
+                }
+                // Said once is enough.
+                summary = summary.replace(&format!(": {why}"), "");
+            }
         }
     }
-    say(format!("  If this were all, with {} ready: {}", scaler.spec.replicas.min, decision.summary()));
+    for floor in &scaler.spec.floors {
+        let (start, end, zone) = (floor.start(), floor.end(), floor.timezone());
+        say(format!("  at least {}, from `{start}` to `{end}` in {zone}", floor.replicas()));
+        if let Some(holds) = floor.holds(now) {
+            let what = if holds.now { "holds until" } else { "does not hold before" };
+            say(format!("    {what} {}", by_the_clock(holds.until, zone)));
+        }
+    }
+    say(format!("  If this were all, with {} ready: {summary}", scaler.spec.replicas.min));
+}
+
+/// What a source that answers and has no such value may need.
+fn absent(source: &SignalSource) -> &'static str {
+    match source {
+        SignalSource::Engine { .. } => {
+            "the engine's page of metrics has none of that name: is it another engine than `spec.engine.kind`?"
+        }
+        SignalSource::Prometheus(_) => {
+            "the query matches no series now: look at its names and labels. Where none means 0, \
+             `ignoreNullValues: true` says so"
+        }
+        SignalSource::AwsCloudWatch(_) => {
+            "there is no point in that time: names and dimensions have to be those of the metric, to the letter; \
+             `metricCollectionTime` says how far back is looked"
+        }
+        SignalSource::Kafka(_)
+        | SignalSource::RabbitMq(_)
+        | SignalSource::MetricsApi(_)
+        | SignalSource::AwsSqsQueue(_) => "the server answers and leaves it out",
+    }
+}
+
+/// A moment as the clocks of a zone show it.
+fn by_the_clock(at: Timestamp, zone: &str) -> String {
+    let zone = jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    let at = jiff::Timestamp::from_millisecond(at.as_millis()).map(|at| at.to_zoned(zone));
+    at.map_or_else(|error| error.to_string(), |at| at.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
 }
 
 fn in_json(scaler: &CheckedScaler, reads: &[Read], decision: &Decision) -> Value {

@@ -424,12 +424,15 @@ fn floor(at: &Cursor<'_>, bounds: Option<Bounds>) -> Option<Floor> {
     match Floor::new(&zone?, &start?, &end?, Replicas(count)) {
         Ok(floor) => Some(floor),
         Err(error) => {
-            let field = match error {
-                InvalidFloor::Timezone(_) => "timezone",
-                InvalidFloor::Start(_) => "start",
-                InvalidFloor::End(_) | InvalidFloor::Empty => "end",
+            let (field, wanted) = match error {
+                InvalidFloor::Timezone(_) => {
+                    ("timezone", "a time zone by its name, such as Europe/Berlin or UTC".to_owned())
+                }
+                InvalidFloor::Start(why) => ("start", format!("a cron expression: {why}")),
+                InvalidFloor::End(why) => ("end", format!("a cron expression: {why}")),
+                InvalidFloor::Empty => ("end", "another time than `start`".to_owned()),
             };
-            at.problem_at(field, error.to_string());
+            at.problem_at(field, wanted);
             None
         }
     }

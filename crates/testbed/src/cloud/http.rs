@@ -92,6 +92,9 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Answer {
     if faults.down {
         return answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "down");
     }
+    if faults.denied {
+        return denied(&call);
+    }
     if throttled {
         return match call.service.as_str() {
             "ec2" => ec2_error("RequestLimitExceeded", "Request limit exceeded."),
@@ -187,6 +190,23 @@ pub(super) fn refused(code: &str, message: &str) -> Answer {
          <Code>{code}</Code><Message>{message}</Message></Error><RequestId>r</RequestId></ErrorResponse>"
     );
     answer(StatusCode::BAD_REQUEST, "text/xml", text)
+}
+
+/// What a caller without the permission is told, in the protocol that it speaks.
+fn denied(call: &Call) -> Answer {
+    let code = "AccessDenied";
+    let message = format!("User: nobody is not authorized to perform: {}:{}", call.service, call.action);
+    let body = serde_json::json!({"__type": code, "message": message}).to_string();
+    let kind = call.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match kind {
+        CBOR => {
+            let mut answer = answer(StatusCode::FORBIDDEN, CBOR, cbor::from_json(body.as_bytes()));
+            answer.headers_mut().insert("smithy-protocol", HeaderValue::from_static("rpc-v2-cbor"));
+            answer
+        }
+        json if json.contains("json") => answer(StatusCode::FORBIDDEN, json, body),
+        _ => refused(code, &message),
+    }
 }
 
 fn ec2_error(code: &str, message: &str) -> Answer {

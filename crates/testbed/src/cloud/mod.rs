@@ -27,10 +27,14 @@ use self::group::Groups;
 pub struct Faults {
     /// How long an instance is `Pending`.
     pub start_up: Duration,
+    /// How long it is so when it comes out of the warm pool.
+    pub warm_start_up: Duration,
     /// Added to each answer.
     pub delay: Duration,
     /// Answers are `503 Service Unavailable`.
     pub down: bool,
+    /// Answers are that the caller may not do this.
+    pub denied: bool,
 }
 
 /// An instance as the group has it.
@@ -73,7 +77,7 @@ struct Book {
 }
 
 impl Cloud {
-    /// Puts the proxy before the moto server at `moto`.
+    /// Puts the proxy before the moto server at `moto`, or another that speaks an API of AWS.
     ///
     /// # Errors
     /// When no port can be had.
@@ -88,6 +92,11 @@ impl Cloud {
             drop(axum::serve(listener, router).await);
         });
         Ok(Self { shared, address, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What `AWS_ENDPOINT_URL` has to be.
@@ -142,6 +151,22 @@ impl Cloud {
     /// When moto refuses.
     pub async fn put_hook(&self, group: &str, launching: bool) -> Result<(), CloudError> {
         self.shared.put_hook(group, launching).await
+    }
+
+    /// Puts this many prepared instances into a warm pool of the group; the group takes them first.
+    ///
+    /// # Errors
+    /// When moto refuses.
+    pub async fn fill_warm_pool(&self, group: &str, count: u32) -> Result<(), CloudError> {
+        self.shared.fill_warm_pool(group, count).await
+    }
+
+    /// Sets the desired capacity as a person does who has the console open: the group says so among its activities.
+    ///
+    /// # Errors
+    /// When moto refuses.
+    pub async fn set_by_hand(&self, group: &str, desired: u32) -> Result<(), CloudError> {
+        self.shared.set_by_hand(group, desired).await
     }
 
     /// Calls moto directly, with the query protocol: no faults, no count.

@@ -1,6 +1,9 @@
 //! What a test does to a broker: topics, messages, commits.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::{
@@ -33,6 +36,8 @@ const TIMEOUT_MS: i32 = 10_000;
 
 /// The broker has not heard yet that it leads the partition.
 const NOT_LEADER: i16 = 6;
+/// It has not read yet what groups committed before it started, or does not know yet that this is its part.
+const STARTS: [i16; 3] = [14, 15, 16];
 
 /// One connection to the broker.
 pub struct Admin {
@@ -104,7 +109,24 @@ impl Admin {
     /// # Errors
     /// When the broker refuses.
     pub async fn produce(&mut self, topic: &str, partition: i32, count: usize) -> Result<(), TestbedError> {
-        let records: Vec<Record> = (0..count).map(record).collect();
+        self.write(topic, partition, vec![Bytes::from_static(b"a request"); count]).await
+    }
+
+    /// Writes these messages to one partition.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub async fn write(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        messages: Vec<Bytes>,
+    ) -> Result<(), TestbedError> {
+        // What is older than a week is deleted at the broker's first look.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_millis()).unwrap_or_default();
+        let records = messages.into_iter().enumerate().map(|message| record(message, now));
+        let records: Vec<Record> = records.collect();
         let mut batch = BytesMut::new();
         let options = RecordEncodeOptions { version: 2, compression: Compression::None };
         RecordBatchEncoder::encode(&mut batch, &records, &options).map_err(wire)?;
@@ -144,9 +166,15 @@ impl Admin {
             .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
             .with_generation_id_or_member_epoch(-1)
             .with_topics(vec![topic]);
-        let answer = self.call(ApiKey::OffsetCommit, 8, &request).await?;
-        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-        partitions.into_iter().try_for_each(|partition| check("commit", partition.error_code))
+        loop {
+            let answer = self.call(ApiKey::OffsetCommit, 8, &request).await?;
+            let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+            match partitions.map(|partition| partition.error_code).find(|code| *code != 0) {
+                None => return Ok(()),
+                Some(code) if STARTS.contains(&code) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Some(code) => return check("commit", code),
+            }
+        }
     }
 
     /// Whether groups can be asked for: the topic of their offsets is made when first needed.
@@ -158,7 +186,7 @@ impl Admin {
         if known { Ok(()) } else { Err(TestbedError::Answer("no coordinator yet".to_owned())) }
     }
 
-    async fn call<R: Request>(
+    pub(super) async fn call<R: Request>(
         &mut self,
         key: ApiKey,
         version: i16,
@@ -182,19 +210,19 @@ impl Admin {
     }
 }
 
-fn name(topic: &str) -> TopicName {
+pub(super) fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
-fn check(what: &str, code: i16) -> Result<(), TestbedError> {
+pub(super) fn check(what: &str, code: i16) -> Result<(), TestbedError> {
     if code == 0 { Ok(()) } else { Err(TestbedError::Answer(format!("cannot {what}: Kafka error {code}"))) }
 }
 
-fn wire(error: impl std::fmt::Display) -> TestbedError {
+pub(super) fn wire(error: impl std::fmt::Display) -> TestbedError {
     TestbedError::Answer(format!("not Kafka's protocol: {error}"))
 }
 
-fn record(number: usize) -> Record {
+fn record((number, message): (usize, Bytes), timestamp: i64) -> Record {
     Record {
         transactional: false,
         control: false,
@@ -205,9 +233,9 @@ fn record(number: usize) -> Record {
         timestamp_type: TimestampType::Creation,
         offset: number as i64,
         sequence: number as i32,
-        timestamp: 0,
+        timestamp,
         key: None,
-        value: Some(Bytes::from_static(b"a request")),
+        value: Some(message),
         headers: Default::default(),
     }
 }

@@ -7,6 +7,9 @@ use std::{
     time::Duration,
 };
 
+/// Jobs finish once there is a file of this name.
+pub(crate) const GATE: &str = "gate";
+
 /// Where workers write what they do.
 pub(crate) struct Account {
     folder: tempfile::TempDir,
@@ -16,14 +19,14 @@ pub(crate) struct Account {
 #[derive(Clone, Debug)]
 pub(crate) struct Done {
     pub(crate) message: u32,
-    /// Whether the broker had given it to somebody before.
+    /// Whether the broker may have given it to somebody before: it says so, or did not answer to their acknowledgement.
     pub(crate) redelivered: bool,
 }
 
 impl Account {
     pub(crate) fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["done", "told"] {
+        for name in ["done", "told", "unanswered", "taken"] {
             File::create(folder.path().join(name)).unwrap();
         }
         Self { folder }
@@ -58,6 +61,16 @@ impl Account {
         std::fs::read_to_string(self.folder.path().join("told")).unwrap().lines().count()
     }
 
+    /// Messages that jobs have taken.
+    pub(crate) fn taken(&self) -> usize {
+        std::fs::read_to_string(self.folder.path().join("taken")).unwrap().lines().count()
+    }
+
+    /// Lets jobs finish.
+    pub(crate) fn open_gate(&self) {
+        File::create(self.folder.path().join(GATE)).unwrap();
+    }
+
     /// Waits for what workers of other processes write.
     pub(crate) async fn until(&self, predicate: impl Fn() -> bool) {
         while !predicate() {
@@ -70,4 +83,9 @@ impl Account {
 pub(crate) fn note(folder: &Path, name: &str, line: &str) {
     let mut file = File::options().append(true).open(folder.join(name)).unwrap();
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// Whether a file has this line.
+pub(crate) fn noted(folder: &Path, name: &str, line: &str) -> bool {
+    std::fs::read_to_string(folder.join(name)).unwrap().lines().any(|own| own == line)
 }

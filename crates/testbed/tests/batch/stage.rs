@@ -11,26 +11,26 @@ use std::{
 
 use forewarm_control::{
     Clock, Controller, Snapshot, Store,
-    ports::{Fleet, SignalSet},
+    ports::{Fleet, FleetReplica, SignalSet, SignalSource},
 };
-use forewarm_core::{Decision, SignalName, pool::Concurrency};
+use forewarm_core::{Decision, Reason, Signal, SignalName, pool::Concurrency};
 use forewarm_manifest::{CheckedScaler, read_scalers};
 use forewarm_processes::{ProcessFleet, ProcessFleetConfig, Shutdown, Work};
-use forewarm_signals::{PollOptions, Poller, Sources};
-use forewarm_testbed::rabbitmq::{PASSWORD, RabbitMq, USER};
+use forewarm_signals::{PollOptions, Poller};
+use futures_util::future::{BoxFuture, FutureExt};
 use rustix::process::Pid;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    account::Account,
-    messages::{QUEUE, address},
-    within, worker,
-};
+use crate::{SAFETY_NET, account::Account, broker::Broker, within, worker};
+
+/// Workers at most.
+pub(crate) const MOST: u32 = 6;
 
 /// What runs.
 pub(crate) struct Stage {
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    decided: broadcast::Receiver<Arc<Decision>>,
     counts: Arc<Counts>,
     fleet: Arc<ProcessFleet>,
     shutdown: CancellationToken,
@@ -47,46 +47,85 @@ struct Counts {
     taken_away_while_blind: AtomicUsize,
 }
 
-fn manifest(rabbit: &RabbitMq, password: &Path) -> CheckedScaler {
-    let text = format!(
-        "\
+/// What the fleet's processes are, and what they are scaled on.
+pub(crate) struct Rules {
+    /// In YAML's flow style.
+    pub(crate) signal: String,
+    pub(crate) policy: String,
+    /// How old a count may get.
+    pub(crate) max_age: &'static str,
+    pub(crate) work: Work,
+    /// How often the queue may be counted; as often as it is due, if this is not said.
+    pub(crate) counts: Option<Arc<Semaphore>>,
+}
+
+impl Rules {
+    /// Workers, each worth six messages.
+    pub(crate) fn workers<B: Broker>(broker: &B, folder: &Path) -> Self {
+        let policy = format!("perReplica: 6, inFlight: waiting{}", broker.policy());
+        Self { signal: broker.signal(folder), policy, max_age: "4s", work: Work::Taken, counts: None }
+    }
+
+    fn manifest(&self) -> CheckedScaler {
+        let Self { signal, policy, max_age, .. } = self;
+        let text = format!(
+            "\
 apiVersion: forewarm.dev/v1alpha1
 kind: InferenceScaler
 metadata: {{name: batch}}
 spec:
   target: {{processes: {{command: [worker]}}}}
   environment: batch
-  replicas: {{min: 0, max: 6}}
+  replicas: {{min: 0, max: {MOST}}}
   coldStart: {{expected: 1s}}
   behavior: {{scaleDown: {{stabilizationWindowSeconds: 0}}}}
-  maxSignalAge: 4s
+  maxSignalAge: {max_age}
   maxChangesPerMinute: 1000
   signals:
     - name: waiting
-      rabbitmq: {{host: 'http://{management}', username: {USER}, passwordFromFile: '{password}', queueName: {QUEUE}}}
-  policy: {{queue: {{perReplica: 6, inFlight: waiting}}}}
-",
-        management = rabbit.management,
-        password = password.display(),
-    );
-    read_scalers("batch.yaml", &text).unwrap_or_else(|problems| panic!("{problems}")).remove(0)
+      {signal}
+  policy: {{queue: {{{policy}}}}}
+"
+        );
+        read_scalers("batch.yaml", &text).unwrap_or_else(|problems| panic!("{problems}")).remove(0)
+    }
+}
+
+/// A source that is read as often as somebody says.
+struct Counted {
+    source: Arc<dyn SignalSource>,
+    counts: Arc<Semaphore>,
+}
+
+impl SignalSource for Counted {
+    fn read<'a>(&'a self, replicas: &'a [FleetReplica]) -> BoxFuture<'a, Signal> {
+        async move {
+            self.counts.acquire().await.unwrap().forget();
+            self.source.read(replicas).await
+        }
+        .boxed()
+    }
 }
 
 impl Stage {
-    pub(crate) fn start(rabbit: &RabbitMq, account: &Account) -> Self {
+    pub(crate) async fn start<B: Broker>(
+        broker: &B,
+        account: &Account,
+        rules: impl FnOnce(&B, &Path) -> Rules,
+    ) -> Self {
         let state = tempfile::tempdir().unwrap();
-        let password = state.path().join("password");
-        std::fs::write(&password, PASSWORD).unwrap();
-        let CheckedScaler { spec, queue, routing, signals, .. } = manifest(rabbit, &password);
+        let rules = rules(broker, state.path());
+        let CheckedScaler { spec, queue, routing, signals, .. } = rules.manifest();
         let clock = Clock::start(1.0);
         let program = std::env::current_exe().unwrap().display().to_string();
-        let arguments = ["--exact", "worker::work", "--ignored", "--nocapture"].map(str::to_owned);
+        let part = if rules.work == Work::Job { "worker::job" } else { "worker::work" };
+        let arguments = ["--exact", part, "--ignored", "--nocapture"].map(str::to_owned);
         let environment = [
-            (worker::BROKER.to_owned(), address(rabbit)),
+            (worker::BROKER.to_owned(), broker.address()),
             (worker::ACCOUNT.to_owned(), account.folder().display().to_string()),
         ];
         let config = ProcessFleetConfig {
-            work: Work::Taken,
+            work: rules.work,
             env: environment.into(),
             ..ProcessFleetConfig::new(
                 [vec![program], arguments.to_vec()].concat(),
@@ -94,15 +133,20 @@ impl Stage {
             )
         };
         let fleet = Arc::new(ProcessFleet::open(config).unwrap());
-        let sources = Sources::new(clock);
+        let sources = broker.sources(clock).await;
         let options = PollOptions {
             interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(2),
+            // Who may not count yet waits.
+            timeout: if rules.counts.is_some() { SAFETY_NET } else { Duration::from_secs(2) },
             keep_for: spec.max_signal_age,
         };
         let mut sets: Vec<Arc<dyn SignalSet>> = Vec::new();
         for signal in &signals {
             let source = sources.source(&signal.source, options.timeout, Duration::ZERO).unwrap().unwrap();
+            let source = match &rules.counts {
+                Some(counts) => Arc::new(Counted { source, counts: Arc::clone(counts) }),
+                None => source,
+            };
             sets.push(Arc::new(Poller::spawn(
                 (SignalName::from(signal.name.as_str()), source),
                 options,
@@ -111,6 +155,7 @@ impl Stage {
         }
         let (snapshots, snapshots_rx) = watch::channel(None);
         let (decisions, decisions_rx) = broadcast::channel(4096);
+        let decided = decisions.subscribe();
         let (commands, commands_rx) = mpsc::channel(1);
         let shutdown = CancellationToken::new();
         let controller = Controller {
@@ -136,6 +181,7 @@ impl Stage {
         });
         Self {
             snapshots: snapshots_rx,
+            decided,
             counts,
             fleet,
             shutdown,
@@ -149,6 +195,23 @@ impl Stage {
     pub(crate) async fn until(&mut self, what: &str, predicate: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
         let seen = self.snapshots.wait_for(|seen| seen.as_ref().is_some_and(|seen| predicate(seen)));
         Arc::clone(within(what, seen).await.unwrap().as_ref().unwrap())
+    }
+
+    /// Waits for a decision for such a reason.
+    pub(crate) async fn decision(
+        &mut self,
+        what: &str,
+        predicate: impl Fn(&Reason) -> bool,
+    ) -> Arc<Decision> {
+        let found = async {
+            loop {
+                let decision = self.decided.recv().await.unwrap();
+                if decision.steps.iter().any(|step| predicate(&step.reason)) {
+                    return decision;
+                }
+            }
+        };
+        within(what, found).await
     }
 
     /// The most workers that were wanted.

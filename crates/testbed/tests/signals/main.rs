@@ -3,9 +3,11 @@
 
 mod faults;
 mod kafka;
+mod password;
 mod prometheus;
 mod rabbitmq;
 mod stage;
+mod tls;
 
 use std::{path::Path, time::Duration};
 

@@ -4,14 +4,13 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use forewarm_control::{
     Clock, Controller, Snapshot, Store, StoreError,
-    ports::{Fleet, SignalSet},
+    ports::{Fleet, SignalSet, SignalSource as Source},
 };
 use forewarm_core::{
     Behavior, Bounds, Decision, Environment, Policy, QueueDepth, Reason, Replicas, Requests, ScalerSpec,
     pool::{Concurrency, QueueLimits, Tenants},
 };
-use forewarm_manifest::SignalSource;
-use forewarm_signals::{PollOptions, Poller, Sources};
+use forewarm_signals::{PollOptions, Poller};
 use forewarm_testkit::FakeFleet;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 /// Messages that one replica is worth.
 pub(crate) const PER_REPLICA: usize = 10;
 /// How old a value may get before it proves nothing.
-const MAX_AGE: Duration = Duration::from_secs(2);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(2);
 /// Longer than any server here takes to start on a busy machine.
 const LONG: Duration = Duration::from_secs(180);
 
@@ -35,17 +34,16 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Reads `source` five times a second, and scales at once whatever it says.
-    pub(crate) fn start(state: &Path, source: &SignalSource) -> Self {
+    /// Reads the source that `of` makes for a clock and a timeout five times a second, and scales at once whatever it
+    /// says.
+    pub(crate) fn start(state: &Path, of: impl FnOnce(Clock, Duration) -> Arc<dyn Source>) -> Self {
         let clock = Clock::start(1.0);
-        let sources = Sources::new(clock);
         let options = PollOptions {
             interval: Duration::from_millis(200),
             timeout: Duration::from_secs(1),
             keep_for: MAX_AGE,
         };
-        let source = sources.source(source, options.timeout, Duration::ZERO).unwrap().unwrap();
-        let poller = Poller::spawn(("queued".into(), source), options, clock);
+        let poller = Poller::spawn(("queued".into(), of(clock, options.timeout)), options, clock);
         let per_replica = Requests::new(PER_REPLICA as f64).unwrap();
         let policy = Policy::QueueDepth(QueueDepth { per_replica, pre_warm: None });
         let spec = ScalerSpec {
