@@ -29,7 +29,7 @@ enum Area {
     /// The gateway beside other proxies, which are downloaded at the first run. Takes minutes, and two cores.
     Gateway,
     /// From a burst to `/scale`, forewarm beside the real HPA, in a real cluster, which is built with Go at the first
-    /// run. Takes four minutes.
+    /// run; and beside KEDA, where `cargo xtask testbed keda` has built it. Takes ten minutes, with KEDA.
     Kube,
     /// Ten thousand scalers on one Kubernetes controller. Takes ten minutes, and the control plane of the testbed.
     KubeScale,
@@ -83,13 +83,13 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         Area::Core => &[("forewarm", "reaction"), ("forewarm-core", "deciding")],
         Area::Gateway => &[("forewarm", "gateway")],
         Area::Kube => &[("forewarm", "kube")],
-        Area::KubeScale => &[("forewarm-kubernetes", "scale")],
+        Area::KubeScale => &[("forewarm", "kube_scale")],
         Area::Queue => &[("forewarm-gateway", "queueing")],
         Area::Signals => &[("forewarm-signals", "polling")],
         Area::Sim => &[("forewarm-sim", "speed"), ("forewarm-sim", "batching")],
         Area::Validation => &[("forewarm", "validation")],
     };
-    if let Area::Kube = args.area {
+    if let Area::Kube | Area::KubeScale = args.area {
         testbed::fetch(Part::Kubernetes)?;
     }
     let mut rows = Vec::new();

@@ -50,11 +50,13 @@ impl Tier {
 }
 
 /// What came of a tier.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Counts {
     passed: u64,
     failed: u64,
     skipped: u64,
+    /// What failed and what was skipped, to be said once more at the end.
+    notes: Vec<String>,
 }
 
 impl Counts {
@@ -62,6 +64,7 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.notes.extend(other.notes);
     }
 }
 
@@ -82,9 +85,12 @@ pub(crate) fn test(args: &TestArgs) -> Result<()> {
     let mut total = Counts::default();
     writeln!(std::io::stdout(), "\n{:<12} {:>7} {:>7} {:>8}", "tier", "passed", "failed", "skipped")?;
     for (tier, counts) in &results {
-        let Counts { passed, failed, skipped } = counts;
+        let Counts { passed, failed, skipped, .. } = counts;
         writeln!(std::io::stdout(), "{:<12} {passed:>7} {failed:>7} {skipped:>8}", tier.name())?;
-        total.add(*counts);
+        total.add(counts.clone());
+    }
+    for note in std::iter::once("").chain(total.notes.iter().map(String::as_str)) {
+        writeln!(std::io::stdout(), "{note}")?;
     }
     writeln!(
         std::io::stdout(),
@@ -146,7 +152,8 @@ impl Suite {
             self.programs = Some(programs::build()?);
         }
         let Some(Some(programs)) = &self.programs else {
-            return Ok(Counts { failed: 1, ..Counts::default() });
+            let notes = vec!["FAILED: the tests do not build".to_owned()];
+            return Ok(Counts { failed: 1, notes, ..Counts::default() });
         };
         let mut counts = Counts::default();
         for program in programs.iter().filter(|program| belongs(program)) {
@@ -166,7 +173,11 @@ fn with(parts: &[Part], tier: impl FnOnce() -> Result<Counts>) -> Result<Counts>
         Ok(_) => tier(),
         Err(error) => {
             writeln!(std::io::stdout(), "SKIPPED, the whole tier: {error:#}")?;
-            Ok(Counts { skipped: 1, ..Counts::default() })
+            Ok(Counts {
+                skipped: 1,
+                notes: vec![format!("skipped: a whole tier: {error:#}")],
+                ..Counts::default()
+            })
         }
     }
 }
@@ -199,6 +210,7 @@ fn report(counts: &mut Counts, name: &str, ok: bool) -> Result<()> {
         counts.passed += 1;
     } else {
         counts.failed += 1;
+        counts.notes.push(format!("FAILED: {name}"));
     }
     Ok(())
 }
@@ -210,7 +222,12 @@ fn counted(command: &mut Command) -> Result<Counts> {
     let mut counts = Counts::default();
     lines.iter().filter_map(|line| closing_line(line)).for_each(|binary| counts.add(binary));
     // A test says why it cannot run here; it must not look as if it had passed.
-    let skipped = lines.iter().filter(|line| line.trim_start().starts_with("skipped: ")).count() as u64;
+    let said: Vec<&str> =
+        lines.iter().map(|line| line.trim()).filter(|line| line.starts_with("skipped: ")).collect();
+    let failed = lines.iter().filter_map(|line| line.strip_suffix(" ... FAILED")?.strip_prefix("test "));
+    counts.notes.extend(said.iter().map(|line| (*line).to_owned()));
+    counts.notes.extend(failed.map(|test| format!("FAILED: {test}")));
+    let skipped = said.len() as u64;
     counts.skipped += skipped;
     counts.passed = counts.passed.saturating_sub(skipped);
     if !ok && counts.failed == 0 {

@@ -8,10 +8,10 @@ use forewarm_admin::{
     Admin, AdminConfig, Dashboard,
     view::{
         ColdStartView, DecisionView, LatencyView, LoadView, PercentilesView, ReasonView, ReplicaView,
-        ScalerView, SeriesPoint,
+        ScalerView, SeriesPoint, WarmStartView,
     },
 };
-use forewarm_core::{Phase, Replicas, Timestamp};
+use forewarm_core::{Phase, Replicas, Tier, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 /// Modelled seconds a start takes.
@@ -109,6 +109,7 @@ fn world(scaler: &str, second: f64, most: u32) -> (ScalerView, SeriesPoint) {
         learned_p90_seconds: Some(COLD_START),
         expected_seconds: Some(COLD_START),
         samples: 17,
+        warm: vec![WarmStartView { tier: Tier::Stopped, expected_seconds: 60.0, samples: 5, standby: 2 }],
     };
     view.load =
         Some(LoadView { sent: sent + in_flight, succeeded: sent, refused: sent / 90, failed: 0, lost: 0 });

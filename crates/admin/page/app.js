@@ -90,6 +90,9 @@ function replicas(view) {
   by("cold-start").textContent = cold.learnedP90Seconds === null
     ? `Cold start: ${cold.samples} seen, too few to learn from${cold.expectedSeconds === null ? "" : `; ${span(cold.expectedSeconds)} is expected`}.`
     : `Cold start: median ${span(cold.learnedP50Seconds)}, p90 ${span(cold.learnedP90Seconds)}, learned from ${cold.samples} starts.`;
+  for (const warm of cold.warm) {
+    by("cold-start").append(` From ${warm.tier} instances (${warm.standby} stand by): ${span(warm.expectedSeconds)}, ${warm.samples} seen.`);
+  }
   const place = by("replicas");
   if (!view.replicas.length) {
     place.replaceChildren(element("p", "empty", "No replicas: the target is idle."));

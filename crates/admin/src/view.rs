@@ -2,7 +2,7 @@
 //!
 //! `None` means “not known”, and is shown as such; it is never 0. Spans are modelled seconds.
 
-use forewarm_core::{Decision, Mode, Phase, Replica, ReplicaId, Replicas, ScalerId, Timestamp};
+use forewarm_core::{Decision, Mode, Phase, Replica, ReplicaId, Replicas, ScalerId, Tier, Timestamp};
 use serde::Serialize;
 
 /// Everything that is shown of one scaler.
@@ -214,7 +214,7 @@ pub struct PercentilesView {
 }
 
 /// How long starts take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ColdStartView {
     /// The learned median; `None` until enough starts were seen.
@@ -225,6 +225,22 @@ pub struct ColdStartView {
     pub expected_seconds: Option<f64>,
     /// Starts that are remembered.
     pub samples: usize,
+    /// Starts with instances that stand by, by what they begin with.
+    pub warm: Vec<WarmStartView>,
+}
+
+/// Starts with instances that stand by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmStartView {
+    /// What they begin with.
+    pub tier: Tier,
+    /// What is reckoned with: the learned 90th percentile, or what a cold start takes before.
+    pub expected_seconds: f64,
+    /// Starts that are remembered.
+    pub samples: usize,
+    /// Instances that stand by now.
+    pub standby: u32,
 }
 
 /// The account of requests: sent = succeeded + refused + failed + lost + still open.

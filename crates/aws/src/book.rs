@@ -7,18 +7,23 @@ use std::{
 };
 
 use forewarm_control::ports::{EndedReplica, FleetReplica, FleetView};
-use forewarm_core::{FailedStart, Phase, ReplicaId};
+use forewarm_core::{Contested, FailedStart, Notice, Phase, ReplicaId, Standby, Tier};
 use tokio::time::Instant;
 
 use crate::{
     ec2::InstanceFacts,
     group::{Group, Instance, Stage},
     hooks::Wait,
+    notices::{Announcement, End},
     probe::Health,
 };
 
 /// Notices that wait for an `observe`.
 const NOTICES_KEPT: usize = 256;
+/// How long an instance that left the warm pool may take to show up in the group.
+const BETWEEN: Duration = Duration::from_secs(600);
+/// How long a change by somebody else is told of, in the group's time.
+const CONTESTED: Duration = Duration::from_secs(600);
 
 /// The instances of one group as replicas.
 #[derive(Debug, Default)]
@@ -31,8 +36,10 @@ pub(crate) struct Book {
     draining: BTreeSet<String>,
     /// Instances that were told to stop.
     stopping: BTreeSet<String>,
-    /// Instances that somebody announced the end of, and how.
-    announced: BTreeMap<String, String>,
+    /// Instances that somebody announced the end of.
+    announced: BTreeMap<String, Announcement>,
+    /// Instances of the warm pool, and when they were last seen there.
+    pool: BTreeMap<String, (Tier, Instant)>,
     failed: VecDeque<FailedStart>,
     ended: VecDeque<EndedReplica>,
     /// The desired capacity as we left it.
@@ -40,6 +47,8 @@ pub(crate) struct Book {
     /// The desired capacity of the last view.
     shown: Option<u32>,
     change: Change,
+    /// What somebody else changed last, and when it was seen.
+    contested: Option<(Contested, Instant)>,
     /// When the last look that saw the group began, or we changed it.
     seen_at: Option<Instant>,
 }
@@ -48,6 +57,8 @@ pub(crate) struct Book {
 #[derive(Debug)]
 struct Known {
     requested: Instant,
+    /// What its start began with.
+    tier: Tier,
     /// Whether it was there when we came: then its launch says how old it is.
     adopted: bool,
     address: Option<String>,
@@ -80,6 +91,8 @@ impl Book {
         self.seen_at = Some(began);
         if let Some(expected) = self.expected.filter(|expected| *expected != group.desired) {
             self.change.foreign = Some((expected, group.desired));
+            let by = "the group does not say who".to_owned();
+            self.contested = Some((Contested { by, from: expected, to: group.desired }, now));
         }
         self.expected = Some(group.desired);
         let first = self.group.is_none();
@@ -87,7 +100,8 @@ impl Book {
         for instance in group.instances.iter().filter(there) {
             if !self.instances.contains_key(&instance.id) {
                 let request = self.requests.pop_front();
-                let known = Known::new(request.map(|(_, at)| at), now, first);
+                let tier = self.pool.remove(&instance.id).map_or(Tier::Cold, |(tier, _)| tier);
+                let known = Known::new(request.map(|(_, at)| at), tier, now, first);
                 self.instances.insert(instance.id.clone(), known);
             }
             if let Some(known) = self.instances.get_mut(&instance.id)
@@ -106,6 +120,8 @@ impl Book {
             let lost = self.lose(&id);
             self.change.lost |= lost;
         }
+        self.pool.retain(|_, (_, seen)| now.saturating_duration_since(*seen) < BETWEEN);
+        self.pool.extend(group.pool.iter().map(|(id, tier)| (id.clone(), (*tier, now))));
         let missing = group.missing() as usize;
         self.requests.truncate(missing);
         while self.requests.len() < missing {
@@ -138,6 +154,13 @@ impl Book {
         self.take(Arc::new(group), now, now);
     }
 
+    /// Who made the change that was seen last.
+    pub(crate) fn name_contester(&mut self, who: &str) {
+        if let Some((contested, _)) = &mut self.contested {
+            who.clone_into(&mut contested.by);
+        }
+    }
+
     /// Forgets an instance that ended; whether nobody had told it to.
     fn lose(&mut self, id: &str) -> bool {
         let Some(known) = self.instances.remove(id) else { return false };
@@ -146,7 +169,7 @@ impl Book {
         if self.stopping.remove(id) {
             return false;
         }
-        let reason = announced.unwrap_or_else(|| "the group terminated it".to_owned());
+        let reason = announced.map_or_else(|| "the group terminated it".to_owned(), |it| it.how);
         let id = ReplicaId::from(id);
         if known.health.was_ready {
             keep(&mut self.ended, EndedReplica { id, reason });
@@ -196,36 +219,63 @@ impl Book {
                 stage("provision", known.requested, known.running);
                 stage("load", known.running.unwrap_or(known.requested), known.served);
             }
+            let phase = self.phase(instance, known);
+            let notice = || {
+                let Announcement { how, end, .. } = self.announced.get(id)?;
+                Some(Notice { why: how.clone(), left: left(*end).map(|left| left.mul_f64(speed)) })
+            };
             replicas.push(FleetReplica {
-                id: ReplicaId::from(id.as_str()),
-                phase: self.phase(instance, known),
                 age: modelled(known.requested),
                 address: known.address.clone(),
                 stages_seconds,
-                ordinal: None,
+                tier: known.tier,
+                notice: if phase == Phase::Ready { notice() } else { None },
+                ..FleetReplica::new(id.as_str(), phase)
             });
         }
-        replicas.extend(self.requests.iter().map(|(id, at)| FleetReplica {
-            id: id.clone(),
-            phase: Phase::Requested,
-            age: modelled(*at),
-            address: None,
-            stages_seconds: BTreeMap::new(),
-            ordinal: None,
-        }));
+        // The group takes what it lacks from the pool first.
+        let mut prepared = self.prepared().into_iter();
+        for (id, at) in &self.requests {
+            let tier = prepared.next().unwrap_or_default();
+            replicas.push(FleetReplica {
+                age: modelled(*at),
+                tier,
+                ..FleetReplica::new(id.clone(), Phase::Requested)
+            });
+        }
+        let mut standby = Standby::new();
+        for tier in prepared {
+            *standby.entry(tier).or_default() += 1;
+        }
+        let lately = self.contested.as_ref().filter(|(_, seen)| modelled(*seen) < CONTESTED);
         FleetView {
             replicas,
+            standby,
+            contested: lately.map(|(contested, _)| contested.clone()),
             failed_starts: std::mem::take(&mut self.failed).into(),
             ended: std::mem::take(&mut self.ended).into(),
         }
     }
 
+    /// What stands by in the pool, the quickest first.
+    fn prepared(&self) -> Vec<Tier> {
+        let pool = self.group.iter().flat_map(|group| &group.pool);
+        let mut tiers: Vec<Tier> =
+            pool.filter(|(id, _)| !self.instances.contains_key(id)).map(|(_, tier)| *tier).collect();
+        tiers.sort_unstable();
+        tiers
+    }
+
     fn phase(&self, instance: &Instance, known: &Known) -> Phase {
         let id = &instance.id;
         let told = self.stopping.contains(id) || self.draining.contains(id);
+        let announced = self.announced.get(id).map(|it| it.end);
+        let serves = instance.stage == Stage::InService && known.health.ready && !told;
         match instance.stage {
             Stage::Terminating | Stage::TerminatingWait | Stage::Gone | Stage::Aside => Phase::Leaving,
-            _ if self.announced.contains_key(id) || !instance.healthy => Phase::Leaving,
+            _ if !instance.healthy || announced == Some(End::Now) => Phase::Leaving,
+            // It serves until the core has another in its place; before that and after that it is of no use.
+            _ if announced.is_some() && !serves => Phase::Leaving,
             _ if told => Phase::Draining,
             Stage::Pending => Phase::Provisioning,
             Stage::PendingWait | Stage::PendingProceed => Phase::Loading,
@@ -260,10 +310,12 @@ impl Book {
     }
 
     /// Remembers that somebody announced the end of an instance; whether it is one of ours, and news.
-    pub(crate) fn announce(&mut self, id: &str, how: &str) -> bool {
-        let ours = self.instances.contains_key(id) && !self.announced.contains_key(id);
+    pub(crate) fn announce(&mut self, heard: &Announcement) -> bool {
+        let id = &heard.instance;
+        let sooner = self.announced.get(id).is_none_or(|before| heard.end < before.end);
+        let ours = self.instances.contains_key(id) && sooner;
         if ours {
-            self.announced.insert(id.to_owned(), how.to_owned());
+            self.announced.insert(id.clone(), heard.clone());
         }
         ours
     }
@@ -361,15 +413,27 @@ impl Book {
 }
 
 impl Known {
-    fn new(requested: Option<Instant>, now: Instant, first: bool) -> Self {
+    fn new(requested: Option<Instant>, tier: Tier, now: Instant, first: bool) -> Self {
         Self {
             requested: requested.unwrap_or(now),
+            tier,
             adopted: first && requested.is_none(),
             address: None,
             health: Health::default(),
             running: None,
             served: None,
         }
+    }
+}
+
+/// Time on the wall until then.
+fn left(end: End) -> Option<Duration> {
+    match end {
+        End::Now => Some(Duration::ZERO),
+        End::At(then) => {
+            Some(Duration::try_from(then.duration_since(jiff::Timestamp::now())).unwrap_or_default())
+        }
+        End::Likely => None,
     }
 }
 
@@ -393,6 +457,10 @@ mod tests {
         };
         let instances = instances.iter().map(instance).collect();
         Arc::new(Group { name: "g".into(), max: 9, desired, instances, ..Group::default() })
+    }
+
+    fn announcement(instance: &str, end: End) -> Announcement {
+        Announcement { instance: instance.to_owned(), how: "announced".to_owned(), end }
     }
 
     fn phases(book: &mut Book, now: Instant) -> Vec<(String, Phase)> {
@@ -427,13 +495,14 @@ mod tests {
         book.take(group(3, &three), now, now);
         book.probed("ready", true, now);
         book.stop("stopped");
-        assert!(book.announce("ready", "spot interruption") && !book.announce("ready", "spot interruption"));
+        let stopping = announcement("ready", End::Now);
+        assert!(book.announce(&stopping) && !book.announce(&stopping));
         assert_eq!(phases(&mut book, now)[1], ("ready".into(), Phase::Leaving));
         book.take(group(3, &[("loading", Stage::Gone)]), now + Duration::from_secs(1), now);
         assert!(book.changes().lost);
         let view = book.view(now, 1.0);
         assert_eq!(view.ended.len(), 1);
-        assert_eq!(view.ended[0].reason, "spot interruption");
+        assert_eq!(view.ended[0].reason, "announced");
         assert_eq!(view.failed_starts.len(), 1);
         assert_eq!(
             (view.failed_starts[0].id.as_str(), view.failed_starts[0].phase),
@@ -455,6 +524,11 @@ mod tests {
         let later = acted + Duration::from_secs(1);
         book.take(group(5, &[]), later, later);
         assert_eq!(book.changes().foreign, Some((3, 5)));
+        book.name_contester("a user request");
+        let contested = |book: &mut Book, at| book.view(at, 1.0).contested;
+        let expected = Contested { by: "a user request".into(), from: 3, to: 5 };
+        assert_eq!(contested(&mut book, later), Some(expected));
+        assert_eq!(contested(&mut book, later + CONTESTED), None, "it is told of for a while");
     }
 
     #[test]
@@ -469,6 +543,58 @@ mod tests {
         book.revive(&["ours".into(), "theirs".into()]);
         let expected = [("ours".into(), Phase::Ready), ("theirs".into(), Phase::Leaving)];
         assert_eq!(phases(&mut book, now), expected);
+    }
+
+    #[test]
+    fn who_is_announced_to_go_serves_until_it_is_told_to_drain() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        book.take(group(2, &[("serves", Stage::InService), ("starts", Stage::Pending)]), now, now);
+        book.probed("serves", true, now);
+        for id in ["serves", "starts"] {
+            assert!(book.announce(&announcement(id, End::Likely)));
+        }
+        let view = book.view(now, 1.0);
+        let seen: Vec<_> = view
+            .replicas
+            .iter()
+            .map(|replica| (replica.phase, replica.notice.as_ref().map(|it| it.left)))
+            .collect();
+        assert_eq!(seen, [(Phase::Ready, Some(None)), (Phase::Leaving, None)]);
+        // A date is news, what is later or less certain is none.
+        let soon = jiff::Timestamp::now() + Duration::from_secs(100);
+        assert!(book.announce(&announcement("serves", End::At(soon))));
+        assert!(!book.announce(&announcement("serves", End::Likely)));
+        let left = book.view(now, 10.0).replicas[0].notice.clone().and_then(|notice| notice.left);
+        let left = left.expect("a date").as_secs_f64();
+        assert!((900.0..=1000.0).contains(&left), "modelled time: {left}");
+        book.drain(&["serves".into()]);
+        assert_eq!(phases(&mut book, now)[0], ("serves".into(), Phase::Leaving));
+    }
+
+    #[test]
+    fn instances_out_of_the_warm_pool_are_known_and_those_left_stand_by() {
+        let (mut book, start) = (Book::default(), Instant::now());
+        let with_pool = |desired, instances: &[(&str, Stage)], pool: &[&str]| {
+            let mut group = (*group(desired, instances)).clone();
+            group.pool = pool.iter().map(|id| ((*id).to_owned(), Tier::Stopped)).collect();
+            group
+        };
+        book.take(Arc::new(with_pool(0, &[], &["w-1", "w-2"])), start, start);
+        assert_eq!(book.view(start, 1.0).standby, Standby::from([(Tier::Stopped, 2)]));
+        // Three are asked for: two stand by for them, the third is a new one, and none is left.
+        book.acted(with_pool(3, &[], &["w-1", "w-2"]), start);
+        let view = book.view(start, 1.0);
+        let tiers = |view: &FleetView| view.replicas.iter().map(|replica| replica.tier).collect::<Vec<_>>();
+        assert_eq!((tiers(&view), view.standby.len()), (vec![Tier::Stopped, Tier::Stopped, Tier::Cold], 0));
+        // One look sees an instance neither here nor there.
+        let [first, second] = [1, 2].map(|seconds| start + Duration::from_secs(seconds));
+        book.take(Arc::new(with_pool(3, &[("w-1", Stage::Pending)], &[])), first, first);
+        let all = [("w-1", Stage::Pending), ("w-2", Stage::Pending), ("i-1", Stage::Pending)];
+        book.take(Arc::new(with_pool(3, &all, &["w-3"])), second, second);
+        let view = book.view(second, 1.0);
+        let ids: Vec<_> = view.replicas.iter().map(|replica| (replica.id.as_str(), replica.tier)).collect();
+        assert_eq!(ids, [("i-1", Tier::Cold), ("w-1", Tier::Stopped), ("w-2", Tier::Stopped)]);
+        assert_eq!(view.standby, Standby::from([(Tier::Stopped, 1)]));
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl GroupFleet {
         Ok(Self { shared, keeper, queue: None })
     }
 
-    /// Takes in what a queue announces: instances that are going to end drain.
+    /// Takes in what a queue announces: instances that are going to end.
     pub fn hear(&mut self, queue: Arc<InterruptionQueue>) {
         let mut announcements = queue.announcements();
         let shared = Arc::downgrade(&self.shared);
@@ -103,13 +103,13 @@ impl GroupFleet {
                     Err(RecvError::Closed) => return,
                 };
                 let Some(shared) = shared.upgrade() else { return };
-                if shared.with_book(|book| book.announce(&heard.instance, &heard.how)) {
+                if shared.with_book(|book| book.announce(&heard)) {
                     let (instance, how) = (heard.instance.as_str(), heard.how.as_str());
                     tracing::warn!(
                         group = shared.config.name,
                         instance,
                         how,
-                        "an instance will end; it drains"
+                        "an instance will end; it is replaced"
                     );
                 }
             }

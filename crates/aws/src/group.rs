@@ -1,6 +1,7 @@
 //! An Auto Scaling group as the API shows it, as far as it matters here.
 
 use aws_sdk_autoscaling::types::{AutoScalingGroup, Instance as SdkInstance, LifecycleState};
+use forewarm_core::Tier;
 
 /// A group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub(crate) struct Group {
     pub(crate) protects_new: bool,
     /// Whether an instance may count for more than one.
     pub(crate) weighted: bool,
+    /// Whether it has a warm pool.
+    pub(crate) has_pool: bool,
+    /// Instances of the warm pool that are prepared, and what a start with each begins with.
+    pub(crate) pool: Vec<(String, Tier)>,
 }
 
 /// An instance of a group.
@@ -81,6 +86,8 @@ impl Group {
             protects_new: group.new_instances_protected_from_scale_in().unwrap_or(false),
             weighted: !of_units
                 || overrides.iter().any(|kind| kind.weighted_capacity().is_some_and(|w| w != "1")),
+            has_pool: group.warm_pool_configuration().is_some(),
+            pool: Vec::new(),
         })
     }
 
@@ -143,6 +150,18 @@ impl Instance {
             healthy: instance.health_status().is_none_or(|health| health.eq_ignore_ascii_case("healthy")),
             protected: instance.protected_from_scale_in().unwrap_or(false),
         })
+    }
+}
+
+/// What a start with an instance of a warm pool begins with; `None` while it is not prepared.
+pub(crate) fn prepared(instance: &SdkInstance) -> Option<(String, Tier)> {
+    let id = instance.instance_id()?.to_owned();
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the SDK's enum is open, and others are not prepared")]
+    match instance.lifecycle_state()? {
+        LifecycleState::WarmedRunning => Some((id, Tier::Running)),
+        LifecycleState::WarmedHibernated => Some((id, Tier::Hibernated)),
+        LifecycleState::WarmedStopped => Some((id, Tier::Stopped)),
+        _ => None,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One `DescribeAutoScalingGroups` for up to 50 groups: every 15 s, every 5 s while instances come or go in one of
 //! them, and ever more slowly, up to a minute, while it fails. Each wait is up to a tenth shorter or longer, so that
-//! many controllers do not ask at once.
+//! many controllers do not ask at once. Each group with a warm pool takes one `DescribeWarmPool` more.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +10,18 @@ use std::{
     time::Duration,
 };
 
+use forewarm_core::Tier;
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
-use crate::{Account, error::CallError, group::Group};
+use crate::{
+    Account,
+    error::CallError,
+    group::{Group, prepared},
+};
 
 /// Time between two looks while nothing moves.
 pub(crate) const SETTLED: Duration = Duration::from_secs(15);
@@ -105,7 +110,30 @@ impl Groups {
             let read = answer.auto_scaling_groups().iter().filter_map(Group::of);
             groups.extend(read.map(|group| (group.name.clone(), group)));
         }
+        for group in groups.values_mut().filter(|group| group.has_pool) {
+            // A pool that cannot be seen is as good as none: starts count as cold ones.
+            match self.pool(&group.name).await {
+                Ok(pool) => group.pool = pool,
+                Err(error) => tracing::warn!(group = group.name, %error, "cannot look at the warm pool"),
+            }
+        }
         Ok(groups)
+    }
+
+    /// The prepared instances of a warm pool.
+    async fn pool(&self, name: &str) -> Result<Vec<(String, Tier)>, CallError> {
+        const ACTION: &str = "autoscaling:DescribeWarmPool";
+        let (mut pool, mut next) = (Vec::new(), None);
+        loop {
+            let call = self.account.autoscaling.describe_warm_pool().auto_scaling_group_name(name);
+            let answer = call.set_next_token(next).send().await;
+            let answer = answer.map_err(|error| CallError::of(ACTION, &error))?;
+            pool.extend(answer.instances().iter().filter_map(prepared));
+            next = answer.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
+            if next.is_none() {
+                return Ok(pool);
+            }
+        }
     }
 
     /// Looks at all groups; whether something moves, or `Err`.

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     CallError,
-    activities::Activities,
+    activities::{Activities, Latest},
     book::News,
     fleet::Shared,
     groups::{Look, MOVING, SETTLED},
@@ -113,35 +113,36 @@ impl Keeper {
 
     /// The calls that are due. Each looks at what there is, so that one that failed is simply due again.
     async fn call(&mut self, foreign: Option<(u32, u32)>, lost: bool) -> Result<(), CallError> {
-        let news = self.activities(foreign.is_some() || lost).await;
+        let latest = self.activities(foreign.is_some() || lost).await;
         if let Some((before, after)) = foreign {
-            let cause = news.as_ref().ok().and_then(|causes| causes.first().cloned()).unwrap_or_default();
             let group = &self.shared.config.name;
-            tracing::warn!(group, before, after, cause, "somebody else changed the desired capacity");
+            let who = latest.as_ref().ok().and_then(|latest| latest.who_changed(before, after));
+            tracing::warn!(group, before, after, who, "somebody else changed the desired capacity");
+            if let Some(who) = who {
+                self.shared.with_book(|book| book.name_contester(who));
+            }
         }
-        news?;
+        latest?;
         self.addresses().await?;
         self.protect().await?;
         self.hooks().await
     }
 
-    /// Reads the group's activities while it lacks instances or when something happened; the causes of new ones.
-    async fn activities(&mut self, happened: bool) -> Result<Vec<String>, CallError> {
+    /// Reads the group's activities while it lacks instances or when something happened.
+    async fn activities(&mut self, happened: bool) -> Result<Latest, CallError> {
         let lacks = self.shared.peek(|book| book.group().is_some_and(|group| group.missing() > 0));
         let wait = MOVING.div_f64(self.shared.groups.speed);
         let due = self.activities_at.is_none_or(|at| lacks && at.elapsed() >= wait);
         if !happened && !due {
-            return Ok(Vec::new());
+            return Ok(Latest::default());
         }
         let client = &self.shared.groups.account().autoscaling;
-        let attempts = self.activities.new_ones(client, &self.shared.config.name).await?;
+        let latest = self.activities.latest(client, &self.shared.config.name).await?;
         self.activities_at = Some(Instant::now());
-        for attempt in attempts.iter().rev() {
-            if let Some(error) = &attempt.failure {
-                self.shared.peek(|book| book.launch_failed(&attempt.id, error.clone()));
-            }
+        for attempt in latest.failed.iter().rev() {
+            self.shared.peek(|book| book.launch_failed(&attempt.id, attempt.failure.clone()));
         }
-        Ok(attempts.into_iter().map(|attempt| attempt.cause).collect())
+        Ok(latest)
     }
 
     /// Asks for the addresses of new instances at once, and again for those that have none yet.

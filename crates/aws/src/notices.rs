@@ -18,6 +18,8 @@ const AT_ONCE: i32 = 10;
 const PAUSE: Duration = Duration::from_secs(10);
 /// Announcements that a slow fleet may be behind.
 const KEPT: usize = 256;
+/// Time from the warning of a spot interruption until the instance is taken.
+const WARNING: Duration = Duration::from_secs(120);
 
 /// An instance is going to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,19 @@ pub(crate) struct Announcement {
     pub(crate) instance: String,
     /// What was announced.
     pub(crate) how: String,
+    /// When it will be so.
+    pub(crate) end: End,
+}
+
+/// When an instance ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// It ends already.
+    Now,
+    /// Then.
+    At(jiff::Timestamp),
+    /// That is likely, and has no date.
+    Likely,
 }
 
 /// One queue, which one reader empties for all fleets.
@@ -94,6 +109,8 @@ async fn read_once(
 struct Event {
     #[serde(rename = "detail-type")]
     kind: String,
+    /// When it happened.
+    time: Option<jiff::Timestamp>,
     #[serde(default)]
     detail: Detail,
 }
@@ -107,19 +124,23 @@ struct Detail {
 
 /// What an event of EventBridge announces.
 fn announcement(body: &str) -> Option<Announcement> {
-    let Event { kind, detail } = serde_json::from_str(body).ok()?;
-    let how = match kind.as_str() {
-        "EC2 Spot Instance Interruption Warning" => "spot interruption: two minutes' warning".to_owned(),
+    let Event { kind, time, detail } = serde_json::from_str(body).ok()?;
+    let (how, end) = match kind.as_str() {
+        "EC2 Spot Instance Interruption Warning" => {
+            let warned = time.unwrap_or_else(jiff::Timestamp::now);
+            let end = warned.checked_add(WARNING).map_or(End::Now, End::At);
+            ("spot interruption: two minutes' warning".to_owned(), end)
+        }
         "EC2 Instance Rebalance Recommendation" => {
-            "rebalance recommendation: a spot interruption is likely".to_owned()
+            ("rebalance recommendation: a spot interruption is likely".to_owned(), End::Likely)
         }
         "EC2 Instance State-change Notification" => {
             let state = detail.state.filter(|state| state != "pending" && state != "running")?;
-            format!("the instance is {state}")
+            (format!("the instance is {state}"), End::Now)
         }
         _ => return None,
     };
-    Some(Announcement { instance: detail.instance?, how })
+    Some(Announcement { instance: detail.instance?, how, end })
 }
 
 #[cfg(test)]
@@ -129,16 +150,18 @@ mod tests {
     #[test]
     fn events_that_announce_an_end_are_understood_and_others_left_out() {
         let event = |kind: &str, detail: &str| {
-            let body =
-                format!(r#"{{"version":"0","detail-type":"{kind}","source":"aws.ec2","detail":{detail}}}"#);
-            announcement(&body).map(|announcement| (announcement.instance, announcement.how))
+            let body = format!(
+                r#"{{"version":"0","detail-type":"{kind}","source":"aws.ec2","time":"2026-11-25T10:00:00Z","detail":{detail}}}"#
+            );
+            announcement(&body).map(|announcement| (announcement.instance, announcement.end))
         };
         let id = r#"{"instance-id":"i-1","instance-action":"terminate"}"#;
-        let (instance, how) = event("EC2 Spot Instance Interruption Warning", id).expect("an announcement");
-        assert_eq!((instance.as_str(), how.contains("two minutes")), ("i-1", true));
-        assert!(event("EC2 Instance Rebalance Recommendation", id).is_some());
+        let then = "2026-11-25T10:02:00Z".parse().expect("a time");
+        let ours = |end| Some(("i-1".to_owned(), end));
+        assert_eq!(event("EC2 Spot Instance Interruption Warning", id), ours(End::At(then)));
+        assert_eq!(event("EC2 Instance Rebalance Recommendation", id), ours(End::Likely));
         let state = |state: &str| format!(r#"{{"instance-id":"i-1","state":"{state}"}}"#);
-        assert!(event("EC2 Instance State-change Notification", &state("shutting-down")).is_some());
+        assert_eq!(event("EC2 Instance State-change Notification", &state("shutting-down")), ours(End::Now));
         assert_eq!(event("EC2 Instance State-change Notification", &state("running")), None);
         assert_eq!(event("EC2 Spot Instance Interruption Warning", "{}"), None);
         assert_eq!(event("Scheduled Event", id), None);

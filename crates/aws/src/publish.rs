@@ -1,13 +1,13 @@
 //! Metrics for policies that AWS carries out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use aws_sdk_cloudwatch::{
     Client,
     types::{Dimension, MetricDatum, StandardUnit},
 };
 use forewarm_control::ports::FleetReplica;
-use forewarm_core::{Phase, ReplicaId};
+use forewarm_core::Phase;
 
 use crate::{
     Account, CallError,
@@ -34,12 +34,8 @@ pub async fn instances_in_service(
     let ids: Vec<String> = in_service.map(|instance| instance.id.clone()).collect();
     let facts = if ids.is_empty() { BTreeMap::new() } else { account.ec2.describe(&ids).await? };
     let replica = |id: &String| FleetReplica {
-        id: ReplicaId::from(id.as_str()),
-        phase: Phase::Ready,
-        age: Duration::ZERO,
         address: facts.get(id).and_then(|facts| facts.address(address, id)),
-        stages_seconds: BTreeMap::new(),
-        ordinal: None,
+        ..FleetReplica::new(id.as_str(), Phase::Ready)
     };
     Ok(Some(ids.iter().map(replica).collect()))
 }

@@ -23,6 +23,11 @@ impl Clock {
         Self { origin: Timestamp::from_millis(0) + unix, started: Instant::now(), speed }
     }
 
+    /// The same clock, set to another time.
+    pub fn set_to(self, now: Timestamp) -> Self {
+        Self { origin: now, started: Instant::now(), ..self }
+    }
+
     /// Now, in modelled time.
     pub fn now(&self) -> Timestamp {
         self.origin + self.started.elapsed().mul_f64(self.speed)

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::{
-    Missing, Observation, Reading, Replica, ReplicaId, Signal, SignalName, Timestamp, pool::PoolReport,
+    Missing, Notice, Observation, Reading, Replica, ReplicaId, Signal, SignalName, Timestamp,
+    pool::PoolReport,
 };
 
 use crate::ports::{FleetError, FleetView, GatewayError};
@@ -27,6 +28,8 @@ pub fn observation(
     match fleet {
         Ok(view) => {
             observation.failed_starts = view.failed_starts.clone();
+            observation.standby = view.standby.clone();
+            observation.contested = view.contested.clone();
             observation.replicas = view
                 .replicas
                 .iter()
@@ -36,6 +39,11 @@ pub fn observation(
                     age: millisecond(replica.age),
                     in_flight: in_flight(&observation, report, &replica.id),
                     ordinal: replica.ordinal,
+                    tier: replica.tier,
+                    notice: replica
+                        .notice
+                        .clone()
+                        .map(|notice| Notice { left: notice.left.map(millisecond), ..notice }),
                 })
                 .collect();
         }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::{
-    FailedStart, Phase, Placement, ReplicaId, Signal, SignalName, pool::PoolPlan, pool::PoolReport,
+    Contested, FailedStart, Notice, Phase, Placement, ReplicaId, Signal, SignalName, Standby, Tier,
+    pool::PoolPlan, pool::PoolReport,
 };
 use futures_util::future::BoxFuture;
 
@@ -33,6 +34,10 @@ pub struct FleetView {
     /// Replicas that had been ready and ended although nobody stopped them, since the view before; each
     /// is reported once.
     pub ended: Vec<EndedReplica>,
+    /// Instances that stand by to become replicas, without those that are asked for already.
+    pub standby: Standby,
+    /// That somebody else set the number of replicas lately.
+    pub contested: Option<Contested>,
 }
 
 /// A replica that had been ready and ended by itself.
@@ -59,6 +64,26 @@ pub struct FleetReplica {
     pub ordinal: Option<u32>,
     /// How long each finished stage of its start took, by name, in seconds (`provision`, `pull`, `load`…).
     pub stages_seconds: BTreeMap<String, f64>,
+    /// What its start began with.
+    pub tier: Tier,
+    /// That somebody is going to take it away, while it serves.
+    pub notice: Option<Notice>,
+}
+
+impl FleetReplica {
+    /// A replica of this name in this phase, of age zero, without an address.
+    pub fn new(id: impl Into<ReplicaId>, phase: Phase) -> Self {
+        Self {
+            id: id.into(),
+            phase,
+            age: Duration::ZERO,
+            address: None,
+            ordinal: None,
+            stages_seconds: BTreeMap::new(),
+            tier: Tier::Cold,
+            notice: None,
+        }
+    }
 }
 
 /// Why a fleet could not be seen or changed.

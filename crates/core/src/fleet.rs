@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ReplicaId, time::seconds};
+use crate::{ReplicaId, Tier, time::seconds};
 
 /// Where a replica is in its life. Everything before `Ready` is coming capacity, and is billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -81,12 +81,47 @@ pub struct Replica {
     /// Its place in a fleet that only ever gives up its last replica, such as a StatefulSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinal: Option<u32>,
+    /// What its start began with.
+    #[serde(default, skip_serializing_if = "Tier::is_cold")]
+    pub tier: Tier,
+    /// That somebody is going to take it away, while it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Notice>,
+}
+
+/// Somebody is going to take a replica away, such as a cloud a spot instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Notice {
+    /// Who, and why, in their words.
+    pub why: String,
+    /// Time that is left; `None`: it is likely and has no date.
+    #[serde(
+        rename = "leftSeconds",
+        with = "seconds::optional",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub left: Option<Duration>,
 }
 
 impl Replica {
     /// A replica of this name in this phase, of age zero and unknown load.
     pub fn new(id: impl Into<ReplicaId>, phase: Phase) -> Self {
-        Self { id: id.into(), phase, age: Duration::ZERO, in_flight: None, ordinal: None }
+        Self {
+            id: id.into(),
+            phase,
+            age: Duration::ZERO,
+            in_flight: None,
+            ordinal: None,
+            tier: Tier::Cold,
+            notice: None,
+        }
+    }
+
+    /// Whether it serves or will serve, and nobody is going to take it away.
+    pub fn stays(&self) -> bool {
+        self.phase.counts() && self.notice.is_none()
     }
 }
 

@@ -25,17 +25,17 @@ mod state;
 mod time;
 mod units;
 
-pub use cold_start::ColdStarts;
+pub use cold_start::{ColdStarts, Standby, Tier};
 pub use decision::{Decision, Placement, Stage, Step};
-pub use fleet::{FailedStart, Phase, Replica};
+pub use fleet::{FailedStart, Notice, Phase, Replica};
 pub use id::{ReplicaId, ScalerId, SignalName};
-pub use observation::{Evidence, Missing, Observation, Reading, Signal};
+pub use observation::{Contested, Evidence, Missing, Observation, Reading, Signal};
 pub use pipeline::{KNOWN_METRICS, MetricMeaning, metric_meaning, plan, prewarm};
 pub use policy::{
     DynamoPolicy, Forewarm, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth, QueuePolicy,
     RayServePolicy, SkyServePolicy,
 };
-pub use reason::Reason;
+pub use reason::{Reason, WarmStarts};
 pub use scaler::{
     Behavior, Bounds, Cadence, ColdStartSpec, Environment, InvalidBounds, Mode, Pause, RateLimit, RateUnit,
     ScalerSpec, ScalingRules, SelectPolicy,

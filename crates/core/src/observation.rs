@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    FailedStart, ReplicaId, SignalName, Timestamp,
+    FailedStart, ReplicaId, SignalName, Standby, Timestamp,
     fleet::{Phase, Replica},
 };
 
@@ -25,6 +25,12 @@ pub struct Observation {
     /// Starts that failed since the observation before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_starts: Vec<FailedStart>,
+    /// Instances that stand by, and are not spoken for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub standby: Standby,
+    /// That somebody else set the number of replicas lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contested: Option<Contested>,
     /// Signals by name. A name that is not here was never asked for.
     #[serde(default)]
     pub signals: BTreeMap<SignalName, Signal>,
@@ -46,6 +52,18 @@ impl Observation {
         let count = self.replicas.iter().filter(|replica| predicate(replica.phase)).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
+}
+
+/// Somebody else set the number of replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Contested {
+    /// Who, as far as it is known.
+    pub by: String,
+    /// The number before.
+    pub from: u32,
+    /// The number that they set.
+    pub to: u32,
 }
 
 /// One signal as it was read.

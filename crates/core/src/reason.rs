@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Missing, Phase, ReplicaId, Replicas, Requests, SignalName, Timestamp,
+    Contested, Missing, Notice, Phase, ReplicaId, Replicas, Requests, SignalName, Tier, Timestamp,
     forecast::Forecaster,
     peers::{
         dynamo::DynamoReason,
@@ -287,8 +287,11 @@ pub enum Reason {
         count: u32,
         /// How many are on their way already.
         coming: u32,
-        /// How long a start takes, as learned or expected.
+        /// How long a cold start takes, as learned or expected.
         cold_start_seconds: f64,
+        /// Those of them that begin with instances that stand by.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warm: Vec<WarmStarts>,
     },
     /// Starts failed lately, so the next one waits.
     StartBackoff {
@@ -315,6 +318,28 @@ pub enum Reason {
         replica: ReplicaId,
         /// How long it took.
         age_seconds: f64,
+    },
+    /// Somebody is going to take this replica away: it serves until another does in its place, or its time is up.
+    ReplacedFirst {
+        /// The replica.
+        replica: ReplicaId,
+        /// Who takes it away, and why.
+        notice: Notice,
+    },
+    /// Somebody is going to take this replica away, and it gets no more requests.
+    NoticeDrains {
+        /// The replica.
+        replica: ReplicaId,
+        /// Who takes it away, and why.
+        notice: Notice,
+        /// Whether enough others serve; otherwise its time is up.
+        replaced: bool,
+    },
+    /// Somebody else set the number of replicas lately.
+    Contested {
+        /// Who did what.
+        #[serde(flatten)]
+        contested: Contested,
     },
     /// This replica goes.
     Draining {
@@ -356,7 +381,24 @@ pub enum Reason {
     },
 }
 
+/// Starts that begin with instances that stand by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmStarts {
+    /// What they begin with.
+    pub tier: Tier,
+    /// How many.
+    pub count: u32,
+    /// How long one takes, as learned; as long as a cold one until then.
+    pub start_seconds: f64,
+}
+
 impl Reason {
+    /// Whether it tells what somebody else does to the fleet.
+    pub const fn is_by_others(&self) -> bool {
+        matches!(self, Reason::Contested { .. } | Reason::ReplacedFirst { .. } | Reason::NoticeDrains { .. })
+    }
+
     /// Whether it tells how a trigger was read, and asks for nothing itself.
     pub(crate) const fn is_about_a_trigger(&self) -> bool {
         matches!(
@@ -410,6 +452,9 @@ impl Reason {
             Reason::StartBackoff { .. } => "start_backoff",
             Reason::StartFailed { .. } => "start_failed",
             Reason::StartExpired { .. } => "start_expired",
+            Reason::ReplacedFirst { .. } => "replaced_first",
+            Reason::NoticeDrains { .. } => "notice_drains",
+            Reason::Contested { .. } => "contested",
             Reason::Draining { .. } => "draining",
             Reason::Revived { .. } => "revived",
             Reason::StartCancelled { .. } => "start_cancelled",
@@ -556,11 +601,15 @@ impl fmt::Display for Reason {
                 write!(f, "held by hand for another {remaining_seconds:.0} s")
             }
             Reason::ShadowMode => f.write_str("shadow mode: recorded, not acted on"),
-            Reason::Starting { count, coming, cold_start_seconds } => write!(
-                f,
-                "{} to start, {coming} on the way; a start takes about {cold_start_seconds:.0} s",
-                Replicas(*count)
-            ),
+            Reason::Starting { count, coming, cold_start_seconds, warm } => {
+                write!(f, "{} to start, {coming} on the way", Replicas(*count))?;
+                for WarmStarts { tier, count, start_seconds } in warm {
+                    let what = if *count == 1 { "instance that stands" } else { "instances that stand" };
+                    write!(f, "; {count} from {} {what} by, in about {start_seconds:.0} s", tier.label())?;
+                }
+                let all_warm = warm.iter().map(|starts| starts.count).sum::<u32>() >= *count;
+                if all_warm { Ok(()) } else { write!(f, "; a start takes about {cold_start_seconds:.0} s") }
+            }
             Reason::StartBackoff { failures, until: _, remaining_seconds } => {
                 write!(f, "failed starts in a row: {failures}; the next one waits {remaining_seconds:.0} s")
             }
@@ -569,6 +618,20 @@ impl fmt::Display for Reason {
             }
             Reason::StartExpired { replica, age_seconds } => {
                 write!(f, "`{replica}` is not ready after {age_seconds:.0} s and is replaced")
+            }
+            Reason::ReplacedFirst { replica, notice } => {
+                write!(f, "`{replica}` will be taken away ({}), ", notice.why)?;
+                if let Some(left) = notice.left {
+                    write!(f, "in {:.0} s, ", left.as_secs_f64())?;
+                }
+                f.write_str("and serves until another does in its place")
+            }
+            Reason::NoticeDrains { replica, notice, replaced } => {
+                let because = if *replaced { "enough others serve" } else { "its time is up" };
+                write!(f, "`{replica}` drains: it will be taken away ({}), and {because}", notice.why)
+            }
+            Reason::Contested { contested: Contested { by, from, to } } => {
+                write!(f, "somebody else set the number of replicas from {from} to {to}: {by}")
             }
             Reason::Draining { replica, in_flight: Some(count) } => {
                 write!(f, "`{replica}` drains: it has the least work ({count} requests)")

@@ -306,6 +306,25 @@ fn shadow_mode_decides_and_does_nothing() {
 }
 
 #[test]
+fn a_shadow_that_is_followed_late_says_the_same_again_and_has_changed_its_mind_once() {
+    let mut spec = spec(1, 8);
+    spec.mode = Mode::Shadow;
+    spec.max_changes_per_minute = 4;
+    let limit = RateLimit { unit: RateUnit::Pods, value: 4, period: Duration::from_secs(30) };
+    spec.behavior.scale_up.policies = vec![limit];
+    let mut state = ScalerState::default();
+    // Whoever acts looks every 15 s; the queue says more often that it is long.
+    for second in 0..30 {
+        let running = if second < 14 { 1 } else { 5 };
+        let decision =
+            plan(&spec, &mut state, &at(f64::from(second), &ready(running), &[("waiting", 40.0)]));
+        assert_eq!(decision.to, Replicas(5), "second {second}: {:?}", labels(&decision));
+    }
+    let decision = plan(&spec, &mut state, &at(30.0, &ready(5), &[("waiting", 40.0)]));
+    assert_eq!(decision.to, Replicas(8));
+}
+
+#[test]
 fn who_goes_is_chosen_by_phase_then_work_then_age() {
     let mut spec = spec(1, 8);
     spec.behavior.scale_down.stabilization_window = Duration::ZERO;

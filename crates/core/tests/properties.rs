@@ -4,13 +4,18 @@
 use std::time::Duration;
 
 use forewarm_core::{
-    Bounds, Environment, Forewarm, Missing, Observation, Phase, Policy, PreWarm, QueueDepth, RateLimit,
-    RateUnit, Replica, Replicas, Requests, ScalerSpec, ScalerState, Signal, Timestamp, plan,
+    Bounds, Environment, Forewarm, Missing, Notice, Observation, Phase, Policy, PreWarm, QueueDepth,
+    RateLimit, RateUnit, Replica, ReplicaId, Replicas, Requests, ScalerSpec, ScalerState, Signal, Tier,
+    Timestamp, plan,
 };
 use proptest::prelude::*;
 
 fn phase() -> impl Strategy<Value = Phase> {
     prop::sample::select(Phase::ALL.to_vec())
+}
+
+fn tier() -> impl Strategy<Value = Tier> {
+    prop::sample::select(vec![Tier::Cold, Tier::Stopped, Tier::Running])
 }
 
 fn signal() -> impl Strategy<Value = Signal> {
@@ -25,10 +30,15 @@ fn signal() -> impl Strategy<Value = Signal> {
 }
 
 fn observation() -> impl Strategy<Value = Observation> {
-    let replica = ("[a-f]", phase(), 0_u64..4000, prop::option::of(0_u32..20)).prop_map(
-        |(id, phase, age, in_flight)| Replica {
+    let notice = prop::option::of(0_u64..300)
+        .prop_map(|left| Notice { why: "spot interruption".to_owned(), left: left.map(Duration::from_secs) });
+    let notice = prop::option::weighted(0.2, notice);
+    let replica = ("[a-f]", phase(), 0_u64..4000, prop::option::of(0_u32..20), tier(), notice).prop_map(
+        |(id, phase, age, in_flight, tier, notice)| Replica {
             age: Duration::from_secs(age),
             in_flight,
+            tier,
+            notice,
             ..Replica::new(id, phase)
         },
     );
@@ -44,12 +54,13 @@ fn observation() -> impl Strategy<Value = Observation> {
         "missed_total",
     ];
     let names = prop::sample::subsequence(names, 0..=9);
-    (prop::collection::vec(replica, 0..6), names, prop::collection::vec(signal(), 9)).prop_map(
-        |(mut replicas, names, signals)| {
+    let standby = prop::collection::btree_map(tier(), 0_u32..4, 0..3);
+    (prop::collection::vec(replica, 0..6), names, prop::collection::vec(signal(), 9), standby).prop_map(
+        |(mut replicas, names, signals, standby)| {
             replicas.sort_by(|a, b| a.id.cmp(&b.id));
             replicas.dedup_by(|a, b| a.id == b.id);
             let signals = names.into_iter().map(Into::into).zip(signals).collect();
-            Observation { replicas, signals, ..Observation::default() }
+            Observation { replicas, signals, standby, ..Observation::default() }
         },
     )
 }
@@ -112,12 +123,15 @@ proptest! {
             }
             prop_assert!(decision.wake_at.is_none_or(|at| at > decision.at));
             let placement = &decision.placement;
-            prop_assert!(placement.start == 0 || placement.drain.is_empty(), "starts and drains at once");
+            // Who is taken away anyway drains beside whatever else happens.
+            let stays = |id: &&ReplicaId| observation.replicas.iter().any(|it| &it.id == *id && it.notice.is_none());
+            let drains = placement.drain.iter().filter(stays).count();
+            prop_assert!(placement.start == 0 || drains == 0, "starts and drains at once");
             for id in &placement.drain {
                 let replica = observation.replicas.iter().find(|replica| &replica.id == id);
                 prop_assert_eq!(replica.map(|replica| replica.phase), Some(Phase::Ready));
             }
-            prop_assert!(placement.revive.is_empty() || placement.drain.is_empty(), "gives and takes at once");
+            prop_assert!(placement.revive.is_empty() || drains == 0, "gives and takes at once");
             for id in &placement.revive {
                 let replica = observation.replicas.iter().find(|replica| &replica.id == id);
                 prop_assert_eq!(replica.map(|replica| replica.phase), Some(Phase::Draining));
@@ -125,7 +139,7 @@ proptest! {
             }
             // No start failed, so what serves or comes afterwards is the target.
             let gone = |id| placement.drain.contains(id) || placement.stop.contains(id);
-            let kept = observation.replicas.iter().filter(|replica| replica.phase.counts() && !gone(&replica.id));
+            let kept = observation.replicas.iter().filter(|replica| replica.stays() && !gone(&replica.id));
             let there = kept.count() + placement.revive.len() + placement.start as usize;
             prop_assert_eq!(there, decision.to.0 as usize);
 
@@ -135,6 +149,67 @@ proptest! {
             let stored = serde_json::to_string(&decision).unwrap();
             prop_assert_eq!(serde_json::from_str::<forewarm_core::Decision>(&stored).unwrap(), decision);
         }
+    }
+
+    #[test]
+    fn who_is_taken_away_is_replaced_first(
+        wanted in 1_u32..6,
+        start_seconds in 1_u64..180,
+        notices in prop::collection::vec((0_usize..6, 0_u64..180, prop::option::of(240_u64..600)), 0..6),
+        lacking in prop::option::of(0_u64..900),
+    ) {
+        let mut spec = ScalerSpec::new(
+            "s",
+            Bounds::new(wanted, 8).unwrap(),
+            Policy::QueueDepth(QueueDepth { per_replica: Requests::new(5.0).unwrap(), pre_warm: None }),
+        );
+        spec.behavior.scale_down.stabilization_window = Duration::ZERO;
+        let mut state = ScalerState::default();
+        let mut fleet: Vec<(Replica, u64, Option<u64>)> =
+            (0..wanted).map(|index| (Replica::new(format!("r{index}"), Phase::Ready), 0, None)).collect();
+        for now in (0..1_500_u64).step_by(5) {
+            for (index, at, left) in &notices {
+                if *at * 5 == now && let Some((replica, _, ends)) = fleet.get_mut(*index) && replica.phase == Phase::Ready {
+                    replica.notice = Some(Notice { why: "spot".to_owned(), left: None });
+                    *ends = left.map(|left| now + left);
+                }
+            }
+            fleet.retain(|(_, _, ends)| ends.is_none_or(|ends| now < ends));
+            for (replica, since, ends) in &mut fleet {
+                replica.in_flight = Some(0);
+                if let (Some(notice), Some(ends)) = (&mut replica.notice, ends) {
+                    notice.left = Some(Duration::from_secs(*ends - now));
+                }
+                if replica.phase == Phase::Loading && now - *since >= start_seconds {
+                    replica.phase = Phase::Ready;
+                }
+            }
+            let observation = Observation {
+                at: Timestamp::from_seconds(now as f64),
+                replicas: fleet.iter().map(|(replica, _, _)| replica.clone()).collect(),
+                signals: [("waiting".into(), Signal::value(0.0))].into(),
+                ..Observation::default()
+            };
+            let decision = plan(&spec, &mut state, &observation);
+            prop_assert_eq!(decision.to, Replicas(wanted));
+            for (replica, _, _) in &mut fleet {
+                if decision.placement.drain.contains(&replica.id) {
+                    replica.phase = Phase::Leaving;
+                }
+            }
+            fleet.retain(|(replica, _, _)| !decision.placement.stop.contains(&replica.id));
+            // There is no capacity for a while at most.
+            let is_lacking = lacking.is_some_and(|from| (from..from + 60).contains(&now));
+            for index in 0..if is_lacking { 0 } else { decision.placement.start } {
+                fleet.push((Replica::new(format!("n{now}-{index}"), Phase::Loading), now, None));
+            }
+            // A start and what capacity lacks fit into the time that every notice leaves.
+            let serving = fleet.iter().filter(|(replica, _, _)| replica.phase == Phase::Ready).count();
+            let late = start_seconds + if lacking.is_some() { 60 } else { 0 } + 15 >= 180;
+            prop_assert!(late || serving >= wanted as usize, "{serving} of {wanted} serve at {now}: {decision:?}");
+        }
+        let left = fleet.iter().filter(|(replica, _, _)| replica.stays()).count();
+        prop_assert_eq!((left, fleet.len()), (wanted as usize, wanted as usize), "{:?}", fleet);
     }
 
     #[test]

@@ -9,17 +9,16 @@ use std::{
     time::Duration,
 };
 
+use forewarm_tls::ServerTls;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{sleep, timeout},
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken};
 use tonic::transport::server::Connected;
-
-use crate::tls::Tls;
 
 /// Connections at a time. KEDA's operator needs one; more wait in the system's queue.
 const CONNECTIONS: usize = 256;
@@ -50,7 +49,7 @@ pub(crate) struct Connection {
 /// Accepts connections until the receiver or the token says no.
 pub(crate) async fn accept(
     listener: TcpListener,
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
     ready: mpsc::Sender<io::Result<Connection>>,
     shutdown: CancellationToken,
 ) {
@@ -85,18 +84,26 @@ pub(crate) async fn accept(
 
 async fn open(
     stream: TcpStream,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<ServerTls>>,
     place: OwnedSemaphorePermit,
 ) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     let io = match tls {
         None => Either::Left(stream),
         Some(tls) => {
-            let acceptor = tokio::task::spawn_blocking(move || tls.acceptor()).await?;
+            let acceptor = tokio::task::spawn_blocking(move || reread(&tls)).await?;
             Either::Right(Box::new(timeout(HANDSHAKE, acceptor.accept(stream)).await??))
         }
     };
     Ok(Connection { io, _place: place })
+}
+
+/// KEDA keeps a connection for long, so reading the files for each costs less than watching them.
+fn reread(tls: &ServerTls) -> TlsAcceptor {
+    if let Err(error) = tls.reload() {
+        tracing::error!(%error, "the certificate stays as it was");
+    }
+    tls.acceptor()
 }
 
 impl Connected for Connection {

@@ -12,10 +12,9 @@ pub mod externalscaler;
 mod readings;
 mod server;
 mod service;
-mod tls;
 mod trigger;
 
 pub use connection::ListenError;
+pub use forewarm_tls::{TlsError, TlsFiles};
 pub use readings::{Reading, Readings};
 pub use server::{ScalerConfig, ScalerServer, ServeError};
-pub use tls::{TlsError, TlsFiles};

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use forewarm_tls::{ServerTls, TlsError, TlsFiles};
 use tokio::{net::TcpListener, sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,6 @@ use crate::{
     externalscaler::external_scaler_server::ExternalScalerServer,
     readings::Readings,
     service::Service,
-    tls::{Tls, TlsError, TlsFiles},
 };
 
 /// Longest message; that of a ScaledObject with a page of metadata has a few KiB.
@@ -47,7 +47,7 @@ pub struct ScalerConfig {
 /// A server that has its port.
 pub struct ScalerServer {
     listener: TcpListener,
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
     config: ScalerConfig,
     readings: Readings,
 }
@@ -72,7 +72,7 @@ impl ScalerServer {
     /// # Errors
     /// When the port cannot be had, or the certificate cannot be used.
     pub async fn bind(config: ScalerConfig, readings: Readings) -> Result<Self, ServeError> {
-        let tls = config.tls.clone().map(Tls::open).transpose()?;
+        let tls = config.tls.clone().map(|files| ServerTls::open(files, &["h2"])).transpose()?;
         Ok(Self { listener: listen(config.listen).await?, tls, config, readings })
     }
 

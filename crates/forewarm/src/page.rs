@@ -1,17 +1,22 @@
 //! The admin port of this process: what the page shows is put together here, from what the controllers say.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use forewarm_admin::{
     Action, Admin, AdminConfig, BindError, Command as PageCommand, CommandError, Dashboard, Metrics,
     PauseEnd, Readiness,
     view::{
         ColdStartView, DecisionView, LatencyView, LoadView, PauseView, PercentilesView, ReplicaView,
-        ScalerView, SeriesPoint, SignalView,
+        ScalerView, SeriesPoint, SignalView, WarmStartView,
     },
 };
 use forewarm_control::{Clock, Command, Snapshot};
-use forewarm_core::{Decision, Evidence, Pause, Phase, ScalerId, Stage, Timestamp};
+use forewarm_core::{Decision, Evidence, Pause, Phase, ScalerId, Stage, Tier, Timestamp};
 use forewarm_gateway::GatewayMetrics;
 use forewarm_load::{LoadProgress, Quantiles};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -193,7 +198,11 @@ impl Shown {
             let coming = replica.phase.is_coming();
             ReplicaView {
                 address: found.and_then(|found| found.address.clone()),
-                expected_ready_in_seconds: coming.then(|| expected.saturating_sub(replica.age).as_secs_f64()),
+                expected_ready_in_seconds: coming.then(|| {
+                    let expected =
+                        snapshot.cold_starts.expected_from(replica.tier, &snapshot.spec.cold_start);
+                    expected.saturating_sub(replica.age).as_secs_f64()
+                }),
                 ..ReplicaView::from(replica)
             }
         });
@@ -227,6 +236,7 @@ impl Shown {
                 learned_p90_seconds: quantile(0.9),
                 expected_seconds: Some(expected.as_secs_f64()),
                 samples: snapshot.cold_starts.samples(),
+                warm: warm(snapshot),
             },
             load: load.map(|load| LoadView {
                 sent: load.account.sent,
@@ -237,7 +247,7 @@ impl Shown {
             }),
             speed,
             signals: signals(snapshot),
-            notices: snapshot.error.clone().into_iter().collect(),
+            notices: notices(snapshot),
             ..ScalerView::new(snapshot.spec.scaler.clone(), now, snapshot.decision.to)
         }
     }
@@ -282,6 +292,26 @@ impl Shown {
 
 fn percentiles(quantiles: Quantiles) -> PercentilesView {
     PercentilesView { p50_seconds: quantiles.p50, p95_seconds: quantiles.p95, p99_seconds: quantiles.p99 }
+}
+
+/// Starts with what stands by, or stood by before.
+fn warm(snapshot: &Snapshot) -> Vec<WarmStartView> {
+    let (starts, standby) = (&snapshot.cold_starts, &snapshot.observation.standby);
+    let seen: BTreeMap<Tier, usize> = starts.warm_samples().collect();
+    let tiers: BTreeSet<Tier> = seen.keys().chain(standby.keys()).copied().collect();
+    let view = |tier| WarmStartView {
+        tier,
+        expected_seconds: starts.expected_from(tier, &snapshot.spec.cold_start).as_secs_f64(),
+        samples: seen.get(&tier).copied().unwrap_or(0),
+        standby: standby.get(&tier).copied().unwrap_or(0),
+    };
+    tiers.into_iter().map(view).collect()
+}
+
+/// What went wrong, and what others do to the fleet.
+fn notices(snapshot: &Snapshot) -> Vec<String> {
+    let by_others = snapshot.decision.steps.iter().filter(|step| step.reason.is_by_others());
+    snapshot.error.iter().cloned().chain(by_others.map(|step| step.reason.to_string())).collect()
 }
 
 fn signals(snapshot: &Snapshot) -> Vec<SignalView> {

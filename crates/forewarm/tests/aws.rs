@@ -11,7 +11,7 @@ use std::{
 };
 
 use forewarm_load::{LoadConfig, LoadReport};
-use forewarm_testbed::{Cloud, Moto, assets, free_port};
+use forewarm_testbed::{Cloud, Machine, Moto, assets, free_port};
 use forewarm_workload::{Request, Workload};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -69,6 +69,74 @@ async fn a_cloud_that_fails_in_every_way_costs_no_request_and_no_instance() {
     assert_eq!((requests.succeeded, requests.failed, requests.lost), (400, 0, 0), "{requests:?}");
     let left = stage.until("the least again", |scaler| replicas(scaler) == 1).await;
     assert!(!first.is_empty(), "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_shows_what_stands_by_and_who_else_sets_the_number() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.until("the least", |scaler| ready(scaler) == 1).await;
+    stage.cloud.fill_warm_pool(GROUP, 1).await.unwrap();
+    let standby = |scaler: &Value| {
+        let warm = &scaler["coldStart"]["warm"][0];
+        warm["tier"] == "stopped" && warm["standby"] == 1
+    };
+    let shown = stage.until("what stands by", standby).await;
+    assert!(shown["notices"].as_array().unwrap().is_empty(), "a pool is no change of the number: {shown}");
+    stage.cloud.set_by_hand(GROUP, 2).await.unwrap();
+    let named = |scaler: &Value| {
+        let notices = scaler["notices"].as_array().unwrap();
+        let words = "somebody else set the number of replicas from 1 to 2: At";
+        notices.iter().any(|notice| notice.as_str().unwrap().starts_with(words))
+    };
+    stage.until("who else sets the number", named).await;
+}
+
+/// What EKS gives a pod whose service account has a role: two variables and a file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_is_the_role_of_the_pods_service_account() {
+    let Ok(assets) = assets("moto").inspect_err(skipped) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let moto = Moto::start(&assets, directory.path()).await.unwrap();
+    let cloud = Cloud::start(&moto.address).await.unwrap();
+    cloud.ask("sqs", "CreateQueue", &[("QueueName", "llm")]).await.unwrap();
+    let url = format!("{}/123456789012/llm", moto.address);
+    for body in ["a", "b", "c"] {
+        cloud.ask("sqs", "SendMessage", &[("QueueUrl", &url), ("MessageBody", body)]).await.unwrap();
+    }
+    let manifest = format!(
+        "apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\nmetadata: {{name: llm}}\nspec:\n  \
+         target: {{kubernetes: {{kind: Deployment, name: llm}}}}\n  replicas: {{min: 1, max: 4}}\n  \
+         policy: {{queueDepth: {{perReplica: 2}}}}\n  \
+         signals:\n    - {{name: waiting, awsSqsQueue: {{queueURL: '{url}'}}}}\n"
+    );
+    let file = directory.path().join("forewarm.yaml");
+    std::fs::write(&file, manifest).unwrap();
+    let ask = |token: &str| {
+        let mut test = Command::new(env!("CARGO_BIN_EXE_forewarm"));
+        test.args(["signal", "test", "-f"]).arg(&file);
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", moto.address.as_str()),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/forewarm"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", token),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ] {
+            test.env(name, value);
+        }
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"] {
+            test.env_remove(name);
+        }
+        let output = test.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let token = directory.path().join("token");
+    std::fs::write(&token, "a token that moto does not look at").unwrap();
+    let (code, said) = ask(&token.display().to_string());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("    3, 0.0 s old") && said.contains("1 → 2 replicas"), "{said}");
+    let (code, said) = ask("/nowhere/token");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("credentials"), "{said}");
 }
 
 #[expect(clippy::print_stdout, reason = "how a test says that it did not run")]
@@ -209,12 +277,17 @@ async fn machines(cloud: Arc<Cloud>, port: u16) {
     loop {
         if let Ok(machines) = cloud.machines(GROUP).await {
             engines.retain(|id, _| machines.iter().any(|machine| &machine.id == id));
-            for machine in machines.into_iter().filter(|machine| machine.state != "Pending") {
+            for machine in machines.into_iter().filter(runs) {
                 engines.entry(machine.id).or_insert_with(|| Engine::start(&machine.address, port));
             }
         }
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Neither on its way nor stopped in a warm pool.
+fn runs(machine: &Machine) -> bool {
+    machine.state != "Pending" && !machine.state.starts_with("Warmed")
 }
 
 struct Engine(Child);

@@ -2,12 +2,9 @@
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use crate::{
-    dial::UpstreamTls,
-    forwarded::Network,
-    keys::KeysError,
-    tls::{TlsError, TlsFiles},
-};
+use forewarm_tls::{TlsError, TlsFiles};
+
+use crate::{dial::UpstreamTls, forwarded::Network, keys::KeysError};
 
 /// Addresses and limits of a gateway.
 #[derive(Clone, Debug)]

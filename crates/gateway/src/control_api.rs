@@ -1,20 +1,29 @@
 //! The words of [`forewarm_core::pool`] over HTTP, for a controller in another process. Not for clients.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use forewarm_core::{ScalerId, pool::PoolPlan};
-use futures_util::stream;
+use forewarm_core::{
+    ScalerId,
+    pool::{PoolPlan, PoolReport},
+};
+use forewarm_tls::ServerTls;
+use futures_util::{
+    StreamExt as _,
+    future::BoxFuture,
+    stream::{self, FuturesUnordered},
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,16 +33,16 @@ use crate::{
     keys::Keys,
     metrics,
     registry::GatewayHandle,
-    tls::Tls,
+    scaler::Scaler,
 };
 
 /// A plan is some hundred bytes a replica.
 const MAX_PLAN_BYTES: usize = 4 << 20;
-/// Connections at a time: a few controllers with two each, a scraper, a probe.
+/// Connections at a time: a few controllers with a stream and some questions each, a scraper, a probe.
 const MAX_CONNECTIONS: usize = 256;
 /// Longest time for a controller to send its headers, and again for its plan.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shortest time between two reports of a stream: a burst is told within it, and does not flood anybody.
+/// Shortest time between two reports of a scaler: a burst is told within it, and does not flood anybody.
 const MIN_GAP: Duration = Duration::from_millis(5);
 /// Longest silence of a stream: so that a controller sees that the gateway lives.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -41,10 +50,34 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The port for controllers, and what is told there.
 pub(crate) struct ControlPort {
     pub(crate) listener: TcpListener,
-    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) token: Option<ControlToken>,
     pub(crate) handle: GatewayHandle,
     pub(crate) keys: Option<Arc<Keys>>,
+}
+
+/// What the stream of changes tells.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Event {
+    /// First, which scalers have a plan here.
+    Scalers(BTreeSet<ScalerId>),
+    /// What is seen of one: at the beginning, and after each change.
+    Report {
+        /// Whose.
+        scaler: ScalerId,
+        /// Each later one has another, and a greater one.
+        version: u64,
+        /// What.
+        report: Box<PoolReport>,
+    },
+}
+
+/// The answer to a plan.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Applied {
+    /// What is reported of the scaler with this version or a later one is of this plan or a later one.
+    pub(crate) version: u64,
 }
 
 /// What is needed to answer.
@@ -124,7 +157,7 @@ impl Api {
             (&Method::GET, ["healthz"]) => Response::new(answer::full("ok\n")),
             (&Method::GET, ["readyz"]) => self.ready(),
             (&Method::GET, ["metrics"]) => self.metrics(),
-            (_, ["forewarm", "v1", "pools", ..]) if !self.may(&parts.headers) => {
+            (_, ["forewarm", "v1", ..]) if !self.may(&parts.headers) => {
                 let message = "this needs `Authorization: Bearer` with the gateway's control token";
                 let mut response =
                     error(StatusCode::UNAUTHORIZED, "invalid_request_error", "unauthorized", message);
@@ -133,7 +166,7 @@ impl Api {
             }
             (&Method::PUT, ["forewarm", "v1", "pools", scaler]) => self.apply(scaler, body).await,
             (&Method::GET, ["forewarm", "v1", "pools", scaler]) => self.report(scaler),
-            (&Method::GET, ["forewarm", "v1", "pools", scaler, "events"]) => self.events(scaler),
+            (&Method::GET, ["forewarm", "v1", "events"]) => self.events(),
             _ => error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", "there is nothing here"),
         }
     }
@@ -177,7 +210,8 @@ impl Api {
         if !self.handle.apply(&plan) {
             return invalid("this gateway serves as many scalers as it can");
         }
-        answer::json(StatusCode::OK, &json!({"applied": true}))
+        let version = self.handle.scaler(&plan.scaler).map_or(u64::MAX, |scaler| scaler.version());
+        answer::json(StatusCode::OK, &json!(Applied { version }))
     }
 
     fn report(&self, scaler: &str) -> Response<Body> {
@@ -197,31 +231,14 @@ impl Api {
         }
     }
 
-    /// Reports as they change, as server-sent events; a comment each second when nothing does.
-    fn events(&self, scaler: &str) -> Response<Body> {
-        let Some(found) = self.handle.scaler(&ScalerId::from(scaler)) else {
-            return unknown_scaler(scaler);
-        };
-        let reports = stream::unfold((found, None), |(found, shown)| async move {
-            let mut event = None;
-            if shown.is_some() {
-                tokio::time::sleep(MIN_GAP).await;
-                if tokio::time::timeout(HEARTBEAT, found.changed(shown)).await.is_err() {
-                    event = Some(Bytes::from_static(b": nothing changed\n\n"));
-                }
-            }
-            let shown = match event {
-                Some(_) => shown,
-                None => {
-                    let (report, version) = found.report();
-                    event = Some(Bytes::from(format!("data: {}\n\n", serde_json::to_string(&report).ok()?)));
-                    Some(version)
-                }
-            };
-            let frame: Result<_, answer::BodyError> = Ok(Frame::data(event?));
-            Some((frame, (found, shown)))
+    /// Changes of every scaler, as server-sent events; a comment each second when there is none.
+    fn events(&self) -> Response<Body> {
+        let events = stream::unfold(Changing::of(self.handle.clone()), |mut changing| async move {
+            let event = changing.next().await?;
+            let frame: Result<_, answer::BodyError> = Ok(Frame::data(event));
+            Some((frame, changing))
         });
-        let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(reports)));
+        let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(events)));
         let kind = HeaderValue::from_static("text/event-stream");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
@@ -238,4 +255,72 @@ impl Api {
 fn unknown_scaler(scaler: &str) -> Response<Body> {
     let message = format!("the gateway has no plan for scaler `{scaler}`");
     error(StatusCode::NOT_FOUND, "invalid_request_error", "unknown_scaler", &message)
+}
+
+/// The scalers of the gateway as one observer follows them.
+struct Changing {
+    handle: GatewayHandle,
+    /// How many there are.
+    planned: watch::Receiver<usize>,
+    /// Those that are waited for.
+    known: BTreeSet<ScalerId>,
+    waits: FuturesUnordered<BoxFuture<'static, (ScalerId, Arc<Scaler>)>>,
+    has_begun: bool,
+}
+
+impl Changing {
+    fn of(handle: GatewayHandle) -> Self {
+        let planned = handle.planned_count();
+        let waits = FuturesUnordered::new();
+        Self { handle, planned, known: BTreeSet::new(), waits, has_begun: false }
+    }
+
+    /// The next event as it is sent; `None` when the gateway is gone.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.add_new();
+            return line(&Event::Scalers(self.known.clone()));
+        }
+        let mut heartbeat = std::pin::pin!(tokio::time::sleep(HEARTBEAT));
+        loop {
+            tokio::select! {
+                Some((id, scaler)) = self.waits.next(), if !self.waits.is_empty() => {
+                    let (report, version) = scaler.report();
+                    self.wait(id.clone(), scaler, Some(version));
+                    return line(&Event::Report { scaler: id, version, report: Box::new(report) });
+                }
+                changed = self.planned.changed() => {
+                    changed.ok()?;
+                    self.add_new();
+                }
+                () = &mut heartbeat => return Some(Bytes::from_static(b": nothing changed\n\n")),
+            }
+        }
+    }
+
+    fn add_new(&mut self) {
+        for id in self.handle.ids() {
+            if !self.known.contains(&id)
+                && let Some(scaler) = self.handle.scaler(&id)
+            {
+                self.known.insert(id.clone());
+                self.wait(id, scaler, None);
+            }
+        }
+    }
+
+    /// Waits until a scaler is another than it was shown last.
+    fn wait(&mut self, id: ScalerId, scaler: Arc<Scaler>, shown: Option<u64>) {
+        self.waits.push(Box::pin(async move {
+            if shown.is_some() {
+                tokio::time::sleep(MIN_GAP).await;
+                scaler.changed(shown).await;
+            }
+            (id, scaler)
+        }));
+    }
+}
+
+fn line(event: &Event) -> Option<Bytes> {
+    Some(Bytes::from(format!("data: {}\n\n", serde_json::to_string(event).ok()?)))
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use forewarm_tls::TlsError;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::{
@@ -27,7 +28,6 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     driven::Driven,
-    tls::{self, TlsError},
 };
 
 /// Bytes of headers that an answer may have over HTTP/2.
@@ -109,18 +109,18 @@ impl Dialer {
 fn client_config(files: &UpstreamTls) -> Result<Arc<ClientConfig>, TlsError> {
     let place = files.ca.clone().unwrap_or_else(|| PathBuf::from("the system's certificates"));
     let unusable = |error: rustls::Error| TlsError::new(&place, error);
-    let builder = ClientConfig::builder_with_provider(tls::provider())
+    let builder = ClientConfig::builder_with_provider(forewarm_tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?;
     let builder = match &files.ca {
-        Some(path) => builder.with_root_certificates(tls::roots(path)?),
+        Some(path) => builder.with_root_certificates(forewarm_tls::roots(path)?),
         None => builder.with_platform_verifier().map_err(unusable)?,
     };
     let mut config = match &files.identity {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => builder
-            .with_client_auth_cert(tls::certificates(cert)?, tls::private_key(key)?)
-            .map_err(|error| TlsError::new(cert, format!("does not go with its key: {error}")))?,
+            .with_client_auth_cert(forewarm_tls::certificates(cert)?, forewarm_tls::private_key(key)?)
+            .map_err(|error| TlsError::mismatch(cert, key, &error))?,
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))

@@ -12,6 +12,7 @@ mod changes;
 mod config;
 mod connection;
 mod control_api;
+mod control_client;
 mod demand;
 mod dial;
 mod driven;
@@ -41,7 +42,6 @@ mod server;
 mod sse;
 mod tenant;
 mod terms;
-mod tls;
 mod upstream;
 mod wait;
 mod worker;
@@ -74,6 +74,7 @@ pub mod fuzzing {
 
 pub use config::{ControlToken, GatewayConfig, GatewayError};
 pub use dial::UpstreamTls;
+pub use forewarm_tls::{TlsError, TlsFiles};
 pub use forwarded::{BadNetwork, Network};
 pub use keys::{KeysError, new_key};
 pub use metrics::GatewayMetrics;
@@ -82,4 +83,3 @@ pub use reload::Reloader;
 pub use remote::{ControlAccess, RemoteError, RemoteGateway};
 pub use server::Gateway;
 pub use tenant::{Tenant, TenantId};
-pub use tls::{TlsError, TlsFiles};

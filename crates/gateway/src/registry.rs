@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{dial::Dialer, scaler::Scaler};
 
 /// Scalers a gateway serves at most: a plan comes from a controller, but even so nothing grows for ever.
-const MAX_SCALERS: usize = 1_024;
+const MAX_SCALERS: usize = 16_384;
 
 /// Longest time on the wall between the plans of two scalers that one controller has: it gives them at once.
 const MAX_APART: Duration = Duration::from_secs(10);
@@ -108,13 +108,18 @@ impl GatewayHandle {
 
     /// Returns once there is a plan for each of these scalers. One that nobody plans any more is not waited for long.
     pub(crate) async fn planned(&self, scalers: &[ScalerId]) {
-        let mut planned = self.shared.planned.subscribe();
+        let mut planned = self.planned_count();
         // The sender lives as long as `self`.
         drop(planned.wait_for(|count| *count > 0).await);
         let all = planned.wait_for(|_| scalers.iter().all(|scaler| self.scaler(scaler).is_some()));
         if tokio::time::timeout(MAX_APART, all).await.is_err() {
             tracing::warn!("not every scaler of the gateway before has a plan here");
         }
+    }
+
+    /// How many scalers there are, and when there is another.
+    pub(crate) fn planned_count(&self) -> watch::Receiver<usize> {
+        self.shared.planned.subscribe()
     }
 
     fn scaler_or_new(&self, plan: &PoolPlan) -> Option<Arc<Scaler>> {
@@ -135,8 +140,10 @@ impl GatewayHandle {
             }
         };
         let entry = Entry { scaler: Arc::clone(&scaler), names };
-        routes.scalers.insert(plan.scaler.clone(), entry);
-        routes.index();
+        match routes.scalers.insert(plan.scaler.clone(), entry) {
+            None => routes.add(&plan.scaler),
+            Some(_) => routes.index(),
+        }
         let count = routes.scalers.len();
         drop(routes);
         self.shared.planned.send_replace(count);
@@ -202,15 +209,24 @@ impl GatewayHandle {
 }
 
 impl Routes {
+    /// Finds anew which models are whose.
     fn index(&mut self) {
         self.by_model.clear();
         self.catch_all = None;
-        for Entry { scaler, names } in self.scalers.values() {
-            if names.models.is_empty() {
-                self.catch_all.get_or_insert_with(|| Arc::clone(scaler));
-            }
-            for model in names.all() {
-                self.by_model.entry(model.clone()).or_insert_with(|| Arc::clone(scaler));
+        let all: Vec<ScalerId> = self.scalers.keys().cloned().collect();
+        all.iter().for_each(|id| self.add(id));
+    }
+
+    /// Makes the models of a scaler its own, but for those that one before it by name has.
+    fn add(&mut self, id: &ScalerId) {
+        let Some(Entry { scaler, names }) = self.scalers.get(id) else { return };
+        if names.models.is_empty() && self.catch_all.as_ref().is_none_or(|first| *id < first.id) {
+            self.catch_all = Some(Arc::clone(scaler));
+        }
+        for model in names.all() {
+            let first = self.by_model.entry(model.clone()).or_insert_with(|| Arc::clone(scaler));
+            if *id < first.id {
+                *first = Arc::clone(scaler);
             }
         }
     }

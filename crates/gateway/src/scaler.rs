@@ -340,6 +340,11 @@ impl Scaler {
         state.pool.clocks(self.now())
     }
 
+    /// Counts what changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.changes.count()
+    }
+
     /// What is seen now, and the version of it.
     pub(crate) fn report(&self) -> (PoolReport, u64) {
         // Before the state is read: a change in between is reported once too often, never missed.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use forewarm_tls::{ServerTls, TlsFiles};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -29,7 +30,6 @@ use crate::{
     receive::{self, Receiving, Unread},
     registry::GatewayHandle,
     reload::{Followed, Reloader},
-    tls::{Speaks, Tls, TlsFiles},
     worker::{self, Worker},
 };
 
@@ -42,7 +42,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Gateway {
     front: Arc<Front>,
-    control_tls: Option<Arc<Tls>>,
+    control_tls: Option<Arc<ServerTls>>,
     reloader: Reloader,
     listeners: Vec<std::net::TcpListener>,
     /// One for each listener, or none: then the caller's runtime serves.
@@ -57,7 +57,7 @@ pub struct Gateway {
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) config: GatewayConfig,
-    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     keys: Option<Arc<Keys>>,
     receiving: Receiving,
     handle: GatewayHandle,
@@ -236,21 +236,22 @@ impl Gateway {
 /// What a gateway reads before it takes any port.
 struct Files {
     keys: Option<Arc<Keys>>,
-    tls: Option<Arc<Tls>>,
-    control_tls: Option<Arc<Tls>>,
+    tls: Option<Arc<ServerTls>>,
+    control_tls: Option<Arc<ServerTls>>,
     dialer: Dialer,
 }
 
 impl Files {
     fn read(config: &GatewayConfig) -> Result<Self, GatewayError> {
         config.check()?;
-        let tls = |files: &Option<TlsFiles>, speaks| {
-            files.clone().map(|files| Tls::open(files, speaks)).transpose().map(|tls| tls.map(Arc::new))
+        let tls = |files: &Option<TlsFiles>, protocols| {
+            let tls = files.clone().map(|files| ServerTls::open(files, protocols)).transpose();
+            tls.map(|tls| tls.map(Arc::new))
         };
         Ok(Self {
             keys: config.keys.as_deref().map(Keys::open).transpose()?.map(Arc::new),
-            tls: tls(&config.tls, Speaks::Http1And2)?,
-            control_tls: tls(&config.control_tls, Speaks::Http1)?,
+            tls: tls(&config.tls, &["h2", "http/1.1"])?,
+            control_tls: tls(&config.control_tls, &["http/1.1"])?,
             dialer: Dialer::open(&config.upstream_tls)?,
         })
     }

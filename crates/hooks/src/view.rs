@@ -105,12 +105,9 @@ impl View {
     /// As the loop sees it, in time that runs so fast.
     pub(crate) fn fleet(&self, failed_starts: Vec<FailedStart>, speed: f64) -> FleetView {
         let replica = |seen: &Seen| FleetReplica {
-            id: seen.id.clone(),
-            phase: seen.phase,
             age: (seen.age + self.age()).mul_f64(speed),
             address: seen.address.clone(),
-            ordinal: None,
-            stages_seconds: BTreeMap::new(),
+            ..FleetReplica::new(seen.id.clone(), seen.phase)
         };
         FleetView {
             replicas: self.replicas.iter().map(replica).collect(),

@@ -28,7 +28,7 @@ use crate::{
     pod::{DELETION_COST, DO_NOT_DISRUPT, DRAINING, PROTECTED, SAFE_TO_EVICT},
     resource::InferenceScalerStatus,
     scaler::{Key, News},
-    target::{FIELD_MANAGER, TargetView},
+    target::{FIELD_MANAGER, Paths, TargetView},
 };
 
 /// Times that a number is written again when its target changed meanwhile in some other way.
@@ -278,19 +278,16 @@ impl Hands {
         let (metadata, replicas) = match &target.replicas_path {
             None => {
                 let Scale { metadata, spec, .. } = api.get_scale(name).await?;
-                (metadata, spec.and_then(|spec| spec.replicas))
+                // Zero is left out of the scale's JSON.
+                let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(0);
+                (metadata, u32::try_from(replicas).unwrap_or(0))
             }
             Some(path) => {
                 let object = api.get(name).await?;
-                let mut fields = path.trim_start_matches('.').split('.');
-                let value =
-                    fields.try_fold(&object.data, |value, field| value.get(field)).and_then(Value::as_i64);
-                let replicas = value.and_then(|value| i32::try_from(value).ok());
-                (object.metadata, replicas)
+                let view = TargetView::of(&object, &Paths::with_replicas(path));
+                (object.metadata, view.map_or(0, |view| view.desired))
             }
         };
-        // Zero is left out of the scale's JSON.
-        let replicas = replicas.and_then(|replicas| u32::try_from(replicas).ok()).unwrap_or(0);
         Ok((metadata.uid.unwrap_or_default(), replicas, metadata.resource_version.unwrap_or_default()))
     }
 

@@ -33,16 +33,18 @@ impl ServerClock {
         Timestamp::from_millis(now)
     }
 
-    /// The API server has just written this whole second down.
-    pub fn set(&self, second: Timestamp) {
+    /// The API server has just written this whole second down. Whether the clock was wrong.
+    pub fn set(&self, second: Timestamp) -> bool {
         let middle = second.as_millis().saturating_add(500);
         let off = middle.saturating_sub(self.now().as_millis());
-        if off.abs() > TOLERATED_MILLIS {
+        let is_wrong = off.abs() > TOLERATED_MILLIS;
+        if is_wrong {
             let before = self.ahead_millis.fetch_add(off, Relaxed);
             tracing::warn!(
                 seconds = (before + off) / 1000,
                 "the API server's clock is ahead by this; its time counts"
             );
         }
+        is_wrong
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use forewarm_control::Clock;
 use forewarm_core::Behavior;
-use forewarm_signals::Sources;
+use forewarm_signals::{OtherSources, Sources};
 use kube::{
     Client,
     api::ApiResource,
@@ -32,7 +32,7 @@ use crate::{
     resource::InferenceScaler,
     scaler::{Evaluation, Key},
     signals::signals,
-    table::{Effect, Input, KindRef, Table},
+    table::{Effect, Evaluated, Input, KindRef, Table},
     watch::{self as follow, Inputs},
 };
 
@@ -42,8 +42,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const PARTS: u32 = 20;
 /// Shortest time between two looks at what changed. The first change after a quiet time is looked at at once.
 const MIN_GAP: Duration = Duration::from_millis(5);
-/// Things that happened and wait to be taken in; more hold up the watches.
-const INPUTS: usize = 4096;
+/// Things that happened and wait to be taken in, some kilobytes each; more hold up the watches.
+const INPUTS: usize = 256;
 /// Scalers whose orders are carried out at a time.
 const HANDS: usize = 64;
 /// Time until a kind that could not be watched is looked for again.
@@ -74,6 +74,7 @@ pub struct Controller {
     client: Client,
     connect: Arc<dyn Connect>,
     clock: Clock,
+    sources: Sources,
     metrics: Metrics,
     leadership: Leadership,
 }
@@ -122,7 +123,19 @@ impl Controller {
     /// A controller that has not begun.
     pub fn new(options: Options, client: Client, connect: Arc<dyn Connect>) -> Self {
         let (clock, metrics, leadership) = (Clock::start(1.0), Metrics::default(), Leadership::default());
-        Self { options, client, connect, clock, metrics, leadership }
+        Self { options, client, connect, clock, sources: Sources::new(clock), metrics, leadership }
+    }
+
+    /// The same, and signals of kinds that another crate reads.
+    #[must_use]
+    pub fn reading(mut self, others: impl OtherSources + 'static) -> Self {
+        self.sources = self.sources.with(others);
+        self
+    }
+
+    /// The same by another clock, as that of a machine that is set wrong.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// What it counts.
@@ -140,7 +153,7 @@ impl Controller {
     /// # Errors
     /// When a part of it ended for good.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ControllerError> {
-        let Self { options, client, connect, clock, metrics, leadership } = self;
+        let Self { options, client, connect, clock, sources, metrics, leadership } = self;
         let time = ServerClock::new(clock);
         let (inputs, mut happened) = mpsc::channel(INPUTS);
         let (found, mut resources) = mpsc::channel(16);
@@ -173,7 +186,7 @@ impl Controller {
             options,
             connect,
             clock,
-            sources: Sources::new(clock),
+            sources,
             time,
             metrics,
             inputs,
@@ -329,8 +342,8 @@ impl Loop {
 
     fn look(&mut self) {
         let now = self.time.now();
-        let evaluations = self.table.evaluate_dirty(now);
-        self.dispatch(evaluations);
+        let evaluated = self.table.evaluate_dirty(self.free_hands(), now);
+        self.dispatch(evaluated);
     }
 
     fn in_turn(&mut self) {
@@ -338,17 +351,20 @@ impl Loop {
             return;
         }
         let now = self.time.now();
-        let evaluations = self.table.evaluate_in_turn(1.0 / f64::from(PARTS), now);
-        self.dispatch(evaluations);
+        let evaluated = self.table.evaluate_in_turn(1.0 / f64::from(PARTS), self.free_hands(), now);
+        self.dispatch(evaluated);
     }
 
-    fn dispatch(&mut self, evaluations: Vec<(Key, Evaluation)>) {
-        self.metrics.evaluated(evaluations.len());
-        for (key, evaluation) in evaluations {
+    /// As many wait for a hand at most as there are hands: so that none rests, and nothing piles up when ten thousand
+    /// scalers have something to say at once.
+    fn free_hands(&self) -> usize {
+        (2 * HANDS).saturating_sub(self.work.len())
+    }
+
+    fn dispatch(&mut self, evaluated: Evaluated) {
+        self.metrics.evaluated(evaluated.count);
+        for (key, evaluation) in evaluated.asking {
             let Evaluation { decision, orders, plan, status, news } = evaluation;
-            if orders.is_empty() && plan.is_none() && status.is_none() && news.is_empty() {
-                continue;
-            }
             if let Some(decision) = decision.as_ref().filter(|decision| decision.acts()) {
                 self.metrics.decided();
                 tracing::info!(scaler = %key, why = decision.summary(), "decision");

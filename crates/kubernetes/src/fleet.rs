@@ -133,12 +133,8 @@ impl Fleet {
         seen.serving.extend(going.map(|(name, pod)| replica(name, pod, Phase::Leaving, port, now)));
         for (index, &since) in self.missing.iter().enumerate() {
             seen.view.replicas.push(FleetReplica {
-                id: ReplicaId::from(format!("{REQUESTED}{index}")),
-                phase: Phase::Requested,
                 age: now.since(since),
-                address: None,
-                ordinal: None,
-                stages_seconds: BTreeMap::new(),
+                ..FleetReplica::new(format!("{REQUESTED}{index}"), Phase::Requested)
             });
         }
         seen.no_capacity = no_capacity(target, &living, missing);
@@ -248,12 +244,10 @@ fn hidden<'a>(
 
 fn replica(name: &str, pod: &PodView, phase: Phase, port: Option<u16>, now: Timestamp) -> FleetReplica {
     FleetReplica {
-        id: ReplicaId::from(name),
-        phase,
         age: now.since(pod.starting_since),
         address: pod.address(port),
         ordinal: pod.ordinal,
-        stages_seconds: BTreeMap::new(),
+        ..FleetReplica::new(name, phase)
     }
 }
 

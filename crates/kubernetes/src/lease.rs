@@ -137,11 +137,10 @@ async fn look(
     rival: &mut Option<Rival>,
     clock: &ServerClock,
 ) -> Result<bool, kube::Error> {
-    let Some(mut lease) = api.get_opt(&options.name).await? else {
-        let metadata = ObjectMeta { name: Some(options.name.clone()), ..ObjectMeta::default() };
-        let lease = Lease { metadata, spec: Some(spec(options, None, clock)) };
-        return take(api.create(&params(), &lease).await, clock);
-    };
+    let mut lease = api.get_opt(&options.name).await?.unwrap_or_else(|| Lease {
+        metadata: ObjectMeta { name: Some(options.name.clone()), ..ObjectMeta::default() },
+        spec: None,
+    });
     let before = lease.spec.take();
     let holder = before.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
     if !holder.is_empty() && holder != options.identity {
@@ -159,21 +158,31 @@ async fn look(
             }
         }
     }
-    lease.spec = Some(spec(options, before, clock));
     *rival = None;
-    // With the version that was read: of two who take it one is refused.
-    take(api.replace(&options.name, &params(), &lease).await, clock)
+    lease.spec = Some(spec(options, before.clone(), clock));
+    let Some(mut lease) = write(api, options, &lease).await? else { return Ok(false) };
+    let written = lease.managed_fields().iter().filter_map(|entry| entry.time.as_ref()).map(timestamp).max();
+    if written.is_some_and(|second| clock.set(second)) {
+        // The times in it are by a clock that was wrong.
+        lease.spec = Some(spec(options, before, clock));
+        return Ok(write(api, options, &lease).await?.is_some());
+    }
+    Ok(true)
 }
 
-fn take(answer: Result<Lease, kube::Error>, clock: &ServerClock) -> Result<bool, kube::Error> {
-    match answer {
-        Ok(lease) => {
-            let written =
-                lease.managed_fields().iter().filter_map(|entry| entry.time.as_ref()).map(timestamp).max();
-            written.iter().for_each(|&second| clock.set(second));
-            Ok(true)
-        }
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+/// Writes it with the version that was read: of two who take it one is refused, and gets nothing.
+async fn write(
+    api: &Api<Lease>,
+    options: &LeaseOptions,
+    lease: &Lease,
+) -> Result<Option<Lease>, kube::Error> {
+    let written = match &lease.metadata.resource_version {
+        None => api.create(&params(), lease).await,
+        Some(_) => api.replace(&options.name, &params(), lease).await,
+    };
+    match written {
+        Ok(lease) => Ok(Some(lease)),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -74,7 +74,7 @@ pub struct Scaler {
     /// Orders of it are being carried out; it is not evaluated meanwhile.
     pub is_busy: bool,
     /// The state that its object has, until this controller leads.
-    pub stored: Option<Box<str>>,
+    stored: Option<Box<str>>,
     fleet: Fleet,
     state: ScalerState,
     plan_at_gateway: Option<PlanAtGateway>,
@@ -87,6 +87,8 @@ pub struct Scaler {
     shown_wish: Option<u32>,
     /// When its status was written last.
     written: Option<Timestamp>,
+    /// A status is due that was not written yet; nothing is done before that.
+    owes_status: bool,
     /// What failed when its orders were carried out last.
     error: Option<String>,
     /// What the last decision asked for, if anything. The same once more, because it failed, is no news.
@@ -106,6 +108,13 @@ pub struct Evaluation {
     pub status: Option<InferenceScalerStatus>,
     /// To be told to people.
     pub news: Vec<News>,
+}
+
+impl Evaluation {
+    /// Whether it asks for something.
+    pub fn asks(&self) -> bool {
+        !self.orders.is_empty() || self.plan.is_some() || self.status.is_some() || !self.news.is_empty()
+    }
 }
 
 /// An Event of the object.
@@ -128,6 +137,8 @@ pub struct Around<'a> {
     pub rival: Option<&'a str>,
     /// Longest time that what is learned stays unwritten.
     pub write_every: Duration,
+    /// Whether there are hands for what can wait: for what is said, and not done. Otherwise it is said another time.
+    pub has_hands: bool,
 }
 
 impl Scaler {
@@ -158,6 +169,7 @@ impl Scaler {
             numbers: (0, 0, 0),
             shown_wish: None,
             written: None,
+            owes_status: false,
             error: None,
             tried: None,
         }
@@ -169,19 +181,26 @@ impl Scaler {
         self.plan_at_gateway = None;
     }
 
-    /// Takes up what the last controller knew. Nothing is taken away for `hold`, or until one window was seen again.
+    /// Who leads has written this.
+    pub fn is_told(&mut self, status: InferenceScalerStatus) {
+        self.stored = status.state.map(|state| state.encoded.into());
+        (self.decisions, self.conditions) = (status.decisions.into(), status.conditions);
+    }
+
+    /// Takes up what the last controller knew; what this one knew itself, if nobody wrote since. Nothing is taken away
+    /// for `hold`, or until one window was seen again.
     ///
     /// What is learned is written down again within `write_every`; when, differs from scaler to scaler, so that a
     /// controller that takes over does not write all of them at once.
     pub fn lead(&mut self, now: Timestamp, hold: Duration, write_every: Duration) {
-        self.state = match self.stored.take().map(|text| state::decode(&text)) {
-            Some(Ok(state)) => state,
+        match self.stored.take().map(|text| state::decode(&text)) {
+            Some(Ok(state)) => self.state = state,
             Some(Err(error)) => {
                 tracing::warn!(uid = &*self.uid, %error, "beginning without what was learned");
-                ScalerState::default()
+                self.state = ScalerState::default();
             }
-            None => ScalerState::default(),
-        };
+            None => {}
+        }
         let window = self
             .spec
             .as_ref()
@@ -196,10 +215,14 @@ impl Scaler {
 
     /// Looks, decides, and says what is to be done.
     pub fn evaluate(&mut self, around: Around<'_>, now: Timestamp) -> Evaluation {
-        let Ok(read) = &self.spec else { return self.unreadable(now) };
-        let read = Arc::clone(read);
+        let read = match &self.spec {
+            Ok(read) => Arc::clone(read),
+            Err(_) if !around.has_hands => return Evaluation::default(),
+            Err(_) => return self.unreadable(now),
+        };
         let target = match around.target {
             Ok(target) => target,
+            Err(_) if !around.has_hands => return Evaluation::default(),
             Err(why) => return self.without_target(why, now),
         };
         let port = read.target.port;
@@ -233,11 +256,17 @@ impl Scaler {
             self.remember(&decision);
             evaluation.news.push(news(&decision, acts_alone));
         }
+        let can_wait = evaluation.news.is_empty() && evaluation.orders.is_empty();
+        if can_wait && !around.has_hands {
+            evaluation.decision = Some(decision);
+            return evaluation;
+        }
         let says = self.says(&read, &decision, &observed, &seen, around);
         let changed = condition::set(&mut self.conditions, says, self.generation, now);
         evaluation.news.extend(changed.iter().filter_map(warning));
         let late = self.written.is_none_or(|at| now.since(at) >= around.write_every);
-        if !evaluation.news.is_empty() || !changed.is_empty() || late {
+        self.owes_status |= !evaluation.news.is_empty() || !changed.is_empty() || late;
+        if self.owes_status {
             evaluation.status = Some(self.status(&read, target, now));
         }
         evaluation.plan = self.plan_for_gateway(&read, &decision, &observed, &seen);
@@ -247,7 +276,7 @@ impl Scaler {
 
     /// The status was written.
     pub fn wrote_status(&mut self, now: Timestamp) {
-        self.written = Some(now);
+        (self.written, self.owes_status) = (Some(now), false);
     }
 
     /// The gateways have this plan.
@@ -285,7 +314,8 @@ impl Scaler {
     fn only(&mut self, says: Says, now: Timestamp) -> Evaluation {
         let changed = condition::set(&mut self.conditions, vec![says], self.generation, now);
         let news: Vec<News> = changed.iter().filter_map(warning).collect();
-        let status = (!changed.is_empty()).then(|| self.status_line(now));
+        self.owes_status |= !changed.is_empty();
+        let status = self.owes_status.then(|| self.status_line(now));
         Evaluation { news, status, ..Evaluation::default() }
     }
 
@@ -507,7 +537,13 @@ fn signals_known(read: &ReadScaler, observed: &Observation) -> Says {
             (false, "NoSignals", "nothing is measured: there is no gateway and no signal".to_owned())
         }
         (false, false) => (false, "SignalsMissing", missing.join("; ")),
-        (false, true) => (true, "SignalsKnown", format!("{} signals are known", observed.signals.len())),
+        (false, true) => {
+            let message = match observed.signals.len() {
+                1 => "The signal is known".to_owned(),
+                count => format!("{count} signals are known"),
+            };
+            (true, "SignalsKnown", message)
+        }
     };
     Says { kind: "SignalsKnown", is_so: Some(is_so), reason, message }
 }

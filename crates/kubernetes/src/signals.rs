@@ -61,6 +61,12 @@ fn check(written: &Value, own: &Path) -> Result<(), String> {
                     own.display()
                 ));
             }
+            if field == "awsRoleArn" {
+                return Err(format!(
+                    "`awsRoleArn` is {value}: in a cluster the controller asks as itself, so that nobody who may write a \
+                     scaler can choose among its roles; leave it out"
+                ));
+            }
             if field == "fromEnv" {
                 return Err(format!(
                     "`fromEnv` is {value}: in a cluster it has to be `fromFile`, a file below {}",
@@ -92,6 +98,7 @@ mod tests {
             ("fromFile", "/etc/forewarm/credentials/team-ab/password"),
             ("keyFile", "key.pem"),
             ("fromEnv", "PATH"),
+            ("awsRoleArn", "arn:aws:iam::123456789012:role/admin"),
         ] {
             let refused = with(field, value).unwrap_err();
             assert!(refused.contains(field) && refused.contains(value), "{refused}");

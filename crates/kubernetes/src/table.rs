@@ -116,6 +116,15 @@ pub enum Effect {
     WatchPods,
 }
 
+/// What came of some evaluations.
+#[derive(Debug, Default)]
+pub struct Evaluated {
+    /// How many there were.
+    pub count: usize,
+    /// Those that ask for something.
+    pub asking: Vec<(Key, Evaluation)>,
+}
+
 /// Who wants pods with a label of this value.
 type ByLabel = BTreeMap<(String, String), Vec<Key>>;
 
@@ -123,7 +132,8 @@ type ByLabel = BTreeMap<(String, String), Vec<Key>>;
 #[derive(Default)]
 pub struct Table {
     hold: Duration,
-    scalers: BTreeMap<Key, Scaler>,
+    /// Boxed: keys come in order, and leave the nodes of the tree half empty.
+    scalers: BTreeMap<Key, Box<Scaler>>,
     places: BTreeMap<Key, Place>,
     kinds: BTreeMap<KindRef, Kind>,
     /// Who scales a target.
@@ -226,7 +236,7 @@ impl Table {
 
     /// A scaler.
     pub fn get_mut(&mut self, key: &Key) -> Option<&mut Scaler> {
-        self.scalers.get_mut(key)
+        self.scalers.get_mut(key).map(Box::as_mut)
     }
 
     /// A scaler's target.
@@ -255,21 +265,33 @@ impl Table {
         self.dirty.insert(key.clone());
     }
 
-    /// Evaluates those to which something happened.
-    pub fn evaluate_dirty(&mut self, now: Timestamp) -> Vec<(Key, Evaluation)> {
+    /// Evaluates those to which something happened, with so many free hands.
+    pub fn evaluate_dirty(&mut self, hands: usize, now: Timestamp) -> Evaluated {
+        // One that is busy is looked at when that is done.
         let dirty = std::mem::take(&mut self.dirty);
-        let mut evaluations = Vec::new();
-        for key in dirty {
-            // One that is busy is looked at when that is done.
-            if let Some(evaluation) = self.evaluate(&key, now) {
-                evaluations.push((key, evaluation));
-            }
-        }
-        evaluations
+        self.evaluate_all(dirty, hands, now)
     }
 
-    /// Evaluates the next `share` of all in turn.
-    pub fn evaluate_in_turn(&mut self, share: f64, now: Timestamp) -> Vec<(Key, Evaluation)> {
+    fn evaluate_all(
+        &mut self,
+        keys: impl IntoIterator<Item = Key>,
+        hands: usize,
+        now: Timestamp,
+    ) -> Evaluated {
+        let mut evaluated = Evaluated::default();
+        for key in keys {
+            let has_hands = evaluated.asking.len() < hands;
+            let Some(evaluation) = self.evaluate(&key, has_hands, now) else { continue };
+            evaluated.count += 1;
+            if evaluation.asks() {
+                evaluated.asking.push((key, evaluation));
+            }
+        }
+        evaluated
+    }
+
+    /// Evaluates the next `share` of all in turn, with so many free hands.
+    pub fn evaluate_in_turn(&mut self, share: f64, hands: usize, now: Timestamp) -> Evaluated {
         let count = (self.scalers.len() as f64 * share).ceil() as usize;
         let after = self.turn.take();
         let later = match &after {
@@ -282,13 +304,7 @@ impl Table {
             keys.extend(self.scalers.keys().take(rest).cloned());
         }
         self.turn = keys.last().cloned();
-        let mut evaluations = Vec::new();
-        for key in keys {
-            if let Some(evaluation) = self.evaluate(&key, now) {
-                evaluations.push((key, evaluation));
-            }
-        }
-        evaluations
+        self.evaluate_all(keys, hands, now)
     }
 
     fn write_every(&self) -> Duration {
@@ -299,7 +315,7 @@ impl Table {
         self.scalers.get(key).is_some_and(|scaler| !scaler.is_busy)
     }
 
-    fn evaluate(&mut self, key: &Key, now: Timestamp) -> Option<Evaluation> {
+    fn evaluate(&mut self, key: &Key, has_hands: bool, now: Timestamp) -> Option<Evaluation> {
         if !self.is_leading || !self.is_settled() || !self.is_idle(key) {
             return None;
         }
@@ -324,7 +340,7 @@ impl Table {
                 },
             },
         };
-        let around = Around { target, rival: rival.as_deref(), write_every };
+        let around = Around { target, rival: rival.as_deref(), write_every, has_hands };
         self.scalers.get_mut(key).map(|scaler| scaler.evaluate(around, now))
     }
 
@@ -354,7 +370,7 @@ impl Table {
         let ScalerObject { uid, generation, spec, status } = object;
         if let Some(known) = self.scalers.get_mut(&key).filter(|known| *known.uid == *uid) {
             if !self.is_leading {
-                known.stored = status.state.map(|state| state.encoded.into());
+                known.is_told(status);
             }
             if known.generation == generation {
                 return;
@@ -370,7 +386,7 @@ impl Table {
         if self.is_leading {
             scaler.lead(now, self.hold, self.write_every());
         }
-        self.scalers.insert(key.clone(), scaler);
+        self.scalers.insert(key.clone(), Box::new(scaler));
         self.place(&key, read, effects);
     }
 

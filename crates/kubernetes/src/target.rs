@@ -29,6 +29,13 @@ impl Default for Paths {
     }
 }
 
+impl Paths {
+    /// With the number at another place.
+    pub fn with_replicas(path: &str) -> Self {
+        Self { replicas: path.to_owned(), ..Self::default() }
+    }
+}
+
 /// An object that can be scaled, as far as it matters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetView {

@@ -212,7 +212,7 @@ pub async fn resource_of(client: &Client, kind: &KindRef) -> Result<(ApiResource
         )
     })?;
     if let Some(path) = &kind.replicas_path {
-        return Ok((resource, Paths { replicas: path.to_string(), ..Paths::default() }));
+        return Ok((resource, Paths::with_replicas(path)));
     }
     if !capabilities.subresources.iter().any(|(sub, _)| sub.plural == "scale") {
         return Err(format!(

@@ -1,4 +1,4 @@
-//! Why a scaler has the number that it has, as text for people: from its object and its Events.
+//! Why a scaler has the number that it has, from its object and its Events: as text for people, and for machines.
 
 use k8s_openapi::api::events::v1::Event;
 use kube::{
@@ -6,13 +6,18 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams},
 };
 
+use serde::Serialize;
+
 use crate::resource::{DecisionLine, InferenceScaler, InferenceScalerStatus};
 
+/// The stages of a start in their order; some may be over in the same second.
+const STAGES: [&str; 4] = ["scheduled", "pulled", "started", "ready"];
 /// Events that are shown at most.
 const EVENTS: usize = 8;
 
 /// A scaler and what was told about it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Told {
     /// Its namespace.
     pub namespace: String,
@@ -22,8 +27,22 @@ pub struct Told {
     pub target: String,
     /// Its status.
     pub status: InferenceScalerStatus,
-    /// Its Events, the oldest first: when, how serious, the word, the text.
-    pub events: Vec<[String; 4]>,
+    /// Its Events, the oldest first.
+    pub events: Vec<EventLine>,
+}
+
+/// An Event.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct EventLine {
+    /// When it was seen last, as RFC 3339 has it.
+    pub at: String,
+    /// How serious it is: `Normal` or `Warning`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A word for machines.
+    pub reason: String,
+    /// What happened.
+    pub note: String,
 }
 
 /// Asks the API server about a scaler.
@@ -49,7 +68,7 @@ pub async fn ask(client: Client, namespace: &str, name: &str) -> Result<Told, ku
     let lines = events.iter().skip(skipped).map(|event| {
         let at = moment(event).map_or_else(String::new, |at| format!("{at:.0}"));
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        [at, text(&event.type_), text(&event.reason), text(&event.note)]
+        EventLine { at, kind: text(&event.type_), reason: text(&event.reason), note: text(&event.note) }
     });
     Ok(Told {
         namespace: namespace.to_owned(),
@@ -82,11 +101,11 @@ impl Told {
                 1 => "1 was seen".to_owned(),
                 samples => format!("{samples} were seen"),
             };
-            let stages: Vec<String> = cold_start
-                .stages
-                .iter()
-                .map(|(stage, seconds)| format!("{stage} after {seconds} s"))
-                .collect();
+            let mut stages: Vec<(&String, &i64)> = cold_start.stages.iter().collect();
+            stages
+                .sort_by_key(|(stage, seconds)| (**seconds, STAGES.iter().position(|known| known == stage)));
+            let stages: Vec<String> =
+                stages.into_iter().map(|(stage, seconds)| format!("{stage} after {seconds} s")).collect();
             let last =
                 if stages.is_empty() { String::new() } else { format!("; the last: {}", stages.join(", ")) };
             lines.push(format!(
@@ -110,9 +129,10 @@ impl Told {
         if !events.is_empty() {
             lines.push(String::new());
             lines.push("Events:".to_owned());
-            lines.extend(
-                events.iter().map(|[at, kind, reason, note]| format!("  {at}  {kind:<7}  {reason}: {note}")),
-            );
+            lines.extend(events.iter().map(|event| {
+                let EventLine { at, kind, reason, note } = event;
+                format!("  {at}  {kind:<7}  {reason}: {note}")
+            }));
         }
         lines.join("\n")
     }

@@ -10,7 +10,7 @@ use forewarm_kubernetes::{
     pod::PodView,
     resource::{ColdStartStatus, DecisionLine, InferenceScalerStatus, StepLine},
     target::{Paths, TargetView},
-    why::Told,
+    why::{EventLine, Told},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
@@ -138,12 +138,12 @@ fn time_is_the_api_servers_and_small_differences_are_none() {
     let own = Clock::start(1.0);
     let clock = ServerClock::new(own);
     let before = clock.now();
-    clock.set(Timestamp::from_millis(before.as_millis() / 1000 * 1000));
+    assert!(!clock.set(Timestamp::from_millis(before.as_millis() / 1000 * 1000)));
     assert!(clock.now().since(before).as_millis() < 1000, "rounding is no difference");
-    clock.set(Timestamp::from_millis(before.as_millis() + 3_600_000));
+    assert!(clock.set(Timestamp::from_millis(before.as_millis() + 3_600_000)));
     let ahead = clock.now().since(before).as_secs();
     assert!((3_599..3_602).contains(&ahead), "{ahead}");
-    clock.set(before);
+    assert!(clock.set(before));
     assert!(clock.now().since(before).as_secs() < 2);
 }
 
@@ -179,12 +179,17 @@ fn why_reads_like_an_account() {
             }],
             ..InferenceScalerStatus::default()
         },
-        events: vec![["2026-11-25T10:00:01Z", "Normal", "ScaledUp", "2 → 4 replicas"].map(str::to_owned)],
+        events: vec![EventLine {
+            at: "2026-11-25T10:00:01Z".to_owned(),
+            kind: "Normal".to_owned(),
+            reason: "ScaledUp".to_owned(),
+            note: "2 → 4 replicas".to_owned(),
+        }],
     };
     insta::assert_snapshot!(told.text(), @r"
     ai-serving/llama3 scales Deployment vllm-llama3
       4 wanted, 4 asked for, 2 serve
-      a start is expected to take 240 s (3 were seen); the last: ready after 231 s, scheduled after 2 s
+      a start is expected to take 240 s (3 were seen); the last: scheduled after 2 s, ready after 231 s
 
     Decisions, the last one first:
       2026-11-25T10:00:00Z  2 → 4 replicas: 20 requests wait, a replica is worth 5 of them

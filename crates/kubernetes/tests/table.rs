@@ -39,10 +39,15 @@ struct World {
     news: Vec<News>,
     /// The API server refuses numbers: somebody else is faster.
     refuses: bool,
+    /// It refuses whatever is written about a scaler.
+    refuses_status: bool,
     writes: u32,
 }
 
 const START: f64 = 1_000_000.0;
+
+/// Free hands: enough.
+const HANDS: usize = 64;
 
 fn key() -> Key {
     Key::new("ai", "llama3")
@@ -82,6 +87,7 @@ impl World {
             status: InferenceScalerStatus::default(),
             news: Vec::new(),
             refuses: false,
+            refuses_status: false,
             writes: 0,
         };
         world.replica_set();
@@ -106,8 +112,8 @@ impl World {
         let there = self.pods.keys().map(|name| Key::new("ai", name)).collect();
         self.table.take(Input::Pod(Change::Listed(there)), self.now);
         self.table.lead(true, self.now);
-        let decided = self.table.evaluate_in_turn(1.0, self.now);
-        assert!(decided.is_empty(), "who else scales is not known yet");
+        let decided = self.table.evaluate_in_turn(1.0, HANDS, self.now);
+        assert!(decided.count == 0, "who else scales is not known yet");
         self.table.take(Input::Rival(Change::Listed(BTreeSet::new())), self.now);
         self.table.get_mut(&key()).unwrap().gateway = Some(Arc::new(FakeGateway::default()));
     }
@@ -185,7 +191,7 @@ impl World {
                 let silent = Err(GatewayError("nobody answers".to_owned()));
                 self.table.take(Input::Report(key(), silent), self.now);
             }
-            for (_, evaluation) in self.table.evaluate_in_turn(1.0, self.now) {
+            for (_, evaluation) in self.table.evaluate_in_turn(1.0, HANDS, self.now).asking {
                 self.carry_out(evaluation);
             }
         }
@@ -203,6 +209,10 @@ impl World {
             failure: None,
         };
         if let Some(status) = status {
+            if self.refuses_status {
+                let why = "cannot write the status: the API server refuses".to_owned();
+                return self.table.get_mut(&key()).unwrap().done(Some(why));
+            }
             self.status = status;
             self.writes += 1;
             self.table.get_mut(&key()).unwrap().wrote_status(self.now);
@@ -325,6 +335,48 @@ fn a_controller_that_takes_over_takes_nothing_away_until_a_window_was_seen_and_f
     assert_eq!(world.status.decisions[0].to, 4);
     world.run(5);
     assert!(world.desired < 4);
+}
+
+#[test]
+fn a_controller_that_leads_again_knows_what_it_knew_unless_somebody_wrote_meanwhile() {
+    let mut world = World::new(2, json!({}));
+    world.queued(20);
+    world.run(100);
+    assert_eq!(world.status.cold_start.as_ref().unwrap().samples, 2);
+    // The API server was away, and nothing has changed.
+    world.table.lead(false, world.now);
+    world.table.lead(true, world.now);
+    world.run(60);
+    assert_eq!(world.status.cold_start.as_ref().unwrap().samples, 2);
+    assert_eq!((world.desired, world.status.decisions.len()), (4, 1));
+
+    // Another has led, and tells so by what it wrote.
+    world.table.lead(false, world.now);
+    let mut status = world.status.clone();
+    status.decisions[0].summary = "what the other decided".to_owned();
+    let object = ScalerObject { uid: "scaler-1".to_owned(), generation: 1, spec: spec(json!({})), status };
+    world.table.take(Input::Scaler(Change::Apply(key(), object)), world.now);
+    world.table.lead(true, world.now);
+    world.queued(30);
+    world.run(1);
+    let told: Vec<&str> = world.status.decisions.iter().map(|decision| decision.summary.as_str()).collect();
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[1], "what the other decided");
+}
+
+#[test]
+fn nothing_is_done_before_it_is_written_down_however_often_that_fails() {
+    let mut world = World::new(2, json!({}));
+    world.queued(10);
+    world.run(2);
+    world.refuses_status = true;
+    world.queued(20);
+    world.run(20);
+    assert_eq!((world.desired, world.status.decisions.len()), (2, 0));
+    world.refuses_status = false;
+    world.run(2);
+    assert_eq!((world.desired, world.status.decisions[0].to), (4, 4));
+    assert_eq!(world.status.decisions.len(), 1, "one decision, however often it was tried");
 }
 
 #[test]
@@ -458,7 +510,7 @@ fn a_rolling_updates_surge_is_no_surplus_and_its_gap_no_loss() {
     world.desired = 3;
     world.show_pods();
     world.show_target();
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     assert_eq!(evaluations[0].1.decision.as_ref().unwrap().to.0, 3);
     assert!(evaluations[0].1.orders.replicas.is_none() && evaluations[0].1.orders.delete.is_empty());
     let marked: Vec<&String> = evaluations[0].1.orders.marks.keys().collect();
@@ -472,7 +524,7 @@ fn a_target_that_is_deleted_and_made_again_gets_its_number_back() {
     world.run(100);
     assert_eq!(world.desired, 4);
     world.table.take(Input::Target(kind(), Change::Delete(key())), world.now);
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     assert!(evaluations[0].1.orders.is_empty());
     world.carry_out(evaluations.into_iter().next().unwrap().1);
     assert_eq!(world.condition("Ready").1, "TargetNotFound");
@@ -513,7 +565,7 @@ fn two_scalers_of_one_target_do_not_fight() {
     };
     world.table.take(Input::Scaler(Change::Apply(other.clone(), object)), world.now);
     world.queued(20);
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     let (_, evaluation) = evaluations.iter().find(|(key, _)| *key == other).unwrap();
     assert!(evaluation.orders.is_empty());
     assert!(
@@ -532,6 +584,26 @@ fn when_nothing_changes_the_status_is_written_twice_a_minute_and_no_more() {
 }
 
 #[test]
+fn what_is_only_said_waits_for_hands_and_what_is_decided_does_not() {
+    let mut world = World::new(2, json!({}));
+    world.queued(20);
+    let report = world.report.clone().unwrap();
+    world.table.take(Input::Report(key(), Ok(report)), world.now);
+    let evaluated = world.table.evaluate_dirty(0, world.now);
+    let (_, evaluation) = &evaluated.asking[0];
+    assert_eq!(evaluation.orders.replicas, Some(4));
+    assert!(evaluation.status.is_some(), "a decision is written down before anything acts on it");
+    let mut world = World::new(2, json!({}));
+    world.queued(10);
+    let report = world.report.clone().unwrap();
+    world.table.take(Input::Report(key(), Ok(report)), world.now);
+    let evaluated = world.table.evaluate_dirty(0, world.now);
+    assert_eq!((evaluated.count, evaluated.asking.len()), (1, 0), "that it began is said another time");
+    let said = world.table.evaluate_in_turn(1.0, HANDS, world.now).asking.remove(0).1;
+    assert!(said.status.is_some() && said.orders.is_empty());
+}
+
+#[test]
 fn a_watch_that_begins_anew_makes_up_for_what_it_missed() {
     let mut world = World::new(4, json!({}));
     world.queued(20);
@@ -544,7 +616,7 @@ fn a_watch_that_begins_anew_makes_up_for_what_it_missed() {
     world.table.take(Input::Pod(Change::Listed(there)), world.now);
     world.show_target();
     world.table.take(Input::Target(kind(), Change::Listed(BTreeSet::from([key()]))), world.now);
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     let decision = evaluations[0].1.decision.as_ref().unwrap();
     assert_eq!(
         (decision.to.0, decision.placement.start),
@@ -568,7 +640,7 @@ fn an_answer_to_a_write_counts_more_than_an_older_watch() {
     // The watch is late, and tells of the number before.
     (world.desired, world.version) = (2, 40);
     world.show_target();
-    let evaluations = world.table.evaluate_dirty(world.now);
+    let evaluations = world.table.evaluate_dirty(HANDS, world.now).asking;
     assert!(evaluations.iter().all(|(_, evaluation)| evaluation.orders.replicas.is_none()));
     assert_eq!(world.condition("Contested").0, "False");
 }

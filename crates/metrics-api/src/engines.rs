@@ -155,13 +155,6 @@ fn by_pod(signal: &Signal, since: Duration, window: Option<Duration>) -> PodValu
 
 impl ReadyPod {
     fn replica(&self) -> FleetReplica {
-        FleetReplica {
-            id: ReplicaId::from(self.name.as_str()),
-            phase: Phase::Ready,
-            age: Duration::ZERO,
-            address: self.address.clone(),
-            ordinal: None,
-            stages_seconds: BTreeMap::new(),
-        }
+        FleetReplica { address: self.address.clone(), ..FleetReplica::new(self.name.as_str(), Phase::Ready) }
     }
 }

@@ -14,7 +14,6 @@ mod pods;
 mod requests;
 mod selector;
 mod server;
-mod tls;
 mod trust;
 mod values;
 
@@ -23,8 +22,7 @@ use futures_util::future::BoxFuture;
 
 pub use engines::EngineOptions;
 pub use metric::{Metric, metric_names};
-pub use server::{MetricsApi, MetricsApiConfig, MetricsApiError};
-pub use tls::{CertificateError, CertificateFiles};
+pub use server::{CertificateFiles, MetricsApi, MetricsApiConfig, MetricsApiError};
 
 /// Groups and versions that are served, for APIServices.
 pub const SERVED: [(&str, &str); 3] =

@@ -1,7 +1,10 @@
 //! The server: TLS, who asks, whether they may, and what they get.
 
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
+use forewarm_tls::{ServerTls, TlsError, TlsFiles};
 use futures_util::{StreamExt, TryStreamExt};
 use http::{Method, Request, StatusCode};
 use hyper::{body::Incoming, service::service_fn};
@@ -13,8 +16,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, runtime::watcher::watch_object};
 use rustls::pki_types::CertificateDer;
-use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_rustls::TlsAcceptor;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,7 +33,6 @@ use crate::{
     pods::{self, Behind, By, Choice},
     requests::{Ask, CustomAsk, ExternalAsk},
     selector,
-    tls::{CertificateError, CertificateFiles, Tls},
     trust::{self, Trust, TrustError},
     values::{NoValue, Values},
 };
@@ -41,6 +45,15 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_AT_FILES: Duration = Duration::from_secs(10);
 /// Wait before the API server is watched again after an error.
 const WATCH_AGAIN: Duration = Duration::from_secs(5);
+
+/// Where the server's certificate is; both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, and those between it and the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
 
 /// What the server needs to know.
 pub struct MetricsApiConfig {
@@ -71,7 +84,7 @@ pub enum MetricsApiError {
     BadTrust(#[from] TrustError),
     /// The certificate cannot be used.
     #[error(transparent)]
-    Certificate(#[from] CertificateError),
+    Certificate(#[from] TlsError),
     /// The address cannot be listened at.
     #[error("cannot listen at {address}")]
     Listen {
@@ -91,12 +104,13 @@ pub struct MetricsApi {
     listener: TcpListener,
     address: SocketAddr,
     client: Client,
-    tls: Arc<Tls>,
+    tls: ServerTls,
+    trust: watch::Sender<Arc<Trust>>,
     service: Arc<Service>,
 }
 
 struct Service {
-    tls: Arc<Tls>,
+    trust: watch::Receiver<Arc<Trust>>,
     authenticator: Authenticator,
     authoriser: Authoriser,
     values: Values,
@@ -111,7 +125,11 @@ impl MetricsApi {
         let published = Api::<ConfigMap>::namespaced(client.clone(), trust::NAMESPACE);
         let published = published.get(trust::CONFIG_MAP).await;
         let published = published.map_err(|error| MetricsApiError::Trust(Box::new(error)))?;
-        let tls = Arc::new(Tls::open(config.certificate, Trust::read(&published)?)?);
+        let trust = Trust::read(&published)?;
+        let CertificateFiles { certificate: cert, key } = config.certificate;
+        let tls = ServerTls::open(TlsFiles { cert, key, client_ca: None }, &["h2", "http/1.1"])?;
+        // Who shows no certificate may have a token.
+        tls.admit(trust.roots().clone())?;
         let failed = |source| MetricsApiError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -121,13 +139,14 @@ impl MetricsApi {
             gpus: Gpus::new(client.clone(), config.gpu_exporters)?,
             queues: config.queues,
         };
+        let (sender, trust) = watch::channel(Arc::new(trust));
         let service = Arc::new(Service {
-            tls: Arc::clone(&tls),
+            trust,
             authenticator: Authenticator::new(client.clone()),
             authoriser: Authoriser::new(client.clone()),
             values,
         });
-        Ok(Self { listener, address, client, tls, service })
+        Ok(Self { listener, address, client, tls, trust: sender, service })
     }
 
     /// Where it listens.
@@ -137,21 +156,21 @@ impl MetricsApi {
 
     /// Answers until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listener, client, tls, service, .. } = self;
+        let Self { listener, client, tls, trust, service, .. } = self;
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = accept(&listener, &tls, &service) => {}
             () = follow_files(&tls) => {}
-            () = follow_trust(client, &tls) => {}
+            () = follow_trust(client, &tls, &trust) => {}
         }
     }
 }
 
 /// Reads the certificate again when it was renewed.
-async fn follow_files(tls: &Tls) {
+async fn follow_files(tls: &ServerTls) {
     loop {
         tokio::time::sleep(LOOK_AT_FILES).await;
-        match tls.reload() {
+        match tls.refresh() {
             Ok(false) => {}
             Ok(true) => tracing::info!("the certificate was renewed"),
             Err(error) => tracing::error!(%error, "the certificate that was renewed cannot be used"),
@@ -160,7 +179,7 @@ async fn follow_files(tls: &Tls) {
 }
 
 /// Reads the authorities again when the API server publishes others.
-async fn follow_trust(client: Client, tls: &Tls) {
+async fn follow_trust(client: Client, tls: &ServerTls, known: &watch::Sender<Arc<Trust>>) {
     let published = Api::<ConfigMap>::namespaced(client, trust::NAMESPACE);
     loop {
         let mut seen = watch_object(published.clone(), trust::CONFIG_MAP).boxed();
@@ -176,16 +195,19 @@ async fn follow_trust(client: Client, tls: &Tls) {
                 }
             };
             let renewed = Trust::read(&published).map_err(|error| error.to_string());
-            let renewed = renewed.and_then(|trust| tls.set_trust(trust).map_err(|error| error.to_string()));
-            if let Err(error) = renewed {
-                tracing::error!(error, "whom the API server trusts cannot be used");
+            let renewed = renewed.and_then(|trust| {
+                tls.admit(trust.roots().clone()).map(|()| trust).map_err(|error| error.to_string())
+            });
+            match renewed {
+                Ok(trust) => drop(known.send_replace(Arc::new(trust))),
+                Err(error) => tracing::error!(error, "whom the API server trusts cannot be used"),
             }
         }
         tokio::time::sleep(WATCH_AGAIN).await;
     }
 }
 
-async fn accept(listener: &TcpListener, tls: &Tls, service: &Arc<Service>) {
+async fn accept(listener: &TcpListener, tls: &ServerTls, service: &Arc<Service>) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // The semaphore is never closed.
@@ -198,7 +220,7 @@ async fn accept(listener: &TcpListener, tls: &Tls, service: &Arc<Service>) {
                 continue;
             }
         };
-        let (acceptor, service) = (TlsAcceptor::from(tls.config()), Arc::clone(service));
+        let (acceptor, service) = (tls.acceptor(), Arc::clone(service));
         tokio::spawn(async move {
             let _permit = permit;
             let stream = match tokio::time::timeout(READ_TIMEOUT, acceptor.accept(stream)).await {
@@ -234,7 +256,7 @@ impl Service {
         if ask == Ask::Health {
             return answer::ok();
         }
-        let trust = self.tls.trust();
+        let trust = Arc::clone(&self.trust.borrow());
         let user = match self.authenticator.who(&trust, chain, request.headers()).await {
             Ok(Some(user)) => user,
             Ok(None) => return answer::status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"),

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use forewarm_tls::provider;
 use k8s_openapi::api::core::v1::ConfigMap;
 use rustls::{
     RootCertStore,
@@ -9,8 +10,6 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
-
-use crate::tls::provider;
 
 /// Where the API server publishes it.
 pub(crate) const NAMESPACE: &str = "kube-system";
@@ -24,6 +23,8 @@ pub(crate) struct Trust {
     aggregators: Option<Aggregators>,
     /// Who signs users.
     users: Option<Authority>,
+    /// Both, for the handshake: whose a certificate is, is asked with each request.
+    roots: RootCertStore,
 }
 
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl Eq for HeaderNames {}
 
 #[derive(Debug)]
 struct Authority {
-    certificates: Vec<CertificateDer<'static>>,
+    roots: Arc<RootCertStore>,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
@@ -85,27 +86,22 @@ impl Authority {
     fn read(data: &BTreeMap<String, String>, key: &'static str) -> Result<Option<Self>, TrustError> {
         let Some(pem) = data.get(key) else { return Ok(None) };
         let error = |reason: String| TrustError { key, reason };
-        let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let certificates =
-            certificates.map_err(|reason| error(format!("no certificate in PEM: {reason}")))?;
-        let roots = Arc::new(roots(&certificates).map_err(|reason| error(reason.to_string()))?);
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate =
+                certificate.map_err(|reason| error(format!("no certificate in PEM: {reason}")))?;
+            roots.add(certificate).map_err(|reason| error(reason.to_string()))?;
+        }
+        let roots = Arc::new(roots);
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build();
         let verifier = verifier.map_err(|reason| error(reason.to_string()))?;
-        Ok(Some(Self { certificates, verifier }))
+        Ok(Some(Self { roots, verifier }))
     }
 
     fn signed(&self, chain: &[CertificateDer<'_>]) -> bool {
         let Some((first, others)) = chain.split_first() else { return false };
         self.verifier.verify_client_cert(first, others, UnixTime::now()).is_ok()
     }
-}
-
-fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        roots.add(certificate.clone())?;
-    }
-    Ok(roots)
 }
 
 impl Trust {
@@ -138,14 +134,14 @@ impl Trust {
                 .to_owned();
             return Err(TrustError { key: "requestheader-client-ca-file", reason });
         }
-        Ok(Self { aggregators, users })
+        let authorities = aggregators.iter().map(|aggregators| &aggregators.authority).chain(&users);
+        let roots = authorities.flat_map(|authority| authority.roots.roots.clone()).collect();
+        Ok(Self { aggregators, users, roots })
     }
 
-    /// Every authority, for the handshake: whose certificate it is, is asked with each request.
-    pub(crate) fn roots(&self) -> Result<RootCertStore, rustls::Error> {
-        let aggregators = self.aggregators.as_ref().map(|aggregators| &aggregators.authority);
-        let all = aggregators.into_iter().chain(&self.users).flat_map(|authority| &authority.certificates);
-        roots(&all.cloned().collect::<Vec<_>>())
+    /// Every authority.
+    pub(crate) fn roots(&self) -> &RootCertStore {
+        &self.roots
     }
 
     /// Whose certificate this is now.
@@ -171,4 +167,19 @@ fn subject(certificate: &CertificateDer<'_>) -> Option<(String, Vec<String>)> {
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
     let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned);
     Some((name, groups.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_map_without_authorities_says_what_is_missing() {
+        let error = Trust::read(&ConfigMap::default()).unwrap_err().to_string();
+        assert!(error.contains("--requestheader-client-ca-file"), "{error}");
+        let data = BTreeMap::from([("client-ca-file".to_owned(), "-----BEGIN".to_owned())]);
+        let error =
+            Trust::read(&ConfigMap { data: Some(data), ..ConfigMap::default() }).unwrap_err().to_string();
+        assert!(error.contains("`client-ca-file` of the ConfigMap"), "{error}");
+    }
 }

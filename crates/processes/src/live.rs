@@ -101,18 +101,17 @@ impl Live {
     /// long to come back as a new one gets to start.
     pub(crate) fn view(&mut self, config: &ProcessFleetConfig) -> FleetView {
         let replicas = self.replicas.iter().map(|(id, replica)| FleetReplica {
-            ordinal: None,
-            id: id.clone(),
-            phase: replica.phase_shown(),
             age: config
                 .modelled(replica.unready_since.map_or_else(|| replica.age(), |since| since.elapsed())),
             address: Some(format!("127.0.0.1:{}", replica.port)),
             stages_seconds: replica.stages_seconds.clone(),
+            ..FleetReplica::new(id.clone(), replica.phase_shown())
         });
         FleetView {
             replicas: replicas.collect(),
             failed_starts: std::mem::take(&mut self.failed).into(),
             ended: std::mem::take(&mut self.ended).into(),
+            ..FleetView::default()
         }
     }
 }

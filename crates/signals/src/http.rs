@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     secret::reveal,
-    tls::{CONNECT_TIMEOUT, client_config},
+    tls::{CONNECT_TIMEOUT, client_config, explained},
 };
 
 /// Connections to one server. A thousand questions a second, answered in a millisecond each, fill one.
@@ -131,7 +131,8 @@ impl Asker {
             let username = reveal(&basic.username).map_err(AskError::Failed)?;
             request = request.basic_auth(username, Some(reveal(&basic.password).map_err(AskError::Failed)?));
         }
-        let response = request.send().await.map_err(|error| AskError::Failed(cause(error)))?;
+        let failed = |error| AskError::Failed(explained(cause(error), &access.tls));
+        let response = request.send().await.map_err(failed)?;
         let status = response.status();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(AskError::Failed(format!("HTTP {status}: the server refuses {}", self.who())));

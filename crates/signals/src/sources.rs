@@ -115,7 +115,7 @@ impl Sources {
                     Arc::new(MetricsApiSource::new(clients, api, timeout).map_err(SourceError)?)
                 }
                 signal::SignalSource::AwsSqsQueue(_) | signal::SignalSource::AwsCloudWatch(_) => {
-                    let why = "signals of AWS are read by `forewarm run` and `forewarm signal test` only";
+                    let why = "signals of AWS are read by `forewarm run`, `forewarm kube controller` and `forewarm signal test` only";
                     return Err(SourceError(why.to_owned()));
                 }
             },

@@ -73,6 +73,28 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+/// What a server says of the certificate that it is shown, in words; anything else as it is.
+pub(crate) fn explained(why: String, tls: &Tls) -> String {
+    const ALERTS: [&str; 6] = [
+        "BadCertificate",
+        "CertificateExpired",
+        "CertificateRequired",
+        "CertificateUnknown",
+        "UnknownCA",
+        "UnsupportedCertificate",
+    ];
+    let is_about_it = why.contains("received fatal alert") && ALERTS.iter().any(|alert| why.contains(alert));
+    match (is_about_it, &tls.cert_file) {
+        (false, _) => why,
+        (true, None) => {
+            format!("the server wants a certificate of who asks, `certFile` and `keyFile`: {why}")
+        }
+        (true, Some(file)) => {
+            format!("the server does not accept the certificate in `certFile`, {}: {why}", file.display())
+        }
+    }
+}
+
 /// What `unsafeSsl` asks for.
 #[derive(Debug)]
 struct AcceptsAny(Arc<CryptoProvider>);

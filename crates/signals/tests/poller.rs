@@ -187,14 +187,8 @@ async fn a_new_replica_is_asked_at_once_and_the_same_fleet_is_no_reason() {
     let source = Source::new(Signal::value(3.0));
     let poller = Poller::spawn(OfTheFleet(Arc::clone(&source)), PollOptions::default(), Clock::start(1.0));
     pass(15).await;
-    let replica = FleetReplica {
-        id: "a".into(),
-        phase: Phase::Ready,
-        age: Duration::ZERO,
-        address: Some("127.0.0.1:1".to_owned()),
-        ordinal: None,
-        stages_seconds: [].into(),
-    };
+    let replica =
+        FleetReplica { address: Some("127.0.0.1:1".to_owned()), ..FleetReplica::new("a", Phase::Ready) };
     let asked = source.asked();
     for _ in 0..10 {
         poller.replicas(std::slice::from_ref(&replica));

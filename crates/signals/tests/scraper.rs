@@ -61,14 +61,7 @@ impl Engine {
 }
 
 fn replica(id: &str, phase: Phase, address: Option<String>) -> FleetReplica {
-    FleetReplica {
-        id: id.into(),
-        phase,
-        age: Duration::ZERO,
-        address,
-        ordinal: None,
-        stages_seconds: BTreeMap::new(),
-    }
+    FleetReplica { address, ..FleetReplica::new(id, phase) }
 }
 
 fn waiting(count: u32) -> Behaviour {

@@ -263,11 +263,9 @@ impl<E: Engine> Fleet<E> {
         self.replicas
             .values()
             .map(|replica| Replica {
-                id: replica.id.clone(),
-                phase: replica.phase(now),
                 age: at.since(timestamp(replica.requested_at)),
                 in_flight: Some(replica.engine.in_flight()),
-                ordinal: None,
+                ..Replica::new(replica.id.clone(), replica.phase(now))
             })
             .collect()
     }

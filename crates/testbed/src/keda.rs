@@ -2,8 +2,7 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Mutex};
 
 use crate::{
     Certificates, Launch, Server, assets,
@@ -20,10 +19,11 @@ const METRICS: (&str, &str) = ("external.metrics.k8s.io", "v1beta1");
 
 /// KEDA, running. It ends with this value; its resource definitions stay.
 pub struct Keda<'a> {
-    _operator: Server,
+    operator: Mutex<Server>,
+    /// Where the operator listens for the adapter.
+    link: u16,
     _adapter: Server,
     _metrics: Aggregation<'a>,
-    _folder: TempDir,
 }
 
 impl<'a> Keda<'a> {
@@ -33,7 +33,8 @@ impl<'a> Keda<'a> {
     /// When it was not built, or when a part does not get ready.
     pub async fn start(plane: &'a ControlPlane) -> Result<Self, ControlPlaneError> {
         let programs = assets("keda")?;
-        let folder = tempfile::tempdir()?;
+        let folder = plane.folder().join("keda");
+        std::fs::create_dir_all(&folder)?;
         let definitions = programs.join("crd");
         run(plane.kubectl()?.args(["apply", "--server-side", "--filename"]).arg(definitions))?;
         plane.namespace(NAMESPACE).await?;
@@ -41,7 +42,7 @@ impl<'a> Keda<'a> {
         let ports = [(); 5].map(|()| free_port());
         let [metrics, health, link, api, adapter_metrics] = ports;
         let (metrics, health, link, api) = (metrics?, health?, link?, api?);
-        let start = Start { plane, programs: &programs, folder: folder.path() };
+        let start = Start { plane, programs: &programs, folder: &folder };
         let keys = start.keys()?;
         let operator = start
             .server(
@@ -80,7 +81,20 @@ impl<'a> Keda<'a> {
             )
             .await?;
         let aggregated = plane.aggregate(&[METRICS], api).await?;
-        Ok(Self { _operator: operator, _adapter: adapter, _metrics: aggregated, _folder: folder })
+        Ok(Self { operator: Mutex::new(operator), link, _adapter: adapter, _metrics: aggregated })
+    }
+
+    /// Kills the operator: nothing is scaled from zero any more, and the adapter has nobody to ask.
+    pub async fn stop_operator(&self) {
+        self.operator.lock().await.kill();
+    }
+
+    /// Starts it again, and waits until the adapter can ask it.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub async fn start_operator(&self) -> Result<(), ControlPlaneError> {
+        Ok(self.operator.lock().await.restart(START, async || listens(self.link).await).await?)
     }
 }
 
@@ -135,9 +149,12 @@ impl Start<'_> {
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             folder: self.folder.to_owned(),
         };
-        Ok(Server::start(launch, START, async || TcpStream::connect(("127.0.0.1", port)).await.is_ok())
-            .await?)
+        Ok(Server::start(launch, START, async || listens(port).await).await?)
     }
+}
+
+async fn listens(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).await.is_ok()
 }
 
 fn local(port: u16) -> String {

@@ -22,6 +22,8 @@ pub enum Access {
     Open,
     /// [`USER`], over TLS.
     Guarded,
+    /// Who shows a certificate.
+    Certified,
 }
 
 /// A Prometheus that scrapes pages of the test every 200 ms.
@@ -58,13 +60,20 @@ impl Prometheus {
             "--storage.tsdb.path=data".into(),
             format!("--web.listen-address={address}"),
         ];
-        if access == Access::Guarded {
-            let cert = certificates.cert.display();
-            let key = certificates.key.display();
-            let web = format!(
-                "tls_server_config: {{cert_file: \"{cert}\", key_file: \"{key}\"}}\nbasic_auth_users: \
-                 {{{USER}: \"{PASSWORD_HASH}\"}}\n"
-            );
+        if access != Access::Open {
+            let Certificates { cert, key, ca, .. } = &certificates;
+            let (cert, key, ca) = (cert.display(), key.display(), ca.display());
+            let server = format!("cert_file: \"{cert}\", key_file: \"{key}\"");
+            let web = if access == Access::Guarded {
+                format!(
+                    "tls_server_config: {{{server}}}\nbasic_auth_users: {{{USER}: \"{PASSWORD_HASH}\"}}\n"
+                )
+            } else {
+                format!(
+                    "tls_server_config: {{{server}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: \
+                     \"{ca}\"}}\n"
+                )
+            };
             std::fs::write(folder.path().join("web.yml"), web)?;
             command.push("--web.config.file=web.yml".into());
         }

@@ -10,7 +10,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Launch, Server, ServerError, TestbedError, assets, free_port};
+use crate::{Certificates, Launch, Server, ServerError, TestbedError, assets, free_port};
 
 /// The broker's only user, who may do everything.
 pub const USER: &str = "forewarm";
@@ -25,8 +25,14 @@ pub struct RabbitMq {
     pub server: Server,
     /// Where it speaks AMQP.
     pub amqp: SocketAddr,
+    /// Where it speaks AMQP over TLS, with clients that show a certificate.
+    pub amqps: SocketAddr,
     /// Where its management API is.
     pub management: SocketAddr,
+    /// The same over TLS, for clients that show a certificate.
+    pub management_tls: SocketAddr,
+    /// Who signs its certificate and whom it knows.
+    pub certificates: Certificates,
     client: Client,
     /// Without one a broker starts its own, which would outlive it.
     _names: Server,
@@ -43,13 +49,19 @@ impl RabbitMq {
         let folder = tempfile::tempdir()?;
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (amqp, management) = (local(free_port()?), local(free_port()?));
+        let (amqps, management_tls) = (local(free_port()?), local(free_port()?));
+        let certificates = Certificates::make(folder.path())?;
         let (epmd, distribution) = (free_port()?, free_port()?);
         let config = format!(
             "listeners.tcp.1 = {amqp}\nmanagement.tcp.ip = 127.0.0.1\n\
              management.tcp.port = {port}\ndefault_user = {USER}\ndefault_pass = {PASSWORD}\n\
              loopback_users = none\nvm_memory_high_watermark.absolute = 512MB\n\
-             disk_free_limit.absolute = 50MB\ncollect_statistics_interval = 1000\n",
+             disk_free_limit.absolute = 50MB\ncollect_statistics_interval = 1000\n\
+             listeners.ssl.1 = {amqps}\nmanagement.ssl.ip = 127.0.0.1\nmanagement.ssl.port = {tls_port}\n{}{}",
+            tls_settings("ssl_options", &certificates),
+            tls_settings("management.ssl", &certificates),
             port = management.port(),
+            tls_port = management_tls.port(),
         );
         std::fs::write(folder.path().join("rabbitmq.conf"), config)?;
         std::fs::write(folder.path().join("enabled_plugins"), "[rabbitmq_management].\n")?;
@@ -67,7 +79,17 @@ impl RabbitMq {
         let client = client.map_err(|error| TestbedError::Answer(error.to_string()))?;
         let asked = client.clone();
         let server = Server::start(launch, START, async || is_ready(&asked, management).await).await?;
-        Ok(Self { server, amqp, management, client, _names: names, _folder: folder })
+        Ok(Self {
+            server,
+            amqp,
+            amqps,
+            management,
+            management_tls,
+            certificates,
+            client,
+            _names: names,
+            _folder: folder,
+        })
     }
 
     /// Starts it again, at the same ports and with what it stored.
@@ -155,6 +177,16 @@ impl RabbitMq {
         }
         serde_json::from_str(&text).map_err(|error| TestbedError::Answer(error.to_string()))
     }
+}
+
+/// Who is shown, and who has to show themselves.
+fn tls_settings(prefix: &str, certificates: &Certificates) -> String {
+    let (ca, cert, key) =
+        (certificates.ca.display(), certificates.cert.display(), certificates.key.display());
+    format!(
+        "{prefix}.cacertfile = {ca}\n{prefix}.certfile = {cert}\n{prefix}.keyfile = {key}\n\
+         {prefix}.verify = verify_peer\n{prefix}.fail_if_no_peer_cert = true\n"
+    )
 }
 
 fn url(management: SocketAddr) -> Result<reqwest::Url, TestbedError> {

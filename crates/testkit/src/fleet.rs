@@ -78,14 +78,7 @@ impl Inner {
         let id = ReplicaId::from(format!("r-{}", self.started));
         self.started += 1;
         let address = Some(format!("{id}.test:8000"));
-        let replica = FleetReplica {
-            id,
-            phase,
-            age: std::time::Duration::ZERO,
-            address,
-            ordinal: None,
-            stages_seconds: [].into(),
-        };
+        let replica = FleetReplica { address, ..FleetReplica::new(id, phase) };
         self.replicas.push((replica, Instant::now()));
     }
 }

@@ -8,8 +8,9 @@ use jiff::{
     tz::{AmbiguousOffset, TimeZone},
 };
 
-/// Days that are searched for the next time: 29 February comes at least every eight years.
-const HORIZON_DAYS: i32 = 8 * 366 + 1;
+/// Days that are searched for the next time: 29 February comes on a given day of the week every 28 years, and in 40 where
+/// a century is no leap year.
+const HORIZON_DAYS: i32 = 40 * 366;
 
 /// Times of day on days: minute, hour, day of month, month, day of week.
 ///

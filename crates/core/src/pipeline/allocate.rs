@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, time::Duration};
 
 use crate::{
-    Mode, Phase, Placement, Reason, Replica, ScalerState, Stage, Timestamp, pipeline::Draft, pipeline::queue,
-    state::StartFailures,
+    Mode, Phase, Placement, Reason, Replica, ScalerState, Stage, Tier, Timestamp, WarmStarts,
+    cold_start::next_tiers, pipeline::Draft, pipeline::queue, state::StartFailures,
 };
 
 /// The first wait after a failed start: kubelet's CrashLoopBackOff starts at 10 s…
@@ -14,10 +14,16 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
 /// A replica that is still there this long after it was told to stop is told again: the first time may have
 /// been lost in a crash. Longer than the grace that processes and pods get by default.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// What is left for its requests when a replica that is taken away stops to get new ones: half of the warning that
+/// the clouds give.
+const LAST_REQUESTS: Duration = Duration::from_secs(60);
 
 /// Works out what the fleet is to do, and when the next replica should be ready.
 pub(super) fn allocate(draft: &mut Draft<'_>, state: &ScalerState) -> (Placement, Option<Timestamp>) {
     let mut placement = Placement::default();
+    if let Some(contested) = draft.observation.contested.clone() {
+        draft.step(Stage::Allocate, Reason::Contested { contested });
+    }
     for failed in &draft.observation.failed_starts {
         let (replica, phase, error) = (failed.id.clone(), failed.phase, failed.error.clone());
         draft.step(Stage::Allocate, Reason::StartFailed { replica, phase, error });
@@ -26,7 +32,9 @@ pub(super) fn allocate(draft: &mut Draft<'_>, state: &ScalerState) -> (Placement
         draft.step(Stage::Allocate, Reason::ShadowMode);
         return (placement, next_ready(draft, state, 0));
     }
-    let serving = give_up_late_starts(draft, &mut placement);
+    let (serving, going): (Vec<&Replica>, Vec<&Replica>) =
+        give_up_late_starts(draft, &mut placement).into_iter().partition(|replica| replica.stays());
+    let ready = serving.iter().filter(|replica| replica.phase == Phase::Ready).count();
     let wanted = draft.replicas as usize;
     revive(draft, state, &mut placement, wanted.saturating_sub(serving.len()));
     stop_drained(draft, state, &mut placement);
@@ -37,6 +45,8 @@ pub(super) fn allocate(draft: &mut Draft<'_>, state: &ScalerState) -> (Placement
         let surplus = serving.len() - wanted;
         take_away(draft, &mut placement, serving, surplus);
     }
+    let ready = ready + placement.revive.len();
+    replace_first(draft, &mut placement, going, wanted.saturating_sub(ready));
     let ready_at = next_ready(draft, state, placement.start);
     (placement, ready_at)
 }
@@ -141,8 +151,45 @@ fn start(draft: &mut Draft<'_>, state: &ScalerState, placement: &mut Placement, 
     }
     placement.start = count;
     let coming = draft.observation.count_where(Phase::is_coming);
-    let cold_start_seconds = state.cold_starts.expected(&draft.spec.cold_start).as_secs_f64();
-    draft.step(Stage::Allocate, Reason::Starting { count, coming, cold_start_seconds });
+    let spec = &draft.spec.cold_start;
+    let expected = |tier| state.cold_starts.expected_from(tier, spec).as_secs_f64();
+    let warm = next_tiers(count, &draft.observation.standby)
+        .filter(|(tier, _)| *tier != Tier::Cold)
+        .map(|(tier, count)| WarmStarts { tier, count, start_seconds: expected(tier) })
+        .collect();
+    let reason = Reason::Starting { count, coming, cold_start_seconds: expected(Tier::Cold), warm };
+    draft.step(Stage::Allocate, reason);
+}
+
+/// Those that somebody is going to take away serve until as many others do as are wanted, or until there is just time
+/// to finish what they have. Who has the most time goes last.
+fn replace_first(
+    draft: &mut Draft<'_>,
+    placement: &mut Placement,
+    mut going: Vec<&Replica>,
+    mut missing: usize,
+) {
+    let last_requests = LAST_REQUESTS.min(draft.spec.drain_deadline);
+    going.retain(|replica| replica.phase == Phase::Ready);
+    going.sort_by_key(|replica| {
+        let left = replica.notice.as_ref().and_then(|notice| notice.left).unwrap_or(Duration::MAX);
+        (Reverse(left), replica.id.clone())
+    });
+    for replica in going {
+        let Some(notice) = replica.notice.clone() else { continue };
+        let id = replica.id.clone();
+        let replaced = missing == 0;
+        if replaced || notice.left.is_some_and(|left| left <= last_requests) {
+            placement.drain.push(id.clone());
+            draft.step(Stage::Allocate, Reason::NoticeDrains { replica: id, notice, replaced });
+            continue;
+        }
+        missing -= 1;
+        if let Some(left) = notice.left {
+            draft.wake(draft.now + (left - last_requests));
+        }
+        draft.step(Stage::Allocate, Reason::ReplacedFirst { replica: id, notice });
+    }
 }
 
 fn backoff(failures: StartFailures) -> Duration {
@@ -183,15 +230,16 @@ fn take_away(draft: &mut Draft<'_>, placement: &mut Placement, mut serving: Vec<
 
 /// When the next replica should be ready: what a client that has to wait is told.
 fn next_ready(draft: &Draft<'_>, state: &ScalerState, starting: u32) -> Option<Timestamp> {
-    let expected = state.cold_starts.expected(&draft.spec.cold_start);
+    let expected = |tier| state.cold_starts.expected_from(tier, &draft.spec.cold_start);
     let coming = draft
         .observation
         .replicas
         .iter()
         .filter(|replica| replica.phase.is_coming() && replica.age < draft.spec.cold_start.deadline)
         // A start that is late may be ready any moment: "now" is the best that can be said.
-        .map(|replica| draft.now + expected.saturating_sub(replica.age))
+        .map(|replica| draft.now + expected(replica.tier).saturating_sub(replica.age))
         .min();
-    let new = (starting > 0).then(|| draft.now + expected);
+    let new =
+        next_tiers(starting, &draft.observation.standby).map(|(tier, _)| draft.now + expected(tier)).min();
     coming.into_iter().chain(new).min()
 }

@@ -56,7 +56,11 @@ pub(super) fn anticipate(
     state: &mut ScalerState,
     policy: Forewarm,
 ) {
-    let lead = state.cold_starts.expected(&draft.spec.cold_start);
+    // All that may still be started: a few instances that stand by are no lead for more than themselves.
+    let stays = draft.observation.replicas.iter().filter(|replica| replica.stays()).count();
+    let room = draft.spec.replicas.max.0.saturating_sub(u32::try_from(stays).unwrap_or(u32::MAX)).max(1);
+    let starts = &state.cold_starts;
+    let lead = starts.expected_of_next(room, &draft.observation.standby, &draft.spec.cold_start);
     let memory = state.anticipation.get_or_insert_default();
     let queued = known(draft, proposals, &[WAITING, QUEUED], |sum, part| sum + part);
     // Two views of the same work.

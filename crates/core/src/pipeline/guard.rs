@@ -63,10 +63,10 @@ fn fuse(draft: &mut Draft<'_>, state: &ScalerState) {
     let mut recent = state.changes.iter().filter(|change| change.at > since);
     let oldest = recent.next();
     let count = oldest.map_or(0, |_| 1 + recent.count());
-    if draft.replicas != draft.current && count >= max_changes_per_minute as usize {
+    if draft.replicas != draft.standing && count >= max_changes_per_minute as usize {
         if let Some(oldest) = oldest {
             draft.wake(oldest.at + FUSE_PERIOD);
         }
-        draft.set(Stage::Guard, draft.current, Reason::TooManyChanges { max_changes_per_minute });
+        draft.set(Stage::Guard, draft.standing, Reason::TooManyChanges { max_changes_per_minute });
     }
 }

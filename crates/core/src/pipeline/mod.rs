@@ -55,6 +55,9 @@ struct Draft<'a> {
     now: Timestamp,
     /// The target before.
     current: u32,
+    /// The number that changes are counted from: a shadow's own last wish, since whoever acts follows it later or never;
+    /// the target before, otherwise.
+    standing: u32,
     /// The target as the steps so far have it.
     replicas: u32,
     steps: Vec<Step>,
@@ -71,11 +74,16 @@ impl<'a> Draft<'a> {
             (Mode::Act, Some(_)) if spec.policy.runs_jobs() => seen,
             (Mode::Act, Some(target)) => target.0,
         };
+        let standing = match (spec.mode, state.target) {
+            (Mode::Shadow, Some(wish)) => wish.0,
+            (Mode::Shadow, None) | (Mode::Act, _) => current,
+        };
         Self {
             spec,
             observation,
             now: observation.at,
             current,
+            standing,
             replicas: current,
             steps: Vec::new(),
             wake_at: None,
@@ -105,7 +113,7 @@ impl<'a> Draft<'a> {
         let to = Replicas(self.replicas);
         if self.observation.fleet_error.is_none() {
             state.target = Some(to);
-            rate_limit::remember(self.spec, state, self.now, from, to);
+            rate_limit::remember(self.spec, state, self.now, Replicas(self.standing), to);
         }
         Decision {
             scaler: self.spec.scaler.clone(),
@@ -136,7 +144,8 @@ fn learn_from_starts(spec: &ScalerSpec, state: &mut ScalerState, observation: &O
         } else if let Some(requested_at) = state.starting.remove(&replica.id)
             && replica.phase == Phase::Ready
         {
-            state.cold_starts.observe(now.since(requested_at).min(spec.cold_start.deadline));
+            let took = now.since(requested_at).min(spec.cold_start.deadline);
+            state.cold_starts.observe(replica.tier, took);
             state.start_failures = None;
         }
         if replica.phase.drains() {

@@ -9,14 +9,14 @@ use crate::{
 
 /// Cuts a change to what the limits allow.
 pub(super) fn rate_limit(draft: &mut Draft<'_>, state: &ScalerState) {
-    let (rules, up) = if draft.replicas > draft.current {
+    let (rules, up) = if draft.replicas > draft.standing {
         (&draft.spec.behavior.scale_up, true)
-    } else if draft.replicas < draft.current {
+    } else if draft.replicas < draft.standing {
         (&draft.spec.behavior.scale_down, false)
     } else {
         return;
     };
-    let Some((limit, text)) = limit(rules, state, draft.now, draft.current, up) else { return };
+    let Some((limit, text)) = limit(rules, state, draft.now, draft.standing, up) else { return };
     let cut = if up { draft.replicas.min(limit) } else { draft.replicas.max(limit) };
     if cut == draft.replicas {
         return;

@@ -36,13 +36,7 @@ impl ExternalScalerArgs {
     pub(crate) async fn bind(&self, readings: &Readings) -> Result<Option<ScalerServer>, ServeError> {
         let Some(listen) = self.external_scaler else { return Ok(None) };
         let (cert, key) = (self.external_scaler_cert.clone(), self.external_scaler_key.clone());
-        let tls = edge::files(cert, key, self.external_scaler_client_ca.clone()).map(|files| {
-            forewarm_external_scaler::TlsFiles {
-                cert: files.cert,
-                key: files.key,
-                client_ca: files.client_ca,
-            }
-        });
+        let tls = edge::files(cert, key, self.external_scaler_client_ca.clone());
         let config = ScalerConfig { listen, tls, namespaced: false, max_age: MAX_AGE };
         ScalerServer::bind(config, readings.clone()).await.map(Some)
     }

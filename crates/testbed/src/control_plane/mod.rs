@@ -16,7 +16,7 @@ use std::{
 
 use http::Request;
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -91,6 +91,7 @@ pub struct ControlPlane {
     folder: TempDir,
     pki: Pki,
     url: String,
+    etcd: String,
     api: Mutex<Server>,
     controllers: Mutex<Server>,
     aggregated: Mutex<()>,
@@ -127,12 +128,26 @@ impl ControlPlane {
         let kwok = start.kwok(port).await?;
         let others = vec![scheduler, kwok, etcd];
         let (api, controllers) = (Mutex::new(api), Mutex::new(controllers));
-        Ok(Self { folder, pki, url, api, controllers, aggregated: Mutex::new(()), _others: others })
+        Ok(Self {
+            folder,
+            pki,
+            url,
+            etcd: etcd_url,
+            api,
+            controllers,
+            aggregated: Mutex::new(()),
+            _others: others,
+        })
     }
 
     /// `https://127.0.0.1:PORT` of the API server.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where its files are, and those of whatever belongs to it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Runs this program of the testbed: `kubectl`.
@@ -160,6 +175,26 @@ impl ControlPlane {
         let client = self.client().await?;
         let ready = async || says_ok(&client, "/readyz").await;
         Ok(self.api.lock().await.restart(DEADLINE, ready).await?)
+    }
+}
+
+impl ControlPlane {
+    /// Makes every version of every object so far too old to begin a watch at (410): etcd forgets what was before, and
+    /// the API server begins anew without what it had seen.
+    ///
+    /// # Errors
+    /// When etcd says no, or the API server does not get ready again.
+    pub async fn forget_history(&self) -> Result<(), ControlPlaneError> {
+        let etcd = plain(&self.etcd)?;
+        let ask = async |path: &str, body: Value| -> Result<Value, ControlPlaneError> {
+            let request = Request::post(path).body(serde_json::to_vec(&body)?);
+            Ok(etcd.request(request.map_err(std::io::Error::other)?).await?)
+        };
+        // Any key will do: the answer's header has the revision. Keys are in base64.
+        let now = ask("/v3/kv/range", json!({"key": "AA=="})).await?;
+        let compaction = json!({"revision": now["header"]["revision"], "physical": true});
+        ask("/v3/kv/compaction", compaction).await?;
+        self.restart_api_server().await
     }
 }
 

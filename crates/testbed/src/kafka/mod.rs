@@ -28,6 +28,8 @@ pub struct Kafka {
     pub proxy: Proxy,
     /// Where anybody may ask, in the clear and without the proxy: for the test's own messages.
     pub direct: SocketAddr,
+    /// Where clients show a certificate, over TLS and without the proxy.
+    pub mutual: SocketAddr,
     /// Who signs its certificate.
     pub certificates: Certificates,
     _folder: TempDir,
@@ -43,16 +45,17 @@ impl Kafka {
         let folder = tempfile::tempdir()?;
         let certificates = Certificates::make(folder.path())?;
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let (behind, direct) = (local(free_port()?), local(free_port()?));
+        let (behind, direct, mutual) = (local(free_port()?), local(free_port()?), local(free_port()?));
         let proxy = Proxy::start(behind).await?;
         let controller = local(free_port()?);
         let data = folder.path().join("data");
         let settings = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@{controller}\n\
-             listeners=SASL://{behind},DIRECT://{direct},CONTROLLER://{controller}\n\
-             advertised.listeners=SASL://{proxied},DIRECT://{direct}\n\
+             listeners=SASL://{behind},DIRECT://{direct},MUTUAL://{mutual},CONTROLLER://{controller}\n\
+             advertised.listeners=SASL://{proxied},DIRECT://{direct},MUTUAL://{mutual}\n\
              controller.listener.names=CONTROLLER\ninter.broker.listener.name=DIRECT\n\
-             listener.security.protocol.map=SASL:SASL_SSL,DIRECT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             listener.security.protocol.map=SASL:SASL_SSL,DIRECT:PLAINTEXT,MUTUAL:SSL,CONTROLLER:PLAINTEXT\n\
+             listener.name.mutual.ssl.client.auth=required\n\
              sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n\
              listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
              required user_{USER}=\"{PASSWORD}\";\n\
@@ -81,7 +84,7 @@ impl Kafka {
             folder: folder.path().to_owned(),
         };
         let server = Server::start(launch, START, async || answers(direct).await).await?;
-        Ok(Self { server, proxy, direct, certificates, _folder: folder })
+        Ok(Self { server, proxy, direct, mutual, certificates, _folder: folder })
     }
 
     /// Starts it again, at the same ports and with what it stored.

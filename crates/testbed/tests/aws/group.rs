@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use forewarm_aws::InterruptionQueue;
 use forewarm_control::ports::{Fleet, FleetError, FleetReplica, FleetView};
 use forewarm_core::{Phase, Placement};
 
-use crate::support::{Stage, cloud, drain, only_allowed, sdk, start, stop};
+use crate::support::{Stage, cloud, drain, only_allowed, start, stop};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_start_serve_drain_and_go_in_that_order() {
@@ -154,33 +153,4 @@ async fn a_restart_looks_at_the_group_as_it_is() {
     let view = stage.fleet.observe().await.expect("a view");
     assert_eq!(view.replicas.len(), 3, "what was asked for before the crash counts: {view:?}");
     stage.ready(3).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interruption_warning_drains_the_instance_before_it_ends() {
-    let Some(cloud) = cloud().await else { return };
-    let mut stage = Stage::new(cloud, "interrupted", 2, 5).await;
-    let ready = stage.ready(2).await;
-    let sdk = sdk(&stage.cloud.url()).await;
-    let client = aws_sdk_sqs::Client::new(&sdk);
-    let created = client.create_queue().queue_name("interruptions").send().await.expect("a queue");
-    let url = created.queue_url().expect("its URL");
-    stage.fleet.hear(InterruptionQueue::start(stage.groups.account(), url));
-    let spot = ready[0].id.as_str();
-    let event = format!(
-        r#"{{"version":"0","detail-type":"EC2 Spot Instance Interruption Warning","source":"aws.ec2",
-            "detail":{{"instance-id":"{spot}","instance-action":"terminate"}}}}"#
-    );
-    client.send_message().queue_url(url).message_body(event).send().await.expect("a message");
-    let leaves =
-        |view: &FleetView| view.replicas.iter().any(|r| r.id.as_str() == spot && r.phase == Phase::Leaving);
-    stage.view("the instance leaves", leaves).await;
-    // Nothing makes it serve again; drained, it goes, and another comes.
-    let revive = Placement { revive: vec![ready[0].id.clone()], start: 1, ..Placement::default() };
-    stage.fleet.apply(&revive).await.expect("a replacement");
-    assert!(leaves(&stage.fleet.observe().await.expect("a view")));
-    stage.fleet.apply(&stop(&ready[0].id)).await.expect("a stop");
-    let left = stage.ready(2).await;
-    assert!(left.iter().all(|replica| replica.id != ready[0].id), "{left:?}");
-    only_allowed(&stage.cloud, &["sqs:CreateQueue", "sqs:SendMessage"]);
 }

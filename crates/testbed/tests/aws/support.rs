@@ -6,9 +6,15 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use axum::{Router, routing::get};
 use forewarm_aws::{Account, GroupConfig, GroupFleet, Groups};
-use forewarm_control::ports::{Fleet, FleetReplica, FleetView};
-use forewarm_core::{Phase, Placement, ReplicaId};
-use forewarm_testbed::{Cloud, Moto, assets, free_port};
+use forewarm_control::{
+    Clock, observation,
+    ports::{Fleet, FleetReplica, FleetView},
+};
+use forewarm_core::{
+    Behavior, Bounds, Decision, Environment, Phase, Placement, Policy, QueueDepth, Reason, ReplicaId,
+    Requests, ScalerSpec, ScalerState, Signal, plan, pool::PoolReport,
+};
+use forewarm_testbed::{Cloud, Machine, Moto, assets, free_port};
 use tokio::{net::TcpListener, sync::OnceCell, task::JoinHandle};
 
 /// Nothing here takes as long on a machine that works.
@@ -129,6 +135,69 @@ impl Stage {
     }
 }
 
+/// Decides about a stage as the controller does, with what waits as the only signal. No request is ever at work.
+pub(crate) struct Loop {
+    pub(crate) spec: ScalerSpec,
+    pub(crate) state: ScalerState,
+    /// Every reason so far.
+    pub(crate) reasons: Vec<Reason>,
+    clock: Clock,
+}
+
+impl Loop {
+    /// Five requests that wait are worth a replica.
+    pub(crate) fn new(min: u32, max: u32) -> Self {
+        let per_replica = Requests::new(5.0).expect("a number");
+        let policy = Policy::QueueDepth(QueueDepth { per_replica, pre_warm: None });
+        let mut spec = ScalerSpec::new("llm", Bounds::new(min, max).expect("bounds"), policy);
+        spec.environment = Environment::Dev;
+        spec.behavior = Behavior::pass_through();
+        Self { spec, state: ScalerState::default(), reasons: Vec::new(), clock: Clock::start(SPEED) }
+    }
+
+    /// One evaluation. What is refused is tried again at the next one.
+    pub(crate) async fn step(&mut self, stage: &Stage, waiting: f64) -> Decision {
+        let view = stage.fleet.observe().await;
+        let signals = vec![("waiting".into(), Signal::value(waiting))];
+        let seen = observation(self.clock.now(), view.as_ref(), Some(Ok(&PoolReport::default())), signals);
+        let decision = plan(&self.spec, &mut self.state, &seen);
+        self.reasons.extend(decision.steps.iter().map(|step| step.reason.clone()));
+        if !decision.placement.is_empty() {
+            drop(stage.fleet.apply(&decision.placement).await);
+        }
+        decision
+    }
+
+    /// Evaluates until a view is as wanted.
+    pub(crate) async fn until(
+        &mut self,
+        stage: &Stage,
+        waiting: f64,
+        what: &str,
+        mut wanted: impl FnMut(&FleetView) -> bool,
+    ) -> FleetView {
+        let found = tokio::time::timeout(LIMIT, async {
+            loop {
+                drop(self.step(stage, waiting).await);
+                if let Ok(view) = stage.fleet.observe().await
+                    && wanted(&view)
+                {
+                    return view;
+                }
+                // The clock is a reason to look, too.
+                drop(tokio::time::timeout(Duration::from_millis(200), stage.fleet.changed()).await);
+            }
+        });
+        match found.await {
+            Ok(view) => view,
+            Err(_) => panic!(
+                "never seen: {what}; reasons: {:#?}",
+                self.reasons.iter().rev().take(9).collect::<Vec<_>>()
+            ),
+        }
+    }
+}
+
 fn config(group: &str, port: u16, min: u32, max: u32) -> GroupConfig {
     GroupConfig {
         name: group.to_owned(),
@@ -162,7 +231,7 @@ impl Machines {
             loop {
                 let machines = cloud.machines(&group).await.unwrap_or_default();
                 engines.retain(|id, _| machines.iter().any(|machine| &machine.id == id));
-                for machine in machines.iter().filter(|machine| machine.state != "Pending") {
+                for machine in machines.iter().filter(|machine| runs(machine)) {
                     if !engines.contains_key(&machine.id) {
                         let engine = Engine::start(&machine.address, port).await;
                         engines.insert(machine.id.clone(), engine);
@@ -172,6 +241,11 @@ impl Machines {
             }
         }))
     }
+}
+
+/// Neither on its way nor stopped in a warm pool.
+fn runs(machine: &Machine) -> bool {
+    machine.state != "Pending" && !machine.state.starts_with("Warmed")
 }
 
 impl Drop for Machines {

@@ -262,7 +262,7 @@ async fn without_a_gateway_the_engines_are_asked_pod_by_pod() {
     rig.until_ready("llama", 1).await;
     let _engines = Engines::follow(rig.client.clone(), &rig.namespace, 12.0);
     rig.scale("llama", json!({"signals": []})).await;
-    let running = rig.start_alone("a");
+    let running = rig.start_alone("a", rig.client.clone());
     // One engine with 12 waiting requests: three replicas.
     rig.until_asked_for("llama", 3).await;
     let note = rig.until_event("llama", "ScaledUp").await;

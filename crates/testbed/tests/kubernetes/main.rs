@@ -1,12 +1,17 @@
 //! Against a real API server, with the real controllers. Where there is none, each test says so and passes.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
+mod aws;
+mod calls;
 mod cluster;
 mod controller;
+mod faults;
 mod install;
 mod life;
 mod metrics_api;
 mod rig;
+mod targets;
+
 mod testbed;
 
 use forewarm_testbed::control_plane::{ControlPlane, ControlPlaneError, ControlPlaneOptions};

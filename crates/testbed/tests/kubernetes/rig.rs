@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use forewarm_control::ports::Gateway;
-use forewarm_core::{ScalerId, pool::PoolReport};
+use forewarm_control::{Clock, ports::Gateway};
+use forewarm_core::{ScalerId, Timestamp, pool::PoolReport};
 use forewarm_kubernetes::{
     controller::{Controller, Options},
     gateways::{Connect, GatewayOptions},
@@ -77,6 +77,13 @@ impl Running {
         self.task.await.unwrap();
     }
 
+    /// Waits until it leads no more.
+    pub(crate) async fn until_leads_no_more(&self) {
+        let mut leads = self.leadership.subscribe();
+        let ended = tokio::time::timeout(SOON, leads.wait_for(|leads| !*leads)).await;
+        assert!(ended.is_ok(), "it leads on");
+    }
+
     /// Ends it as a crash does: nothing is finished, nothing is given back.
     pub(crate) fn kill(self) {
         self.task.abort();
@@ -114,15 +121,28 @@ impl Rig {
 
     /// Starts a controller of this namespace.
     pub(crate) fn start(&self, identity: &str) -> Running {
-        self.start_beside(identity, vec!["in memory".to_owned()])
+        self.start_through(identity, self.client.clone())
+    }
+
+    /// The same with a way of its own to the API server.
+    pub(crate) fn start_through(&self, identity: &str, client: Client) -> Running {
+        run(self.controller(identity, client, true))
     }
 
     /// The same without a gateway.
-    pub(crate) fn start_alone(&self, identity: &str) -> Running {
-        self.start_beside(identity, Vec::new())
+    pub(crate) fn start_alone(&self, identity: &str, client: Client) -> Running {
+        run(self.controller(identity, client, false))
     }
 
-    fn start_beside(&self, identity: &str, addresses: Vec<String>) -> Running {
+    /// The same on a machine whose clock is ahead by so many seconds.
+    pub(crate) fn start_ahead(&self, identity: &str, seconds: i64) -> Running {
+        let right = Clock::start(1.0);
+        let wrong = Timestamp::from_millis(right.now().as_millis() + seconds * 1000);
+        run(self.controller(identity, self.client.clone(), true).with_clock(right.set_to(wrong)))
+    }
+
+    fn controller(&self, identity: &str, client: Client, has_gateway: bool) -> Controller {
+        let addresses = if has_gateway { vec!["in memory".to_owned()] } else { Vec::new() };
         let options = Options {
             namespace: Some(self.namespace.clone()),
             lease: LeaseOptions {
@@ -134,13 +154,7 @@ impl Rig {
             // Tests that take something away do not wait for minutes.
             hold: Duration::ZERO,
         };
-        let controller =
-            Controller::new(options, self.client.clone(), Arc::clone(&self.gateways) as Arc<dyn Connect>);
-        let leadership = controller.leadership();
-        let stop = CancellationToken::new();
-        let shutdown = stop.clone();
-        let task = tokio::spawn(async move { controller.run(shutdown).await.unwrap() });
-        Running { leadership, stop, task }
+        Controller::new(options, client, Arc::clone(&self.gateways) as Arc<dyn Connect>)
     }
 
     pub(crate) fn deployments(&self) -> Api<Deployment> {
@@ -187,6 +201,11 @@ impl Rig {
         until(&self.deployments(), name, &format!("{replicas} ready replicas"), ready).await;
     }
 
+    /// How often somebody changed what is asked of the Deployment.
+    pub(crate) async fn generation(&self, name: &str) -> i64 {
+        self.deployments().get(name).await.unwrap().metadata.generation.unwrap()
+    }
+
     /// Waits until a condition of a scaler has this reason; its message.
     pub(crate) async fn until_condition(&self, name: &str, kind: &str, reason: &str) -> String {
         let is_so = |scaler: &InferenceScaler| condition(scaler, kind).is_some_and(|(now, _)| now == reason);
@@ -229,6 +248,14 @@ impl Rig {
         let pods = self.pods().list(&ListParams::default()).await.unwrap().items.into_iter();
         pods.filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(|pod| pod.name_any()).collect()
     }
+}
+
+fn run(controller: Controller) -> Running {
+    let leadership = controller.leadership();
+    let stop = CancellationToken::new();
+    let shutdown = stop.clone();
+    let task = tokio::spawn(async move { controller.run(shutdown).await.unwrap() });
+    Running { leadership, stop, task }
 }
 
 /// A scaler's manifest: five waiting requests a replica, down at once, and as few in flight as a replica takes.

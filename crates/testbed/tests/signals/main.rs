@@ -7,6 +7,7 @@ mod password;
 mod prometheus;
 mod rabbitmq;
 mod stage;
+mod tls;
 
 use std::{path::Path, time::Duration};
 

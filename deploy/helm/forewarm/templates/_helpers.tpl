@@ -131,6 +131,9 @@ selector:
 apiVersion: v1
 kind: ServiceAccount
 {{ include "forewarm.meta" . }}
+{{- with (.values.serviceAccount).annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+{{- end }}
 automountServiceAccountToken: false
 {{- end -}}
 

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use forewarm_admin::{Admin, AdminConfig, Dashboard};
+use forewarm_aws::AwsSources;
 use forewarm_control::ports::Gateway;
 use forewarm_core::ScalerId;
 use forewarm_gateway::{ControlAccess, ControlToken, RemoteGateway, UpstreamTls};
@@ -103,7 +104,8 @@ pub(crate) fn controller(args: ControllerArgs) -> Result<(), Failure> {
             },
             hold: Options::HOLD,
         };
-        let controller = Controller::new(options, client, Arc::new(Remote(access)));
+        let controller =
+            Controller::new(options, client, Arc::new(Remote(access))).reading(AwsSources::default());
         let mut admin = AdminConfig { address: args.admin, ..AdminConfig::new(Dashboard::new()) };
         let metrics = controller.metrics();
         admin.metrics = admin.metrics.beside(move || metrics.page());

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use forewarm_admin::{Admin, AdminConfig, Dashboard};
-use forewarm_external_scaler::{Readings, ScalerConfig, ScalerServer, TlsFiles};
+use forewarm_external_scaler::{Readings, ScalerConfig, ScalerServer};
 use kube::Client;
 
 use crate::{
@@ -54,11 +54,7 @@ pub(crate) fn external_scaler(args: ExternalScalerArgs) -> Result<(), Failure> {
         let shutdown = shutdown_on_signal()?;
         let client = Client::try_default().await.context("there is no cluster to be found")?;
         let readings = Readings::default();
-        let tls = edge::files(args.tls_cert, args.tls_key, args.client_ca).map(|files| TlsFiles {
-            cert: files.cert,
-            key: files.key,
-            client_ca: files.client_ca,
-        });
+        let tls = edge::files(args.tls_cert, args.tls_key, args.client_ca);
         let config = ScalerConfig { listen: args.listen, tls, namespaced: true, max_age: MAX_AGE };
         let server = ScalerServer::bind(config, readings.clone()).await.map_err(Failure::usage)?;
         let admin = AdminConfig { address: args.admin, ..AdminConfig::new(Dashboard::new()) };

@@ -1,7 +1,7 @@
 //! `forewarm kube metrics-api`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -12,9 +12,11 @@ use anyhow::Context;
 use clap::Args;
 use forewarm_core::ScalerId;
 use forewarm_gateway::{ControlAccess, ControlToken, RemoteGateway, UpstreamTls};
+use forewarm_kubernetes::gateways::{GatewayOptions, discover};
 use forewarm_metrics_api::{CertificateFiles, EngineOptions, MetricsApi, MetricsApiConfig, Queues};
 use forewarm_signals::engine::EngineKind;
 use futures_util::future::{BoxFuture, FutureExt, try_join_all};
+use tokio::sync::watch;
 
 use crate::{
     commands::values,
@@ -56,9 +58,18 @@ pub(crate) struct MetricsApiArgs {
     /// `https://…` with TLS. May be repeated for gateways side by side.
     #[arg(long = "gateway", value_name = "ADDRESS")]
     gateways: Vec<String>,
+    /// Labels of the gateways' pods, whose queues count as well; default: none are looked for.
+    #[arg(long, value_name = "SELECTOR")]
+    gateway_selector: Option<String>,
+    /// Their namespace; default: the one that this runs in.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    gateway_namespace: Option<String>,
     /// Who signs the gateways' certificates; default: whom the system trusts.
-    #[arg(long, value_name = "FILE", requires = "gateways")]
+    #[arg(long, value_name = "FILE")]
     gateway_ca: Option<PathBuf>,
+    /// The name in their certificates, if it is not the one in the address.
+    #[arg(long, value_name = "NAME")]
+    gateway_server_name: Option<String>,
     /// What the gateways ask of their controllers.
     #[arg(long, env = "FOREWARM_CONTROL_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     control_token: Option<String>,
@@ -67,15 +78,21 @@ pub(crate) struct MetricsApiArgs {
 pub(super) fn metrics_api(args: MetricsApiArgs) -> Result<(), Failure> {
     runtime(2)?.block_on(async {
         let shutdown = shutdown_on_signal()?;
-        let queues = if args.gateways.is_empty() {
-            None
-        } else {
-            let tls = UpstreamTls { ca: args.gateway_ca, server_name: None, identity: None };
-            let access = ControlAccess::new(args.control_token.map(ControlToken::new), &tls);
-            let access = access.map_err(Failure::usage)?;
-            Some(Arc::new(GatewayQueues::new(args.gateways, access)) as Arc<dyn Queues>)
-        };
         let client = kube::Client::try_default().await.context("cannot reach the cluster")?;
+        let tls = UpstreamTls { ca: args.gateway_ca, server_name: args.gateway_server_name, identity: None };
+        let access = ControlAccess::new(args.control_token.map(ControlToken::new), &tls);
+        let access = access.map_err(Failure::usage)?;
+        let are_there = !args.gateways.is_empty() || args.gateway_selector.is_some();
+        let gateways = GatewayOptions {
+            namespace: Some(args.gateway_namespace.unwrap_or_else(|| client.default_namespace().to_owned())),
+            selector: args.gateway_selector,
+            addresses: args.gateways,
+        };
+        let queues = are_there.then(|| {
+            let (found, addresses) = watch::channel(BTreeSet::new());
+            tokio::spawn(discover(client.clone(), gateways, found));
+            Arc::new(GatewayQueues { addresses, access, scalers: Mutex::default() }) as Arc<dyn Queues>
+        });
         let api = MetricsApi::bind(
             MetricsApiConfig {
                 listen: args.listen,
@@ -95,26 +112,26 @@ pub(super) fn metrics_api(args: MetricsApiArgs) -> Result<(), Failure> {
 
 /// The queues of gateways side by side: a scaler's is the sum.
 struct GatewayQueues {
-    addresses: Vec<String>,
+    addresses: watch::Receiver<BTreeSet<String>>,
     access: ControlAccess,
     scalers: Mutex<BTreeMap<ScalerId, Gateways>>,
 }
 
-/// The gateways, as asked about one scaler.
-type Gateways = Arc<Vec<RemoteGateway>>;
+/// The gateways by their address, as asked about one scaler.
+type Gateways = BTreeMap<String, Arc<RemoteGateway>>;
 
 impl GatewayQueues {
-    fn new(addresses: Vec<String>, access: ControlAccess) -> Self {
-        Self { addresses, access, scalers: Mutex::default() }
-    }
-
-    fn gateways(&self, scaler: &ScalerId) -> Gateways {
+    fn gateways(&self, scaler: &ScalerId) -> Vec<Arc<RemoteGateway>> {
+        let addresses = self.addresses.borrow();
         let mut scalers = self.scalers.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = scalers.entry(scaler.clone()).or_insert_with(|| {
-            let gateway = |address: &String| RemoteGateway::new(scaler.clone(), address, &self.access);
-            Arc::new(self.addresses.iter().map(gateway).collect())
-        });
-        Arc::clone(asked)
+        let known = scalers.entry(scaler.clone()).or_default();
+        known.retain(|address, _| addresses.contains(address));
+        for address in addresses.iter() {
+            known
+                .entry(address.clone())
+                .or_insert_with(|| Arc::new(RemoteGateway::new(scaler.clone(), address, &self.access)));
+        }
+        known.values().cloned().collect()
     }
 }
 
@@ -122,7 +139,11 @@ impl Queues for GatewayQueues {
     fn queued<'a>(&'a self, scaler: &'a ScalerId) -> BoxFuture<'a, Result<u64, String>> {
         async move {
             let gateways = self.gateways(scaler);
-            let reports = try_join_all(gateways.iter().map(RemoteGateway::report));
+            if gateways.is_empty() {
+                // Whoever waits there waits at one that is not to be seen.
+                return Err("no gateway is ready".to_owned());
+            }
+            let reports = try_join_all(gateways.iter().map(|gateway| gateway.report()));
             let reports = reports.await.map_err(|error| error.to_string())?;
             Ok(reports.iter().map(|report| report.queued).sum())
         }

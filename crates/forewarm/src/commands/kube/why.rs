@@ -1,7 +1,7 @@
 //! `forewarm kube why`.
 
 use anyhow::{Context, anyhow};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use forewarm_kubernetes::why;
 use kube::Client;
 
@@ -14,13 +14,27 @@ use crate::{
 ///
 /// Shows the last decisions with every step, the conditions, and the Events, as the cluster has them.
 #[derive(Args)]
-#[command(after_help = "Example:\n  forewarm kube why llama3 -n ai-serving")]
+#[command(after_help = "Examples:\n  \
+    forewarm kube why llama3 -n ai-serving\n  \
+    forewarm kube why llama3 -n ai-serving --output json | jq '.status.decisions[0]'")]
 pub(crate) struct WhyArgs {
     /// The InferenceScaler.
     name: String,
     /// Its namespace; default: the kubeconfig's.
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
+    /// What to print.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: the status as the object has it, and the Events.
+    Json,
 }
 
 pub(crate) fn why(args: &WhyArgs) -> Result<(), Failure> {
@@ -29,7 +43,12 @@ pub(crate) fn why(args: &WhyArgs) -> Result<(), Failure> {
         let namespace = args.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         match why::ask(client, &namespace, &args.name).await {
             Ok(told) => {
-                say(told.text());
+                match args.output {
+                    Output::Text => say(told.text()),
+                    Output::Json => {
+                        say(serde_json::to_string_pretty(&told).context("what was told cannot be written")?);
+                    }
+                }
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.code == 404 => Err(Failure::usage(anyhow!(

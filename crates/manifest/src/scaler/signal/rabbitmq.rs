@@ -15,7 +15,7 @@ use crate::cursor::{Cursor, Fields};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RabbitMqSignal {
-    /// Its address: `http(s)://` for the management API, `amqp://` for AMQP.
+    /// Its address: `http(s)://` for the management API, `amqp(s)://` for AMQP.
     pub host: Credential,
     /// Which of them is spoken.
     pub protocol: RabbitMqProtocol,
@@ -37,7 +37,7 @@ pub struct RabbitMqSignal {
     /// Who asks; `None`: who stands in the address.
     #[serde(flatten)]
     pub basic: Option<Basic>,
-    /// For addresses that begin with `https://`.
+    /// For addresses that begin with `https://` or `amqps://`.
     #[serde(flatten)]
     pub tls: Tls,
     /// How long an answer may take, on the wall; `None`: as long as a reading may take.
@@ -164,13 +164,15 @@ fn host(fields: &Fields<'_>) -> Option<Credential> {
             "an address with a password in the clear",
             "hostFromEnv, or `username` and `password` beside it",
         ),
-        Some(Credential::Plain(text)) if text.starts_with("amqps://") => {
-            wrong("AMQP over TLS", "the management API, which has TLS: https://rabbitmq:15671")
-        }
         Some(Credential::Plain(text))
-            if !["http://", "https://", "amqp://"].iter().any(|scheme| text.starts_with(scheme)) =>
+            if !["http://", "https://", "amqp://", "amqps://"]
+                .iter()
+                .any(|scheme| text.starts_with(scheme)) =>
         {
-            wrong(&format!("\"{text}\""), "an address that begins with http://, https:// or amqp://")
+            wrong(
+                &format!("\"{text}\""),
+                "an address that begins with http://, https://, amqp:// or amqps://",
+            )
         }
         Some(read) => Some(read),
     }
