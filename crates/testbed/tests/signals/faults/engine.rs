@@ -6,7 +6,7 @@ use forewarm_control::{
     Clock,
     ports::{FleetReplica, SignalSource as Source},
 };
-use forewarm_core::{Phase, Signal};
+use forewarm_core::{Phase, Signal, Tier};
 use forewarm_engine::{
     ColdStart, EngineConfig, EngineProfile, LoadingBehaviour,
     cold_start::{ColdStartStage, SecondsDistribution, Stage},
@@ -141,6 +141,8 @@ impl super::World for World {
             address: Some(self.proxy.address().to_string()),
             stages_seconds: [].into(),
             ordinal: None,
+            notice: None,
+            tier: Tier::Cold,
         };
         let signal = EngineSignal::Metric(EngineMetric::Waiting);
         Arc::new(OneEngine { source: EngineSource { scraper, signal }, engine })
