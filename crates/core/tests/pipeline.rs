@@ -316,8 +316,7 @@ fn a_shadow_that_is_followed_late_says_the_same_again_and_has_changed_its_mind_o
     // Whoever acts looks every 15 s; the queue says more often that it is long.
     for second in 0..30 {
         let running = if second < 14 { 1 } else { 5 };
-        let decision =
-            plan(&spec, &mut state, &at(f64::from(second), &ready(running), &[("waiting", 40.0)]));
+        let decision = plan(&spec, &mut state, &at(f64::from(second), &ready(running), &[("waiting", 40.0)]));
         assert_eq!(decision.to, Replicas(5), "second {second}: {:?}", labels(&decision));
     }
     let decision = plan(&spec, &mut state, &at(30.0, &ready(5), &[("waiting", 40.0)]));

@@ -26,9 +26,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{
-    driven::Driven,
-};
+use crate::driven::Driven;
 
 /// Bytes of headers that an answer may have over HTTP/2.
 const MAX_HEADER_BYTES: u32 = 64 << 10;
