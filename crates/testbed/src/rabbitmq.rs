@@ -9,6 +9,7 @@ use std::{
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use crate::{Certificates, Launch, Server, ServerError, TestbedError, assets, free_port};
 
@@ -78,7 +79,7 @@ impl RabbitMq {
         let client = builder.timeout(Duration::from_secs(5)).build();
         let client = client.map_err(|error| TestbedError::Answer(error.to_string()))?;
         let asked = client.clone();
-        let server = Server::start(launch, START, async || is_ready(&asked, management).await).await?;
+        let server = Server::start(launch, START, async || is_ready(&asked, amqp, management).await).await?;
         Ok(Self {
             server,
             amqp,
@@ -97,8 +98,8 @@ impl RabbitMq {
     /// # Errors
     /// When it does not start.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
-        let (client, management) = (self.client.clone(), self.management);
-        self.server.restart(START, async || is_ready(&client, management).await).await
+        let (client, amqp, management) = (self.client.clone(), self.amqp, self.management);
+        self.server.restart(START, async || is_ready(&client, amqp, management).await).await
     }
 
     /// Makes a vhost that [`USER`] may use.
@@ -194,9 +195,11 @@ fn url(management: SocketAddr) -> Result<reqwest::Url, TestbedError> {
     text.parse().map_err(|error| TestbedError::Answer(format!("{text}: {error}")))
 }
 
-async fn is_ready(client: &Client, management: SocketAddr) -> bool {
+/// Either may be there before the other.
+async fn is_ready(client: &Client, amqp: SocketAddr, management: SocketAddr) -> bool {
     let request = client.get(format!("http://{management}/api/overview")).basic_auth(USER, Some(PASSWORD));
     request.send().await.is_ok_and(|response| response.status().is_success())
+        && TcpStream::connect(amqp).await.is_ok()
 }
 
 /// Everything beside the folder of the test, so that brokers side by side do not meet.
@@ -249,5 +252,5 @@ async fn names(
         folder: folder.into(),
     };
     let at = SocketAddr::from(([127, 0, 0, 1], port));
-    Server::start(launch, START, async || tokio::net::TcpStream::connect(at).await.is_ok()).await
+    Server::start(launch, START, async || TcpStream::connect(at).await.is_ok()).await
 }

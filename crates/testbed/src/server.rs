@@ -2,8 +2,10 @@
 
 use std::{
     fs::File,
+    hash::{BuildHasher, RandomState},
     io,
     net::TcpListener,
+    ops::Range,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
@@ -223,10 +225,21 @@ fn spawn(command: Command) -> io::Result<Child> {
     answer.recv().map_err(|_| gone())?
 }
 
+/// Below those that the kernel takes for connections and for whoever asks for any port: one of these might be gone again
+/// before the server has it.
+const PORTS: Range<u16> = 10_000..32_000;
+/// How many are tried.
+const TRIES: u32 = 100;
+
 /// A TCP port of the loopback interface that nobody listens at now.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    let any = |_| {
+        // A random number, from the keys that the standard library draws for its hash maps.
+        let port = PORTS.start + (RandomState::new().hash_one(()) % PORTS.len() as u64) as u16;
+        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    };
+    (0..TRIES).find_map(any).ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse))
 }

@@ -32,6 +32,7 @@ pub(super) struct World {
     source: SignalSource,
     client: Client,
     url: String,
+    waiting: usize,
     _folder: TempDir,
 }
 
@@ -53,7 +54,7 @@ impl World {
         });
         let client = Client::new(&sdk(&server.address).await);
         let url = server.queue(QUEUE);
-        Some(Self { server, behind, proxy, cloud, account, source, client, url, _folder: folder })
+        Some(Self { server, behind, proxy, cloud, account, source, client, url, waiting: 0, _folder: folder })
     }
 }
 
@@ -78,7 +79,17 @@ impl super::World for World {
         self.server.restart().await.unwrap();
     }
 
+    /// SQS has what it had; ElasticMQ writes down what is sent and purged some time later. Nobody sees it in between.
+    async fn restart(&mut self) {
+        self.proxy.cut();
+        self.server.server.terminate();
+        self.start_again().await;
+        self.load(self.waiting).await;
+        self.proxy.mend();
+    }
+
     async fn load(&mut self, messages: usize) {
+        self.waiting = messages;
         self.client.purge_queue().queue_url(&self.url).send().await.unwrap();
         let entry = |index: usize| {
             let entry = SendMessageBatchRequestEntry::builder().id(index.to_string());
