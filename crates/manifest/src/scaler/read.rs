@@ -421,21 +421,20 @@ fn floor(at: &Cursor<'_>, bounds: Option<Bounds>) -> Option<Floor> {
         replicas_at.wanted(format!("a whole number from 1 to {max}, the most that are allowed"));
         return None;
     };
-    match Floor::new(&zone?, &start?, &end?, Replicas(count)) {
-        Ok(floor) => Some(floor),
-        Err(error) => {
-            let (field, wanted) = match error {
-                InvalidFloor::Timezone(_) => {
-                    ("timezone", "a time zone by its name, such as Europe/Berlin or UTC".to_owned())
-                }
-                InvalidFloor::Start(why) => ("start", format!("a cron expression: {why}")),
-                InvalidFloor::End(why) => ("end", format!("a cron expression: {why}")),
-                InvalidFloor::Empty => ("end", "another time than `start`".to_owned()),
-            };
-            at.problem_at(field, wanted);
-            None
+    Floor::new(&zone?, &start?, &end?, Replicas(count)).map_err(|error| refuse_floor(at, error)).ok()
+}
+
+/// Says what is wrong with a floor, at the field that it is wrong in.
+pub(super) fn refuse_floor(at: &Cursor<'_>, error: InvalidFloor) {
+    let (field, wanted) = match error {
+        InvalidFloor::Timezone(_) => {
+            ("timezone", "a time zone by its name, such as Europe/Berlin or UTC".to_owned())
         }
-    }
+        InvalidFloor::Start(why) => ("start", format!("a cron expression: {why}")),
+        InvalidFloor::End(why) => ("end", format!("a cron expression: {why}")),
+        InvalidFloor::Empty => ("end", "another time than `start`".to_owned()),
+    };
+    at.problem_at(field, wanted);
 }
 
 fn pause(at: &Cursor<'_>) -> Option<Pause> {

@@ -223,7 +223,7 @@ impl Member {
             let mut records = partition.records.unwrap_or_default();
             for set in RecordBatchDecoder::decode_all(&mut records).map_err(wire)? {
                 // A batch comes whole, also when its first messages are done.
-                for record in set.records.into_iter().filter(|record| record.offset >= next) {
+                if let Some(record) = set.records.into_iter().find(|record| record.offset >= next) {
                     let value = record.value.unwrap_or_default();
                     let partition = partition.partition_index;
                     return Ok(Some(Message { value, partition, offset: record.offset }));

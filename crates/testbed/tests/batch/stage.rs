@@ -197,7 +197,7 @@ impl Stage {
         Arc::clone(within(what, seen).await.unwrap().as_ref().unwrap())
     }
 
-    /// Waits for a decision for such a reason.
+    /// Waits for a decision for such a reason: one that acts, or one that leaves all as it is.
     pub(crate) async fn decision(
         &mut self,
         what: &str,
@@ -205,7 +205,14 @@ impl Stage {
     ) -> Arc<Decision> {
         let found = async {
             loop {
-                let decision = self.decided.recv().await.unwrap();
+                let decision = tokio::select! {
+                    acts = self.decided.recv() => acts.unwrap(),
+                    changed = self.snapshots.changed() => {
+                        changed.unwrap();
+                        let Some(seen) = self.snapshots.borrow_and_update().clone() else { continue };
+                        Arc::clone(&seen.decision)
+                    }
+                };
                 if decision.steps.iter().any(|step| predicate(&step.reason)) {
                     return decision;
                 }

@@ -86,6 +86,12 @@ impl Engines {
         *self.said.lock().unwrap() = Said { otherwise: waiting, ..Said::default() };
     }
 
+    /// One pod says so from now on, and all others that nobody waits.
+    pub(crate) fn let_only_say(&self, pod: &str, waiting: f64) {
+        let only = BTreeMap::from([(pod.to_owned(), Some(waiting))]);
+        *self.said.lock().unwrap() = Said { waiting: only, otherwise: Some(0.0) };
+    }
+
     /// One pod says so from now on.
     pub(crate) fn let_say(&self, pod: &str, waiting: Option<f64>) {
         self.said.lock().unwrap().waiting.insert(pod.to_owned(), waiting);

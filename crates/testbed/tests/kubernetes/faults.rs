@@ -261,14 +261,15 @@ async fn metrics_that_are_gone_for_an_hour_take_nothing_away_and_are_missed_alou
     let rig = Rig::new(plane, "an-hour", 8).await;
     rig.deploy(&Workload::new("llama", 1)).await;
     rig.until_ready("llama", 1).await;
-    let engines = Engines::follow(rig.client.clone(), &rig.namespace, 15.0);
+    let first = rig.pod_names().await.remove(0);
+    let engines = Engines::follow(rig.client.clone(), &rig.namespace, 0.0);
+    engines.let_only_say(&first, 15.0);
     let calls = Calls::to(rig.client.clone());
     // Down at once, if anything said that it may.
     let signals = json!([{"name": "waiting", "engine": {"metric": "waiting"}}]);
     rig.scale("llama", json!({"signals": signals, "maxSignalAge": "20s"})).await;
     let running = rig.start_alone("a", calls.client());
     rig.until_asked_for("llama", 3).await;
-    engines.say(Some(5.0));
     rig.until_ready("llama", 3).await;
     rig.until_condition("llama", "Ready", "AsDesired").await;
     let written = rig.generation("llama").await;
@@ -294,7 +295,7 @@ async fn metrics_that_are_gone_for_an_hour_take_nothing_away_and_are_missed_alou
     assert_eq!(rig.generation("llama").await, written, "nobody touched the number");
     assert!(is_missed(&rig.scalers().get("llama").await.unwrap()));
 
-    engines.say(Some(10.0));
+    engines.let_only_say(&first, 30.0);
     rig.until_condition("llama", "SignalsKnown", "SignalsKnown").await;
     rig.until_asked_for("llama", 6).await;
     running.stop().await;
@@ -380,8 +381,7 @@ async fn code_of_watch(pods: &Api<Pod>, version: &str) -> u16 {
         Err(kube::Error::Api(status)) => return status.code,
         Err(error) => panic!("{error}"),
     };
-    match std::pin::pin!(changes).try_next().await.unwrap().unwrap() {
-        WatchEvent::Error(status) => status.code,
-        change => panic!("{change:?}"),
-    }
+    let change = std::pin::pin!(changes).try_next().await.unwrap();
+    let Some(WatchEvent::Error(status)) = change else { panic!("{change:?}") };
+    status.code
 }

@@ -148,13 +148,13 @@ async fn of_a_leader_worker_set_leaders_count_and_the_last_group_goes() {
     let running = rig.start("a");
     rig.report("llama", |report| report.queued = 15);
     until_number(&groups, "llama", "/spec/replicas", 3).await;
-    rig.report("llama", |report| (report.queued, report.in_flight) = (0, work([1, 8, 7])));
     for (name, replicas) in [("llama", 3), ("llama-0", 1), ("llama-1", 1), ("llama-2", 1)] {
         let ready = |set: &StatefulSet| {
             set.status.as_ref().is_some_and(|status| status.ready_replicas == Some(replicas))
         };
         until(&sets, name, "ready pods", ready).await;
     }
+    rig.report("llama", |report| (report.queued, report.in_flight) = (0, work([1, 8, 7])));
     // The first has the least to do, and stays.
     let drains = |pod: &Pod| pod.annotations().contains_key("forewarm.dev/draining");
     until(&rig.pods(), "llama-2", "a mark that it drains", drains).await;

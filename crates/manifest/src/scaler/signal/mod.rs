@@ -13,7 +13,8 @@ mod rabbitmq;
 use std::collections::BTreeMap;
 
 use forewarm_core::{
-    KedaPolicy,
+    KedaPolicy, Replicas,
+    calendar::Floor,
     peers::keda::{Annotations, Trigger, generated_hpa},
 };
 use serde::Serialize;
@@ -27,6 +28,7 @@ pub use self::{
     prometheus::PrometheusSignal,
     rabbitmq::{RabbitMqMode, RabbitMqOperation, RabbitMqProtocol, RabbitMqSignal},
 };
+use super::read::refuse_floor;
 use crate::{
     cursor::{Cursor, Fields},
     problem::{Collector, Problems},
@@ -144,6 +146,10 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
     // Whether the triggers have targets was checked when the policy was read.
     let metrics = generated_hpa("", &policy.object, &Annotations::default()).ok();
     for (index, trigger) in policy.object.triggers.iter().enumerate() {
+        let is_named = |name: &String| named.iter().any(|signal| &signal.name == name);
+        if trigger.name.as_ref().is_some_and(is_named) {
+            continue;
+        }
         let (kind, server) = match trigger.r#type.as_str() {
             "prometheus" => ("prometheus", "serverAddress"),
             "kafka" | "apache-kafka" => ("kafka", "bootstrapServers"),
@@ -154,11 +160,14 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
                 ("awsCloudwatch", "expression")
             }
             "aws-cloudwatch" => ("awsCloudwatch", "namespace"),
+            "cron" => {
+                check_cron(trigger, index, &out);
+                continue;
+            }
             _ => continue,
         };
-        let is_named = |name: &String| named.iter().any(|signal| &signal.name == name);
         let has_server = trigger.metadata.keys().any(|key| key.starts_with(server));
-        if trigger.name.as_ref().is_some_and(is_named) || !has_server {
+        if !has_server {
             continue;
         }
         let prefix = format!("s{index}-");
@@ -180,6 +189,20 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
         }
     }
     out.finish("policy.keda", signals)
+}
+
+/// A schedule that is none would be found out when its time comes.
+fn check_cron(trigger: &Trigger, index: usize, out: &Collector) {
+    let node = metadata(trigger);
+    let at = Cursor::new(&node, format!("spec.policy.keda.triggers[{index}].metadata"), out);
+    let setting = |name: &str| trigger.metadata.get(name).map_or("", String::as_str);
+    let Ok(replicas) = setting("desiredReplicas").parse() else {
+        return at.problem_at("desiredReplicas", "a whole number");
+    };
+    if let Err(error) = Floor::new(setting("timezone"), setting("start"), setting("end"), Replicas(replicas))
+    {
+        refuse_floor(&at, error);
+    }
 }
 
 /// A trigger's metadata as if it stood in a file.

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::task::AbortHandle;
 
 use super::{
-    Fault,
+    Fault, Words,
     account::{described, sdk},
 };
 use crate::started;
@@ -137,15 +137,15 @@ impl super::World for World {
         match fault {
             Fault::Refused => "not allowed any more",
             Fault::Absent => "nobody publishes",
-            _ => fault.text(),
+            Fault::Killed | Fault::Paused | Fault::Cut | Fault::BlackHole | Fault::Restarted => fault.text(),
         }
     }
 
-    fn words(&self, fault: Fault) -> &'static str {
-        match fault {
-            Fault::Refused => "cloudwatch:GetMetricData is refused: AccessDenied",
-            Fault::Absent => "the source has no such value",
-            _ => "cloudwatch:GetMetricData has no answer",
+    fn words(&self) -> Words {
+        Words {
+            unreachable: "cloudwatch:GetMetricData has no answer",
+            refused: "cloudwatch:GetMetricData is refused: AccessDenied",
+            absent: "the source has no such value",
         }
     }
 }

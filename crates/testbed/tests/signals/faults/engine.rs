@@ -6,7 +6,7 @@ use forewarm_control::{
     Clock,
     ports::{FleetReplica, SignalSource as Source},
 };
-use forewarm_core::{Phase, Signal};
+use forewarm_core::{Phase, Signal, Tier};
 use forewarm_engine::{
     ColdStart, EngineConfig, EngineProfile, LoadingBehaviour,
     cold_start::{ColdStartStage, SecondsDistribution, Stage},
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Fault;
+use super::{Fault, Words};
 use crate::stage::MAX_AGE;
 
 /// What the engine is told, in JSON; its presence makes this program an engine.
@@ -141,6 +141,8 @@ impl super::World for World {
             address: Some(self.proxy.address().to_string()),
             stages_seconds: [].into(),
             ordinal: None,
+            notice: None,
+            tier: Tier::Cold,
         };
         let signal = EngineSignal::Metric(EngineMetric::Waiting);
         Arc::new(OneEngine { source: EngineSource { scraper, signal }, engine })
@@ -213,15 +215,15 @@ impl super::World for World {
             Fault::Restarted => "restarted, and its clients ask again",
             Fault::Refused => "loads its model, answers 503",
             Fault::Absent => "an update renames the metric",
-            _ => fault.text(),
+            Fault::Killed | Fault::Paused | Fault::Cut | Fault::BlackHole => fault.text(),
         }
     }
 
-    fn words(&self, fault: Fault) -> &'static str {
-        match fault {
-            Fault::Refused => "HTTP 503 Service Unavailable",
-            Fault::Absent => "`waiting` was reported before and has disappeared",
-            _ => "error sending request",
+    fn words(&self) -> Words {
+        Words {
+            unreachable: "error sending request",
+            refused: "HTTP 503 Service Unavailable",
+            absent: "`waiting` was reported before and has disappeared",
         }
     }
 }

@@ -12,7 +12,7 @@ use forewarm_testbed::{
     kafka::{Kafka, PASSWORD, USER},
 };
 
-use super::{Fault, described};
+use super::{Words, described};
 use crate::{password::Password, started};
 
 const TOPIC: &str = "requests";
@@ -102,11 +102,11 @@ impl super::World for World {
         }
     }
 
-    fn words(&self, fault: Fault) -> &'static str {
-        match fault {
-            Fault::Refused => "the broker refuses this `username` and `password`",
-            Fault::Absent => "topic `requests`: the cluster has none",
-            _ => "no connection to",
+    fn words(&self) -> Words {
+        Words {
+            unreachable: "no connection to",
+            refused: "the broker refuses this `username` and `password`",
+            absent: "topic `requests`: the cluster has none",
         }
     }
 }

@@ -101,9 +101,16 @@ trait World {
         fault.text()
     }
 
-    /// Words that the controller must say of a fault that the source says in words of its own: all but those that have
-    /// no answer, and [`Fault::Restarted`], which is over before anything is said.
-    fn words(&self, fault: Fault) -> &'static str;
+    /// What the controller must say.
+    fn words(&self) -> Words;
+}
+
+/// Words for the faults that each source has its own for. [`Fault::Restarted`] is over before anything is said.
+struct Words {
+    /// Nobody takes the connection.
+    unreachable: &'static str,
+    refused: &'static str,
+    absent: &'static str,
 }
 
 /// The source that a manifest describes.
@@ -112,10 +119,13 @@ fn described(source: &SignalSource, clock: Clock, timeout: Duration) -> Arc<dyn 
 }
 
 fn words<W: World>(world: &W, fault: Fault) -> Option<&'static str> {
+    let Words { unreachable, refused, absent } = world.words();
     match fault {
+        Fault::Killed | Fault::Cut => Some(unreachable),
         Fault::Paused | Fault::BlackHole => Some("no answer"),
         Fault::Restarted => None,
-        Fault::Killed | Fault::Cut | Fault::Refused | Fault::Absent => Some(world.words(fault)),
+        Fault::Refused => Some(refused),
+        Fault::Absent => Some(absent),
     }
 }
 

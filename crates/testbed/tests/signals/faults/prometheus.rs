@@ -12,7 +12,7 @@ use forewarm_testbed::{
     prometheus::{Access, PASSWORD, Prometheus, USER},
 };
 
-use super::{Fault, described};
+use super::{Words, described};
 use crate::{password::Password, started};
 
 const SERIES: &str = "llm_queue_depth";
@@ -92,14 +92,15 @@ impl super::World for World {
 
     async fn put_back(&mut self) {}
 
-    fn words(&self, fault: Fault) -> &'static str {
-        match fault {
-            Fault::Refused => "the server refuses this `username` and `password`",
-            Fault::Absent if self.name == "metricsApi" => {
+    fn words(&self) -> Words {
+        Words {
+            unreachable: "error sending request",
+            refused: "the server refuses this `username` and `password`",
+            absent: if self.name == "metricsApi" {
                 "there is nothing at `data.result.0.value.1` in the answer"
-            }
-            Fault::Absent => "the source has no such value",
-            _ => "error sending request",
+            } else {
+                "the source has no such value"
+            },
         }
     }
 }

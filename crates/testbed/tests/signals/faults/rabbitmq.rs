@@ -12,7 +12,7 @@ use forewarm_testbed::{
     rabbitmq::{PASSWORD, RabbitMq, USER},
 };
 
-use super::{Fault, described};
+use super::{Words, described};
 use crate::{password::Password, started};
 
 const QUEUE: &str = "requests";
@@ -108,13 +108,11 @@ impl super::World for World {
         self.server.create_queue("/", QUEUE, "classic").await.unwrap();
     }
 
-    fn words(&self, fault: Fault) -> &'static str {
-        match (fault, self.way) {
-            (Fault::Refused, Way::Management) => "the server refuses this `username` and `password`",
-            (Fault::Refused, Way::Amqp) => "RabbitMQ refuses this `username` and `password`",
-            (Fault::Absent, _) => "there is no queue `requests` in vhost `/`",
-            (_, Way::Management) => "error sending request",
-            (_, Way::Amqp) => "no connection to RabbitMQ",
-        }
+    fn words(&self) -> Words {
+        let (unreachable, refused) = match self.way {
+            Way::Management => ("error sending request", "the server refuses this `username` and `password`"),
+            Way::Amqp => ("no connection to RabbitMQ", "RabbitMQ refuses this `username` and `password`"),
+        };
+        Words { unreachable, refused, absent: "there is no queue `requests` in vhost `/`" }
     }
 }

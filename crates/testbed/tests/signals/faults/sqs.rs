@@ -13,7 +13,7 @@ use forewarm_testbed::{Cloud, ElasticMq, Proxy, Server, assets};
 use tempfile::TempDir;
 
 use super::{
-    Fault,
+    Fault, Words,
     account::{described, sdk},
 };
 use crate::started;
@@ -108,17 +108,14 @@ impl super::World for World {
     }
 
     fn text(&self, fault: Fault) -> &'static str {
-        match fault {
-            Fault::Refused => "not allowed any more",
-            _ => fault.text(),
-        }
+        if fault == Fault::Refused { "not allowed any more" } else { fault.text() }
     }
 
-    fn words(&self, fault: Fault) -> &'static str {
-        match fault {
-            Fault::Refused => "sqs:GetQueueAttributes is refused: AccessDenied",
-            Fault::Absent => "sqs:GetQueueAttributes is refused: QueueDoesNotExist",
-            _ => "sqs:GetQueueAttributes has no answer",
+    fn words(&self) -> Words {
+        Words {
+            unreachable: "sqs:GetQueueAttributes has no answer",
+            refused: "sqs:GetQueueAttributes is refused: AccessDenied",
+            absent: "sqs:GetQueueAttributes is refused: QueueDoesNotExist",
         }
     }
 }
