@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 /// The HPA controller's default.
 const HPA_PERIOD: Duration = Duration::from_secs(15);
-/// Until everybody has looked once: KEDA's default.
+/// Until KEDA has looked once as well: its default polling interval.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// Bursts for each kind of autoscaler.
 const BURSTS: usize = 30;
@@ -113,6 +113,7 @@ async fn measure<const N: usize>(stage: &mut Stage<'_>, from: From, by: [By; N])
             bursts.push(stage.burst(*by, from, number, SPREAD.mul_f64(random.random())).await?);
         }
     }
+    stage.looked_once().await?;
     tokio::time::sleep(FIRST_LOOK).await;
     let running = bursts.map(|bursts| bursts.into_iter().collect::<JoinSet<_>>());
     let mut seconds = by.map(|_| Vec::new());

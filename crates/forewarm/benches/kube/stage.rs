@@ -1,7 +1,7 @@
 //! forewarm's programs around a control plane, and bursts for what they and others scale.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -15,10 +15,10 @@ use forewarm_testbed::{
     free_port,
 };
 use futures_util::TryStreamExt;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, DynamicObject, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, PostParams},
     core::{ApiResource, GroupVersionKind},
     runtime::{WatchStreamExt, watcher},
 };
@@ -39,6 +39,8 @@ use crate::{
 const REQUESTS: usize = 40;
 /// Longer than any autoscaler here takes.
 const SOON: Duration = Duration::from_secs(60);
+/// Longer than KEDA takes to make its HPAs, one after another.
+const SETTLED: Duration = Duration::from_secs(300);
 pub(crate) const NAMESPACE: &str = "bench";
 
 /// What all bursts share.
@@ -144,6 +146,32 @@ impl<'a> Stage<'a> {
         self.api(&kind).create(&PostParams::default(), &object).await?;
         self.made.push((kind, object.name_any()));
         Ok(())
+    }
+
+    /// Waits until every HPA has looked once, those that KEDA makes as well.
+    pub(crate) async fn looked_once(&self) -> Result<()> {
+        let hpa = |(kind, name): &(ApiResource, String)| match kind.kind.as_str() {
+            "HorizontalPodAutoscaler" => Some(name.clone()),
+            "ScaledObject" => Some(format!("keda-hpa-{name}")),
+            _ => None,
+        };
+        let wanted: BTreeSet<String> = self.made.iter().filter_map(hpa).collect();
+        let hpas: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let looked = |hpa: &HorizontalPodAutoscaler| {
+            hpa.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some()
+        };
+        let settled = async {
+            loop {
+                let seen = hpas.list(&ListParams::default()).await?;
+                let seen: BTreeSet<String> =
+                    seen.items.iter().filter(|hpa| looked(hpa)).map(ResourceExt::name_any).collect();
+                if wanted.is_subset(&seen) {
+                    return Ok(());
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        timeout(SETTLED, settled).await.context("not every HPA has looked")?
     }
 
     /// Deletes what the bursts so far were about, so that it is in nobody's way.

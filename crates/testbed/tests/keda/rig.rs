@@ -23,8 +23,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Longest wait for anything, on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest wait for anything, on a slow machine: KEDA's parts try to reach each other every two minutes at last.
+const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 static KEDA: OnceCell<Keda<'static>> = OnceCell::const_new();
