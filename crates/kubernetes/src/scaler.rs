@@ -366,7 +366,17 @@ impl Scaler {
     ) -> Vec<Says> {
         let now = decision.at;
         let mut says = vec![self.ready(read, decision, observed, around)];
+        let is_shadow = read.checked.spec.mode == Mode::Shadow;
         says.push(match (around.rival, self.contest.standing(now)) {
+            (Some(_), _) | (None, Some(_)) if is_shadow => Says {
+                kind: "Contested",
+                is_so: Some(false),
+                reason: "Shadow",
+                message: match around.rival {
+                    Some(rival) => format!("{rival} scales the same target; forewarm watches beside it"),
+                    None => "Somebody else scales the target; forewarm watches beside them".to_owned(),
+                },
+            },
             (Some(rival), _) => Says {
                 kind: "Contested",
                 is_so: Some(true),
@@ -420,11 +430,11 @@ impl Scaler {
         if let Some(error) = &self.error {
             return say(false, "CannotAct", error.clone());
         }
-        if around.rival.is_some() || self.contest.standing(decision.at).is_some() {
-            return say(false, "Contested", "somebody else scales the target".to_owned());
-        }
         if read.checked.spec.mode == Mode::Shadow {
             return say(true, "Shadow", format!("{} would be wanted", decision.to));
+        }
+        if around.rival.is_some() || self.contest.standing(decision.at).is_some() {
+            return say(false, "Contested", "somebody else scales the target".to_owned());
         }
         if is_paused {
             return say(true, "Paused", format!("{} are held by hand", decision.to));

@@ -424,14 +424,31 @@ fn who_else_writes_is_named_and_left_alone_for_longer_each_time() {
     assert_eq!((world.desired, world.condition("Contested").0.as_str()), (4, "False"));
 }
 
-#[test]
-fn another_autoscaler_of_the_same_target_is_named_and_watched_only() {
-    let mut world = World::new(2, json!({}));
+fn keda() -> Input {
     let rival = RivalObject {
         target: ("apps/v1".to_owned(), "Deployment".to_owned(), "llama3".to_owned()),
         shown: "ScaledObject `llama` of KEDA".to_owned(),
     };
-    world.table.take(Input::Rival(Change::Apply(Key::new("ai", "keda-hpa-llama"), rival)), world.now);
+    Input::Rival(Change::Apply(Key::new("ai", "keda-hpa-llama"), rival))
+}
+
+#[test]
+fn a_shadow_beside_another_autoscaler_is_as_it_should_be() {
+    let mut world = World::new(2, json!({"mode": "Shadow"}));
+    world.table.take(keda(), world.now);
+    world.queued(20);
+    world.run(10);
+    assert_eq!(world.condition("Ready").1, "Shadow");
+    let (status, _, message) = world.condition("Contested");
+    let who = "ScaledObject `llama` of KEDA scales the same target; forewarm watches beside it";
+    assert_eq!((status.as_str(), message.as_str()), ("False", who));
+    assert!(world.news.iter().all(|news| !news.is_warning), "{:?}", world.news);
+}
+
+#[test]
+fn another_autoscaler_of_the_same_target_is_named_and_watched_only() {
+    let mut world = World::new(2, json!({}));
+    world.table.take(keda(), world.now);
     world.queued(20);
     world.run(10);
     assert_eq!((world.desired, world.status.desired_replicas), (2, Some(4)), "it decides, and does not act");
