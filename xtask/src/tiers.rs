@@ -116,9 +116,7 @@ fn run_tier(tier: Tier, suite: &mut Suite) -> Result<Counts> {
         Tier::Gateway => suite.run(|program| program.package == "gateway"),
         Tier::Product => {
             // Without one of them, the tests that need it say that they are skipped.
-            for part in [Part::Prometheus, Part::Kafka, Part::Rabbitmq, Part::Moto, Part::Elasticmq] {
-                drop(testbed::fetch(part));
-            }
+            Part::usual().for_each(|part| drop(testbed::fetch(part)));
             suite.run(|program| program.package == "forewarm")
         }
         Tier::Components => {

@@ -51,6 +51,11 @@ pub(crate) enum Part {
 }
 
 impl Part {
+    /// All but those that are only for who asks.
+    pub(crate) fn usual() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied().filter(|part| *part != Self::Keda)
+    }
+
     fn get(self, folder: &Path) -> Result<()> {
         match self {
             Self::Prometheus => packages::debian(folder, &["prometheus"]),
@@ -67,8 +72,7 @@ impl Part {
 
 /// Gets what is not there yet.
 pub(crate) fn testbed(args: &TestbedArgs) -> Result<()> {
-    let all = Part::value_variants().iter().filter(|part| **part != Part::Keda);
-    let parts = if args.parts.is_empty() { all.copied().collect() } else { args.parts.clone() };
+    let parts = if args.parts.is_empty() { Part::usual().collect() } else { args.parts.clone() };
     parts.into_iter().try_for_each(|part| fetch(part).map(drop))
 }
 
