@@ -83,6 +83,12 @@ pub enum Mark {
 }
 
 impl Orders {
+    /// Whether nobody waits for it: pods that begin or end to be protected, if anything.
+    pub fn can_wait(&self) -> bool {
+        let waits = |mark: &Mark| matches!(mark, Mark::Protect | Mark::Release);
+        self.replicas.is_none() && self.delete.is_empty() && self.marks.values().all(waits)
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

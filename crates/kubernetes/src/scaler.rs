@@ -256,10 +256,8 @@ impl Scaler {
             self.remember(&decision);
             evaluation.news.push(news(&decision, acts_alone));
         }
-        let can_wait = evaluation.news.is_empty() && evaluation.orders.is_empty();
-        if can_wait && !around.has_hands {
-            evaluation.decision = Some(decision);
-            return evaluation;
+        if !around.has_hands && evaluation.news.is_empty() && evaluation.orders.can_wait() {
+            return Evaluation { decision: Some(decision), ..Evaluation::default() };
         }
         let says = self.says(&read, &decision, &observed, &seen, around);
         let changed = condition::set(&mut self.conditions, says, self.generation, now);
