@@ -5,7 +5,7 @@ use std::{
     path::Path,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -167,18 +167,34 @@ impl AsyncRead for Stream {
     }
 }
 
+/// Why a connection broke while it was written to. A server that refuses the certificate of a client says so after the
+/// handshake and hangs up, and what is written then finds a broken connection before anybody has read the reason.
+fn reason(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>, broken: io::Error) -> io::Error {
+    let mut unread = [0; 1];
+    match Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut unread)) {
+        Poll::Ready(Err(said)) if said.kind() == io::ErrorKind::InvalidData => said,
+        _ => broken,
+    }
+}
+
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => {
+                let written = ready!(Pin::new(&mut *stream).poll_write(cx, buf));
+                Poll::Ready(written.map_err(|broken| reason(stream, cx, broken)))
+            }
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => {
+                let flushed = ready!(Pin::new(&mut *stream).poll_flush(cx));
+                Poll::Ready(flushed.map_err(|broken| reason(stream, cx, broken)))
+            }
         }
     }
 
