@@ -197,8 +197,13 @@ impl Table {
             Input::Rival(change) => self.rival(change),
             Input::Report(key, report) => {
                 if let Some(scaler) = self.scalers.get_mut(&key) {
+                    // Thousands that are idle say the same each second: their turn is soon enough.
+                    let is_known =
+                        matches!((&scaler.report, &report), (Some(Ok(known)), Ok(said)) if known == said);
                     scaler.report = Some(report);
-                    self.dirty.insert(key);
+                    if !is_known {
+                        self.dirty.insert(key);
+                    }
                 }
             }
         }
