@@ -189,10 +189,7 @@ impl Scaler {
 
     /// Takes up what the last controller knew; what this one knew itself, if nobody wrote since. Nothing is taken away
     /// for `hold`, or until one window was seen again.
-    ///
-    /// What is learned is written down again within `write_every`; when, differs from scaler to scaler, so that a
-    /// controller that takes over does not write all of them at once.
-    pub fn lead(&mut self, now: Timestamp, hold: Duration, write_every: Duration) {
+    pub fn lead(&mut self, now: Timestamp, hold: Duration) {
         match self.stored.take().map(|text| state::decode(&text)) {
             Some(Ok(state)) => self.state = state,
             Some(Err(error)) => {
@@ -208,9 +205,17 @@ impl Scaler {
         self.state.hold_until(now + window.max(hold));
         (self.is_busy, self.plan_at_gateway) = (false, None);
         self.contest = Contest::default();
+        self.written = Some(now);
+    }
+
+    /// Whether what is learned is to be written down again: once in each span, at a moment that differs from scaler to
+    /// scaler, so that all of them together write evenly.
+    fn is_late(&self, write_every: Duration, now: Timestamp) -> bool {
+        let span = write_every.as_millis() as i64;
         // Random enough: the end of a UUID.
-        let turn = self.uid.bytes().rev().take(2).fold(0_u32, |sum, byte| sum * 31 + u32::from(byte)) % 100;
-        self.written = Some(now - write_every * turn / 100);
+        let turn = self.uid.bytes().rev().take(3).fold(0, |sum, byte| sum * 31 + i64::from(byte)) % 1_000;
+        let round = |at: Timestamp| (at.as_millis() + span * turn / 1_000).div_euclid(span);
+        self.written.is_none_or(|at| round(at) < round(now))
     }
 
     /// Looks, decides, and says what is to be done.
@@ -262,7 +267,7 @@ impl Scaler {
         let says = self.says(&read, &decision, &observed, &seen, around);
         let changed = condition::set(&mut self.conditions, says, self.generation, now);
         evaluation.news.extend(changed.iter().filter_map(warning));
-        let late = self.written.is_none_or(|at| now.since(at) >= around.write_every);
+        let late = self.is_late(around.write_every, now);
         self.owes_status |= !evaluation.news.is_empty() || !changed.is_empty() || late;
         if self.owes_status {
             evaluation.status = Some(self.status(&read, target, now));

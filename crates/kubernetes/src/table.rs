@@ -217,8 +217,8 @@ impl Table {
     /// Leads from now on, or no more.
     pub fn lead(&mut self, leads: bool, now: Timestamp) {
         if leads && !self.is_leading {
-            let (write_every, hold) = (self.write_every(), self.hold);
-            self.scalers.values_mut().for_each(|scaler| scaler.lead(now, hold, write_every));
+            let hold = self.hold;
+            self.scalers.values_mut().for_each(|scaler| scaler.lead(now, hold));
             self.touch_all();
         }
         self.is_leading = leads;
@@ -389,7 +389,7 @@ impl Table {
         let read = read(&key.namespace, &key.name, &spec).map(Arc::new);
         let mut scaler = Scaler::new(&uid, generation, read.clone(), status);
         if self.is_leading {
-            scaler.lead(now, self.hold, self.write_every());
+            scaler.lead(now, self.hold);
         }
         self.scalers.insert(key.clone(), Box::new(scaler));
         self.place(&key, read, effects);

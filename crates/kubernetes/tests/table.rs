@@ -601,6 +601,35 @@ fn when_nothing_changes_the_status_is_written_twice_a_minute_and_no_more() {
 }
 
 #[test]
+fn scalers_that_began_at_the_same_time_do_not_write_at_the_same_time_for_ever() {
+    const SCALERS: usize = 300;
+    let mut world = World::new(2, json!({}));
+    for number in 0..SCALERS {
+        let object = ScalerObject {
+            uid: format!("9f3c6a52-{number:03x}"),
+            generation: 1,
+            spec: spec(json!({})),
+            status: InferenceScalerStatus::default(),
+        };
+        let key = Key::new("ai", &format!("other-{number}"));
+        world.table.take(Input::Scaler(Change::Apply(key, object)), world.now);
+    }
+    let mut written = Vec::new();
+    for _ in 0..150 {
+        world.now = world.now + Duration::from_secs(1);
+        let asking = world.table.evaluate_in_turn(1.0, 2 * SCALERS, world.now).asking;
+        let writes = asking.into_iter().filter(|(_, evaluation)| evaluation.status.is_some());
+        let keys: Vec<Key> = writes.map(|(key, _)| key).collect();
+        keys.iter().for_each(|key| world.table.get_mut(key).unwrap().wrote_status(world.now));
+        written.push(keys.len());
+    }
+    assert!(written[0] > SCALERS, "each says that it began");
+    let (most, all) = (written[1..].iter().max().unwrap(), written[30..].iter().sum::<usize>());
+    assert!(*most <= SCALERS / 10, "three times as many as if they were even: {written:?}");
+    assert_eq!(all, 4 * (SCALERS + 1), "each once in half a minute");
+}
+
+#[test]
 fn what_is_only_said_waits_for_hands_and_what_is_decided_does_not() {
     let mut world = World::new(2, json!({}));
     world.queued(20);
