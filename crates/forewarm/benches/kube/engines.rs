@@ -55,30 +55,40 @@ impl Engines {
     }
 }
 
+/// The engine at an address: that of the last pod that has it.
+type Tenant = Arc<Mutex<watch::Receiver<Engine>>>;
+
 /// An engine at the address of each pod.
 pub(crate) async fn serve_pods(pods: Api<Pod>, engines: Engines) {
     let mut servers = JoinSet::new();
-    let mut served = BTreeMap::new();
+    let mut tenants: BTreeMap<IpAddr, Tenant> = BTreeMap::new();
     let mut seen = std::pin::pin!(watcher(pods, watcher::Config::default()).applied_objects());
     while let Ok(Some(pod)) = seen.try_next().await {
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
         let Some(ip) = ip.and_then(|ip| ip.parse::<IpAddr>().ok()) else { continue };
-        if served.insert(pod.name_any(), ip) == Some(ip) {
+        let engine = engines.of(pod.labels().get("app").map(String::as_str).unwrap_or_default());
+        if let Some(tenant) = tenants.get(&ip) {
+            *tenant.lock().unwrap_or_else(PoisonError::into_inner) = engine;
             continue;
         }
-        let engine = engines.of(pod.labels().get("app").map(String::as_str).unwrap_or_default());
+        let tenant = Arc::new(Mutex::new(engine));
+        tenants.insert(ip, Arc::clone(&tenant));
         servers.spawn(async move {
             let app = Router::new()
                 .route("/metrics", get(page))
                 .route("/health", get(|| async {}))
                 .route("/v1/completions", post(complete))
-                .with_state(engine);
+                .with_state(tenant);
             match TcpListener::bind(SocketAddr::from((ip, 8000))).await {
                 Ok(listener) => axum::serve(listener, app).await,
                 Err(error) => Err(error),
             }
         });
     }
+}
+
+fn engine(tenant: &Tenant) -> watch::Receiver<Engine> {
+    tenant.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// The same numbers for who asks for one as JSON: `/DEPLOYMENT` says how many requests wait.
@@ -92,15 +102,15 @@ async fn waiting(Path(name): Path<String>, State(engines): State<Engines>) -> Js
     Json(json!({"waiting": engines.of(&name).borrow().waiting}))
 }
 
-async fn page(State(engine): State<watch::Receiver<Engine>>) -> String {
-    let waiting = engine.borrow().waiting;
+async fn page(State(tenant): State<Tenant>) -> String {
+    let waiting = engine(&tenant).borrow().waiting;
     format!(
         "vllm:num_requests_waiting{{model_name=\"m\"}} {waiting}\nvllm:num_requests_running{{model_name=\"m\"}} 0\n"
     )
 }
 
-async fn complete(State(mut engine): State<watch::Receiver<Engine>>) -> &'static str {
+async fn complete(State(tenant): State<Tenant>) -> &'static str {
     // An engine that is gone answers too.
-    drop(engine.wait_for(|engine| !engine.holds).await);
+    drop(engine(&tenant).wait_for(|engine| !engine.holds).await);
     r#"{"object":"text_completion","choices":[{"index":0,"text":"hello","finish_reason":"length"}]}"#
 }
