@@ -10,6 +10,8 @@ use super::chunked::Chunked;
 
 /// Headers an answer may have.
 const MAX_HEADERS: usize = 100;
+/// Headers that the gateway adds to an answer: a map that grows for them has to be made anew.
+const ADDED: usize = 6;
 
 /// Writes the head of a request. What it says itself of host, length and coding does not count.
 pub(super) fn write(request: &Request<Bytes>, host: Option<&HeaderValue>) -> Vec<u8> {
@@ -98,10 +100,9 @@ pub(super) fn read(bytes: &Bytes, method: &Method) -> Result<Option<Head>, BadHe
     let mut response = Response::new(());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.reserve(parsed.headers.len());
+    headers.reserve(parsed.headers.len() + ADDED);
     for line in parsed.headers.iter() {
-        let name =
-            HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| httparse::Error::HeaderName)?;
+        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| httparse::Error::HeaderName)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value))
             .map_err(|_| httparse::Error::HeaderValue)?;
         headers.append(name, value);
@@ -169,7 +170,10 @@ fn stays(headers: &HeaderMap, is_http_11: bool) -> bool {
     let says = |word: &str| {
         let mut values = headers.get_all(header::CONNECTION).iter();
         values.any(|value| {
-            value.as_bytes().split(|&byte| byte == b',').any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+            value
+                .as_bytes()
+                .split(|&byte| byte == b',')
+                .any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
         })
     };
     if is_http_11 { !says("close") } else { says("keep-alive") && !says("close") }

@@ -28,8 +28,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-pub(crate) use self::{chunked::BadChunk, head::BadHead};
 use self::answer::Answer;
+pub(crate) use self::{chunked::BadChunk, head::BadHead};
 
 /// Bytes that are read at a time.
 const READ: usize = 16 << 10;
@@ -183,7 +183,9 @@ impl Unsent {
                     self.body.advance(sent - of_head);
                     self.is_held = matches!(stream, Stream::Tls(_));
                 }
-                Poll::Ready(sent) => return self.fail(sent.map_or_else(|error| error, |_| io::ErrorKind::WriteZero.into())),
+                Poll::Ready(sent) => {
+                    return self.fail(sent.map_or_else(|error| error, |_| io::ErrorKind::WriteZero.into()));
+                }
             }
         }
         if self.is_held

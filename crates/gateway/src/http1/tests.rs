@@ -41,7 +41,8 @@ fn request(method: Method) -> Request<Bytes> {
 }
 
 fn headers(response: &http::response::Parts) -> Vec<(String, Vec<u8>)> {
-    let line = |(name, value): (&http::HeaderName, &HeaderValue)| (name.to_string(), value.as_bytes().to_vec());
+    let line =
+        |(name, value): (&http::HeaderName, &HeaderValue)| (name.to_string(), value.as_bytes().to_vec());
     let mut headers: Vec<_> = response.headers.iter().map(line).collect();
     headers.sort();
     headers
@@ -63,8 +64,7 @@ async fn ours(method: Method, pieces: Vec<Vec<u8>>) -> (Seen, bool) {
 
 async fn hypers(method: Method, pieces: Vec<Vec<u8>>) -> Seen {
     let (stream, answers) = replica(pieces).await;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let response = sender.send_request(request(method).map(Full::new)).await.ok()?;
     let (parts, body) = response.into_parts();
@@ -78,7 +78,13 @@ fn answer() -> impl Strategy<Value = Vec<u8>> {
     let version = prop_oneof![9 => Just("HTTP/1.1"), 1 => Just("HTTP/1.0")];
     let announced = option::weighted(0.1, Just("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"));
     let other = vec(
-        select(vec!["content-type: text/event-stream", "Connection: close", "connection: keep-alive", "x-empty:", "x:  y  "]),
+        select(vec![
+            "content-type: text/event-stream",
+            "Connection: close",
+            "connection: keep-alive",
+            "x-empty:",
+            "x:  y  ",
+        ]),
         0..3,
     );
     let framing = prop_oneof![
@@ -99,11 +105,13 @@ fn answer() -> impl Strategy<Value = Vec<u8>> {
         Just(format!("8000\r\n{}\r\n0\r\n\r\n", "x".repeat(0x8000))),
         Just(String::new()),
     ];
-    (announced, version, status, other, framing, body).prop_map(|(announced, version, status, other, framing, body)| {
-        let announced = announced.unwrap_or_default();
-        let other: String = other.iter().map(|line| format!("{line}\r\n")).collect();
-        format!("{announced}{version} {status}\r\n{other}{framing}\r\n\r\n{body}").into_bytes()
-    })
+    (announced, version, status, other, framing, body).prop_map(
+        |(announced, version, status, other, framing, body)| {
+            let announced = announced.unwrap_or_default();
+            let other: String = other.iter().map(|line| format!("{line}\r\n")).collect();
+            format!("{announced}{version} {status}\r\n{other}{framing}\r\n\r\n{body}").into_bytes()
+        },
+    )
 }
 
 /// The same with a byte changed, left out or doubled here and there, in pieces.
@@ -167,7 +175,9 @@ async fn it_is_used_again_only_where_nothing_is_left_to_be_mistaken_for_the_next
             let pieces = answer.as_bytes().chunks(size).map(<[u8]>::to_vec).collect();
             let (seen, keeps) = ours(Method::POST, pieces).await;
             let body = seen.map(|(_, headers, body)| {
-                let both = headers.iter().filter(|(name, _)| name == "content-length" || name == "transfer-encoding");
+                let both = headers
+                    .iter()
+                    .filter(|(name, _)| name == "content-length" || name == "transfer-encoding");
                 assert!(both.count() < 2, "one says how it ends: {answer}");
                 body
             });
@@ -186,7 +196,10 @@ async fn what_is_no_answer_is_named() {
         ("", "the connection was closed before the end of the answer"),
         ("HTTP/1.1 200", "the connection was closed before the end of the answer"),
         ("SSH-2.0-OpenSSH\r\n", "the head of the answer is not HTTP: invalid HTTP version"),
-        ("HTTP/1.1 101 Switching Protocols\r\n\r\n", "the answer changes the protocol, which nobody asked for"),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+            "the answer changes the protocol, which nobody asked for",
+        ),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
             "the Content-Length of the answer is not one number",
