@@ -139,8 +139,8 @@ fn framing(
     if !is_http_11 {
         return Err(BadHead::Coding);
     }
-    let last = coding.as_bytes().rsplit(|&byte| byte == b',').next().unwrap_or_default();
-    let is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let last = coding.to_str().ok().and_then(|codings| codings.rsplit(',').next());
+    let is_chunked = last.is_some_and(|last| last.trim().eq_ignore_ascii_case("chunked"));
     // The coding counts, and who sends both is not to be trusted with another request.
     let is_framed_once = headers.remove(header::CONTENT_LENGTH).is_none();
     let framing = if is_chunked { Framing::Chunked(Chunked::default()) } else { Framing::Close };
