@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -18,8 +17,6 @@ use forewarm_core::{
 };
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
@@ -28,8 +25,9 @@ use tokio::{
 use crate::{
     config::ControlToken,
     control_api::{Applied, Event, HEARTBEAT},
-    dial::{Dialer, Sender},
+    dial::Dialer,
     remote::RemoteError,
+    reply::Reply,
     upstream::Connections,
 };
 
@@ -190,21 +188,19 @@ impl Wire {
         let answer = async {
             // Never closed.
             let _turn = self.questions.acquire().await;
-            let (response, mut sender) =
+            let (response, mut reply) =
                 self.connections.send(&request).await.map_err(|error| self.error(error))?;
-            let (status, mut answer) = (response.status(), response.into_body());
+            let status = response.status();
             let mut body = BytesMut::new();
-            // The connection moves only while it is asked for the next frame.
-            while let Some(frame) = poll_fn(|context| sender.poll_frame(&mut answer, context)).await {
-                let frame = frame.map_err(|error| self.error(error))?;
-                let data = frame.data_ref().map_or(&[][..], |data| data);
+            while let Some(data) = reply.data().await {
+                let data = data.map_err(|error| self.error(error))?;
                 if body.len() + data.len() > MAX_ANSWER_BYTES {
                     return Err(self.error(format!("answers with more than {MAX_ANSWER_BYTES} bytes")));
                 }
-                body.extend_from_slice(data);
+                body.extend_from_slice(&data);
             }
             let body = body.freeze();
-            self.connections.put_back(sender);
+            self.connections.put_back(reply);
             if status == StatusCode::OK { Ok(body) } else { Err(self.error(String::from_utf8_lossy(&body))) }
         };
         match tokio::time::timeout(TIMEOUT, answer).await {
@@ -217,14 +213,11 @@ impl Wire {
         RemoteError::new(self.connections.address(), reason)
     }
 
-    fn request(&self, method: Method, path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+    fn request(&self, method: Method, path: &str, body: Vec<u8>) -> Request<Bytes> {
+        let mut request = Request::new(Bytes::from(body));
         *request.method_mut() = method;
         if let Ok(uri) = path.parse() {
             *request.uri_mut() = uri;
-        }
-        if let Some(host) = self.connections.host().cloned() {
-            request.headers_mut().insert(header::HOST, host);
         }
         if let Some(Ok(mut value)) = self.token.as_ref().map(|token| HeaderValue::try_from(token.bearer())) {
             value.set_sensitive(true);
@@ -274,12 +267,12 @@ impl Wire {
 async fn listen(wire: Arc<Wire>) {
     loop {
         let request = wire.request(Method::GET, EVENTS, Vec::new());
-        if let Ok(Ok((response, sender))) =
+        if let Ok(Ok((response, reply))) =
             tokio::time::timeout(TIMEOUT, wire.connections.send(&request)).await
         {
             match response.status() {
                 StatusCode::OK => {
-                    read_events(&wire, response.into_body(), sender).await;
+                    read_events(&wire, reply).await;
                     *lock(&wire.heard) = None;
                     lock(&wire.told).clear();
                     wire.all().iter().for_each(|pool| pool.change());
@@ -291,13 +284,11 @@ async fn listen(wire: Arc<Wire>) {
     }
 }
 
-async fn read_events(wire: &Wire, mut body: Incoming, mut sender: Sender) {
+async fn read_events(wire: &Wire, mut reply: Reply) {
     let mut read = BytesMut::new();
-    // The connection moves only while it is asked for the next frame.
-    let mut next = async || poll_fn(|context| sender.poll_frame(&mut body, context)).await;
-    while let Ok(Some(Ok(frame))) = tokio::time::timeout(MAX_SILENCE, next()).await {
+    while let Ok(Some(Ok(data))) = tokio::time::timeout(MAX_SILENCE, reply.data()).await {
         *lock(&wire.heard) = Some(Instant::now());
-        read.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        read.extend_from_slice(&data);
         while let Some(end) = read.iter().position(|&byte| byte == b'\n') {
             wire.hears(&read[..end]).await;
             read.advance(end + 1);

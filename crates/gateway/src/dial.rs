@@ -3,9 +3,7 @@
 use std::{
     io,
     path::PathBuf,
-    pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -13,10 +11,7 @@ use bytes::Bytes;
 use forewarm_tls::TlsError;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
-use hyper::{
-    body::{Body, Frame, Incoming},
-    client::conn::http2,
-};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -26,7 +21,10 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::driven::Driven;
+use crate::{
+    http1::Http1,
+    reply::{Reply, ReplyError},
+};
 
 /// Bytes of headers that an answer may have over HTTP/2.
 const MAX_HEADER_BYTES: u32 = 64 << 10;
@@ -83,11 +81,11 @@ impl Dialer {
     }
 
     /// Connects, and shakes hands.
-    pub(crate) async fn dial(&self, target: &Target) -> io::Result<Sender> {
+    pub(crate) async fn dial(&self, target: &Target) -> io::Result<Link> {
         let stream = TcpStream::connect(&target.authority).await?;
         stream.set_nodelay(true)?;
         match target.scheme {
-            Scheme::Http => Driven::handshake(stream).await.map(Sender::Http1),
+            Scheme::Http => Ok(Link::Http1(Http1::plain(stream))),
             Scheme::Http2 => http2(stream, target).await,
             Scheme::Https => {
                 let name = match &self.server_name {
@@ -97,7 +95,7 @@ impl Dialer {
                 let stream = self.tls()?.connect(name, stream).await?;
                 match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => http2(stream, target).await,
-                    _ => Driven::handshake(stream).await.map(Sender::Http1),
+                    _ => Ok(Link::Http1(Http1::encrypted(stream))),
                 }
             }
         }
@@ -165,11 +163,6 @@ impl Target {
         &self.authority
     }
 
-    /// What stands in a request's `Host`.
-    pub(crate) fn host_header(&self) -> Option<&HeaderValue> {
-        self.host.as_ref()
-    }
-
     fn host(&self) -> &str {
         let host = self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host);
         host.trim_start_matches('[').trim_end_matches(']')
@@ -182,64 +175,58 @@ impl Target {
     }
 }
 
-/// Sends requests over one connection.
+/// A connection.
 #[derive(Debug)]
-pub(crate) enum Sender {
-    /// One at a time.
-    Http1(Driven),
-    /// Many at a time.
+pub(crate) enum Link {
+    /// For one request at a time.
+    Http1(Http1),
+    /// For many.
     Http2(Multiplexed),
 }
 
-/// Sends requests over a connection that others share.
+/// A connection that requests share.
 #[derive(Clone, Debug)]
 pub(crate) struct Multiplexed {
     sender: http2::SendRequest<Full<Bytes>>,
     target: Target,
 }
 
-impl Sender {
-    pub(crate) async fn ready(&mut self) -> hyper::Result<()> {
+impl Link {
+    /// Sends a request and waits for the head of the answer.
+    pub(crate) async fn send(
+        self,
+        request: &Request<Bytes>,
+        target: &Target,
+    ) -> Result<(Response<()>, Reply), ReplyError> {
         match self {
-            Sender::Http1(sender) => sender.ready().await,
-            Sender::Http2(shared) => shared.sender.ready().await,
-        }
-    }
-
-    pub(crate) async fn send_request(
-        &mut self,
-        mut request: Request<Full<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>> {
-        match self {
-            Sender::Http1(sender) => sender.send_request(request).await,
-            Sender::Http2(shared) => {
-                // There the host is part of the URI.
-                request.headers_mut().remove(header::HOST);
-                if let Some(uri) = shared.target.uri(request.uri()) {
-                    *request.uri_mut() = uri;
-                }
-                shared.sender.send_request(request).await
+            Link::Http1(mut connection) => {
+                let answer = connection.send(request, target.host.as_ref()).await?;
+                Ok((answer, Reply::Http1(connection)))
             }
+            // It is large, and would be a part of every request's future.
+            Link::Http2(shared) => Box::pin(shared.send(request)).await,
         }
     }
+}
 
-    /// The next of the body of an answer that came this way.
-    pub(crate) fn poll_frame(
-        &mut self,
-        body: &mut Incoming,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        match self {
-            Sender::Http1(sender) => sender.poll_frame(body, context),
-            Sender::Http2(_) => Pin::new(body).poll_frame(context),
+impl Multiplexed {
+    async fn send(mut self, request: &Request<Bytes>) -> Result<(Response<()>, Reply), ReplyError> {
+        let mut request = request.clone().map(Full::new);
+        // Here the host is part of the URI.
+        request.headers_mut().remove(header::HOST);
+        if let Some(uri) = self.target.uri(request.uri()) {
+            *request.uri_mut() = uri;
         }
+        self.sender.ready().await?;
+        let (parts, body) = self.sender.send_request(request).await?.into_parts();
+        Ok((Response::from_parts(parts, ()), Reply::Http2(body)))
     }
 }
 
 async fn http2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     target: &Target,
-) -> io::Result<Sender> {
+) -> io::Result<Link> {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADER_BYTES)
@@ -251,7 +238,7 @@ async fn http2(
         .await
         .map_err(io::Error::other)?;
     tokio::spawn(async move { ended(connection.await) });
-    Ok(Sender::Http2(Multiplexed { sender, target: target.clone() }))
+    Ok(Link::Http2(Multiplexed { sender, target: target.clone() }))
 }
 
 fn ended(result: hyper::Result<()>) {

@@ -1,13 +1,12 @@
 //! One request, from its arrival to the first byte of its answer.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use forewarm_core::pool::Affinity;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use crate::{
@@ -19,10 +18,11 @@ use crate::{
     pool::{Fault, Prefers},
     prefix,
     relay::{Ending, Relay},
+    reply::Reply,
     scaler::{Place, Scaler, Slot},
     sse::is_event_stream,
     terms::Terms,
-    upstream::{SendError, Sender},
+    upstream::SendError,
     wait::{Patience, Unserved},
 };
 
@@ -96,7 +96,7 @@ impl Failed {
 
 /// A request with its body at hand, so that it can be sent again.
 pub(crate) struct Forward {
-    request: Request<Full<Bytes>>,
+    request: Request<Bytes>,
     demand: Demand,
     /// Whether its answer, if it is a stream, ends with `[DONE]`.
     says_done: bool,
@@ -125,8 +125,7 @@ enum Turn {
 struct Answer {
     parts: http::response::Parts,
     first: Option<Bytes>,
-    rest: Incoming,
-    sender: Sender,
+    rest: Reply,
 }
 
 /// A timeout that cannot be read.
@@ -173,12 +172,12 @@ impl Forward {
         demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
             Some(Prefers { prefix: prefix::of(&body, prefix_bytes)?, load_factor })
         });
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.uri_mut() =
             parts.uri.path_and_query().map_or_else(http::Uri::default, |path| path.clone().into());
         *request.headers_mut() = end_to_end(parts.headers);
-        // Set anew by the client connection, from the body's length.
+        // Set anew by the connection, from the body's length.
         request.headers_mut().remove(header::CONTENT_LENGTH);
         request.headers_mut().remove(header::EXPECT);
         request.headers_mut().remove(keepalive::HEADER);
@@ -253,9 +252,6 @@ impl Forward {
                 }
             };
             let queue_wait = scaler.modelled(self.accepted.elapsed());
-            if let Some(host) = slot.connections.host() {
-                self.request.headers_mut().insert(header::HOST, host.clone());
-            }
             if self.wants_stream {
                 scaler.owed(&mut slot);
             }
@@ -311,7 +307,7 @@ impl Forward {
     }
 
     fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
-        let Answer { parts, first, rest, sender } = answer;
+        let Answer { parts, first, rest } = answer;
         let is_stream = is_event_stream(&parts.headers);
         // A compressed stream can be passed on, but not looked into.
         let ending = match is_stream && !parts.headers.contains_key(header::CONTENT_ENCODING) {
@@ -327,35 +323,35 @@ impl Forward {
         let ttft = if is_stream { scaler.modelled(self.accepted.elapsed()) } else { queue_wait };
         scaler.first_byte(ttft, is_error);
         let client = (self.pace.clone(), Arc::clone(scaler));
-        let relay = Relay::new(rest, first, ending, is_error, client, (slot, sender));
+        let relay = Relay::new(first, ending, is_error, client, (slot, rest));
         let response = Response::from_parts(parts, relay.boxed_unsync());
         self.label(response, replica.as_str(), queue_wait)
     }
 
     /// Sends the request and waits for the first bytes of the answer: until then it can be sent again.
     async fn answer(&self, slot: &Slot) -> Result<Answer, Failed> {
-        let (response, mut sender) =
+        let (response, mut rest) =
             slot.connections.send(&self.request).await.map_err(|error| match error {
                 SendError::Connect(error) => Failed::Refused(error.to_string()),
                 SendError::Closed(error) => Failed::Ended(error.to_string()),
             })?;
-        let (mut parts, mut rest) = response.into_parts();
+        let (mut parts, ()) = response.into_parts();
         parts.headers = end_to_end(parts.headers);
         let may_pass =
             matches!(parts.status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE);
         let first = if may_pass {
-            let words = read_up_to(&mut rest, &mut sender, MAX_ERROR_BYTES).await?;
+            let words = read_up_to(&mut rest, MAX_ERROR_BYTES).await?;
             if is_passing(&words) {
                 return Err(Failed::NotServing(parts.status));
             }
             (!words.is_empty()).then_some(words)
         } else {
-            next_data(&mut rest, &mut sender).await?
+            next_data(&mut rest).await?
         };
         if first.is_none() && parts.status.is_success() && is_event_stream(&parts.headers) {
             return Err(Failed::Ended("the stream ended before its first event".to_owned()));
         }
-        Ok(Answer { parts, first, rest, sender })
+        Ok(Answer { parts, first, rest })
     }
 
     fn stopped(&self, scaler: &Scaler) -> Response<Body> {
@@ -436,24 +432,15 @@ fn seconds(span: f64) -> HeaderValue {
 }
 
 /// The next bytes of an answer; `None` at its end.
-async fn next_data(body: &mut Incoming, sender: &mut Sender) -> Result<Option<Bytes>, Failed> {
-    while let Some(frame) = poll_fn(|context| sender.poll_frame(body, context)).await {
-        let frame = frame.map_err(|error| Failed::Ended(error.to_string()))?;
-        // Trailers are not passed on; none of these engines sends any.
-        if let Ok(data) = frame.into_data()
-            && !data.is_empty()
-        {
-            return Ok(Some(data));
-        }
-    }
-    Ok(None)
+async fn next_data(rest: &mut Reply) -> Result<Option<Bytes>, Failed> {
+    rest.data().await.transpose().map_err(|error| Failed::Ended(error.to_string()))
 }
 
 /// The first bytes of an answer, `most` or somewhat more of them.
-async fn read_up_to(body: &mut Incoming, sender: &mut Sender, most: usize) -> Result<Bytes, Failed> {
+async fn read_up_to(rest: &mut Reply, most: usize) -> Result<Bytes, Failed> {
     let mut read = BytesMut::new();
     while read.len() < most
-        && let Some(data) = next_data(body, sender).await?
+        && let Some(data) = next_data(rest).await?
     {
         read.extend_from_slice(&data);
     }

@@ -7,6 +7,7 @@ use std::{
     str::FromStr,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use ipnet::IpNet;
 
@@ -52,8 +53,8 @@ impl Network {
 #[derive(Debug)]
 pub(crate) struct Origin {
     peer: IpAddr,
-    /// The same as text.
-    address: String,
+    /// The same as a header.
+    address: HeaderValue,
     proto: &'static str,
     /// What an element of `Forwarded` begins with.
     element: String,
@@ -69,6 +70,7 @@ impl Origin {
             IpAddr::V4(_) => format!("for={address};proto={proto}"),
             IpAddr::V6(_) => format!("for=\"[{address}]\";proto={proto}"),
         };
+        let address = HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown"));
         Self { peer, address, proto, element }
     }
 }
@@ -85,8 +87,10 @@ pub(crate) fn stamp(headers: &mut HeaderMap, uri: &Uri, origin: &Origin, trusted
             headers.remove(name);
         }
     }
-    append(headers, FOR, origin.address.as_bytes());
-    append(headers, header::FORWARDED, &forwarded(origin, host.as_ref()));
+    append(headers, FOR, origin.address.clone());
+    if let Ok(element) = HeaderValue::from_maybe_shared(Bytes::from(forwarded(origin, host.as_ref()))) {
+        append(headers, header::FORWARDED, element);
+    }
     // What the first proxy saw is what the client did.
     headers.entry(PROTO).or_insert(HeaderValue::from_static(origin.proto));
     if let Some(host) = host {
@@ -95,13 +99,17 @@ pub(crate) fn stamp(headers: &mut HeaderMap, uri: &Uri, origin: &Origin, trusted
 }
 
 /// Adds an element to a list, whose lines become one.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
-    let mut list = Vec::with_capacity(element.len());
+fn append(headers: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
+    let mut list = Vec::new();
     for line in headers.get_all(&name) {
         list.extend_from_slice(line.as_bytes());
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(element);
+    if list.is_empty() {
+        headers.insert(name, element);
+        return;
+    }
+    list.extend_from_slice(element.as_bytes());
     if let Ok(list) = HeaderValue::try_from(list) {
         headers.insert(name, list);
     }

@@ -15,13 +15,12 @@ mod control_api;
 mod control_client;
 mod demand;
 mod dial;
-mod driven;
 mod forward;
 mod forwarded;
 mod gone;
 mod handover;
 mod health;
-mod inner_waker;
+mod http1;
 mod keepalive;
 mod keys;
 mod metrics;
@@ -35,6 +34,7 @@ mod registry;
 mod relay;
 mod reload;
 mod remote;
+mod reply;
 mod retry;
 mod scaler;
 mod served;
@@ -69,6 +69,14 @@ pub mod fuzzing {
         let mut watch = crate::sse::Watch::default();
         let events = pieces.map(|piece| watch.see(piece)).sum();
         (events, watch.is_done(), watch.is_between_events())
+    }
+
+    /// The status and the body of an answer that comes in these pieces, and whether its connection can be used again.
+    pub fn answer<'a>(
+        is_head: bool,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(u16, Vec<u8>, bool), String> {
+        crate::http1::whole(if is_head { http::Method::HEAD } else { http::Method::POST }, pieces)
     }
 }
 

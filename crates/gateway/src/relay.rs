@@ -8,16 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
-use hyper::body::Incoming;
 
 use crate::{
     account::Cause,
     answer::{BodyError, error_event},
     gone::Gone,
     pace::Pace,
+    reply::Reply,
     scaler::{Scaler, Slot},
     sse::Watch,
-    upstream::Sender,
 };
 
 /// What counts as the end of an answer.
@@ -33,14 +32,13 @@ pub(crate) enum Ending {
 
 /// The body of an answer on its way from a replica to a client. Holds the slot until it ends.
 pub(crate) struct Relay {
-    upstream: Incoming,
     first: Option<Bytes>,
     ending: Ending,
     watch: Watch,
     scaler: Arc<Scaler>,
     pace: Pace,
     /// Given up when the answer has ended, with whatever end.
-    held: Option<(Slot, Sender)>,
+    held: Option<(Slot, Reply)>,
     gone: Gone,
     is_server_error: bool,
     /// Why the connection is to be broken off, once what was passed on before is on its way.
@@ -50,18 +48,17 @@ pub(crate) struct Relay {
 impl Relay {
     /// `first` is what was read already to make sure that the replica answers at all.
     pub(crate) fn new(
-        upstream: Incoming,
         first: Option<Bytes>,
         ending: Ending,
         is_server_error: bool,
         (pace, scaler): (Pace, Arc<Scaler>),
-        (slot, sender): (Slot, Sender),
+        (slot, reply): (Slot, Reply),
     ) -> Self {
         let gone = Gone::new(slot.gone.clone(), scaler.stopping.clone());
-        let held = Some((slot, sender));
+        let held = Some((slot, reply));
         let watch = Watch::default();
         let mut relay =
-            Self { upstream, first, ending, watch, scaler, pace, held, gone, is_server_error, breaks: None };
+            Self { first, ending, watch, scaler, pace, held, gone, is_server_error, breaks: None };
         if relay.first.is_none() {
             // Nothing more will be asked for: an empty answer is whole.
             relay.finished();
@@ -83,7 +80,7 @@ impl Relay {
                 slot.passed_on(events);
             }
         }
-        if self.upstream.is_end_stream() && self.is_whole() {
+        if self.held.as_ref().is_some_and(|(_, reply)| reply.is_end()) && self.is_whole() {
             self.finished();
         }
     }
@@ -117,13 +114,13 @@ impl Relay {
     }
 
     fn finished(&mut self) {
-        let Some((slot, sender)) = self.held.take() else { return };
+        let Some((slot, reply)) = self.held.take() else { return };
         if self.is_server_error {
             self.scaler.fail(Cause::UpstreamError);
         } else {
             self.scaler.account.succeed();
         }
-        slot.connections.put_back(sender);
+        slot.connections.put_back(reply);
     }
 }
 
@@ -142,15 +139,13 @@ impl HttpBody for Relay {
         if let Some(why) = self.breaks.take() {
             return Poll::Ready(Some(Err(why)));
         }
-        let Self { held: Some((_, sender)), upstream, .. } = &mut *self else {
+        let Some((_, reply)) = &mut self.held else {
             return Poll::Ready(None);
         };
-        let why = match sender.poll_frame(upstream, context) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(data) = frame.data_ref() {
-                    self.see(data);
-                }
-                return Poll::Ready(Some(Ok(frame)));
+        let why = match reply.poll_data(context) {
+            Poll::Ready(Some(Ok(data))) => {
+                self.see(&data);
+                return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             Poll::Ready(None) if self.is_whole() => {
                 self.finished();
@@ -190,6 +185,6 @@ impl Drop for Relay {
         } else {
             self.scaler.fail(Cause::ClientLeft);
         }
-        // Dropping the sender closes its connection, or resets its stream, which stops the generation.
+        // Dropping the reply closes its connection, or resets its stream, which stops the generation.
     }
 }

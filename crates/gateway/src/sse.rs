@@ -2,6 +2,7 @@
 //! more than some bytes, whatever the chunks are.
 
 use http::{HeaderMap, header};
+use memchr::memchr;
 
 /// Whether these are the headers of an event stream.
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -68,7 +69,7 @@ impl Watch {
                         // Goes on from the chunk before.
                         Line::Comment | Line::Other => {}
                     }
-                    let line = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+                    let line = memchr(b'\n', rest).unwrap_or(rest.len());
                     rest = &rest[line..];
                 }
             }

@@ -6,15 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{Request, Response};
 use tokio::net::TcpStream;
 
-pub(crate) use crate::dial::Sender;
 use crate::{
-    dial::{Dialer, Multiplexed, Target},
-    driven::Driven,
+    dial::{Dialer, Link, Multiplexed, Target},
+    http1::Http1,
+    reply::{Reply, ReplyError},
     worker,
 };
 
@@ -32,7 +30,7 @@ pub(crate) struct Connections {
     address: String,
     target: Target,
     dialer: Arc<Dialer>,
-    idle: [Mutex<Vec<Driven>>; IDLE_LISTS],
+    idle: [Mutex<Vec<Http1>>; IDLE_LISTS],
     shared: Mutex<Option<Multiplexed>>,
 }
 
@@ -44,7 +42,7 @@ pub(crate) enum SendError {
     Connect(std::io::Error),
     /// The connection ended before the answer.
     #[error("the connection ended before an answer: {0}")]
-    Closed(hyper::Error),
+    Closed(ReplyError),
 }
 
 impl Connections {
@@ -64,35 +62,25 @@ impl Connections {
         &self.address
     }
 
-    /// What stands in a request's `Host`.
-    pub(crate) fn host(&self) -> Option<&HeaderValue> {
-        self.target.host_header()
-    }
-
     /// Sends a request and waits for the head of the answer. An idle connection that turns out to be
     /// closed is replaced by a new one without further ado.
-    pub(crate) async fn send(
-        &self,
-        request: &Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, Sender), SendError> {
-        while let Some(mut sender) = self.take_idle() {
-            if sender.ready().await.is_err() {
-                self.forget(&sender);
-                continue;
-            }
-            match sender.send_request(request.clone()).await {
-                Ok(response) => return Ok((response, sender)),
+    pub(crate) async fn send(&self, request: &Request<Bytes>) -> Result<(Response<()>, Reply), SendError> {
+        while let Some(link) = self.take_idle() {
+            let is_shared = matches!(link, Link::Http2(_));
+            match link.send(request, &self.target).await {
+                Ok(answer) => return Ok(answer),
                 // The replica closed it while it was idle, or died: a new connection tells.
                 Err(error) => {
                     tracing::trace!(%error, "an idle connection was closed");
-                    self.forget(&sender);
+                    if is_shared {
+                        *self.shared() = None;
+                    }
                 }
             }
         }
         // It is large, seldom needed, and would be a part of every request's future.
-        let mut sender = Box::pin(self.connect()).await.map_err(SendError::Connect)?;
-        let response = sender.send_request(request.clone()).await.map_err(SendError::Closed)?;
-        Ok((response, sender))
+        let link = Box::pin(self.connect()).await.map_err(SendError::Connect)?;
+        link.send(request, &self.target).await.map_err(SendError::Closed)
     }
 
     /// Whether somebody listens.
@@ -105,52 +93,57 @@ impl Connections {
 
     /// Whether somebody answers, whatever it is.
     pub(crate) async fn answers(&self) -> bool {
-        let mut request = Request::new(Full::default());
+        let mut request = Request::new(Bytes::new());
         *request.uri_mut() = http::Uri::from_static("/health");
-        if let Some(host) = self.host() {
-            request.headers_mut().insert(http::header::HOST, host.clone());
-        }
-        let answer = async { self.connect().await.ok()?.send_request(request).await.ok() };
+        let answer = async { self.connect().await.ok()?.send(&request, &self.target).await.ok() };
         matches!(tokio::time::timeout(CONNECT_TIMEOUT, answer).await, Ok(Some(_)))
     }
 
-    /// Keeps a connection whose answer was read to the end.
-    pub(crate) fn put_back(&self, sender: Sender) {
-        let Sender::Http1(mut sender) = sender else { return };
-        sender.rest();
+    /// Keeps the connection of an answer that was read to its end.
+    pub(crate) fn put_back(&self, reply: Reply) {
+        let Reply::Http1(mut connection) = reply else { return };
+        if !connection.is_free() {
+            return;
+        }
         let mut idle = self.idle();
         // The one that rests for longest, in its turn: nobody else notices that the replica closed it.
-        if idle.first_mut().is_some_and(Driven::is_closed) {
+        if idle.first_mut().is_some_and(|first| !first.is_free()) {
             idle.remove(0);
         }
         if idle.len() < MAX_IDLE {
-            idle.push(sender);
+            idle.push(connection);
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Driven>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Http1>> {
         self.idle[worker::number() % IDLE_LISTS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_idle(&self) -> Option<Sender> {
-        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        shared.map(Sender::Http2).or_else(|| self.idle().pop().map(Sender::Http1))
+    fn shared(&self) -> MutexGuard<'_, Option<Multiplexed>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shares a connection no longer on which a request failed.
-    fn forget(&self, sender: &Sender) {
-        if matches!(sender, Sender::Http2(_)) {
-            *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn take_idle(&self) -> Option<Link> {
+        let shared = self.shared().clone();
+        if let Some(shared) = shared {
+            return Some(Link::Http2(shared));
         }
+        let mut idle = self.idle();
+        while let Some(mut connection) = idle.pop() {
+            if connection.is_free() {
+                return Some(Link::Http1(connection));
+            }
+        }
+        None
     }
 
-    async fn connect(&self) -> std::io::Result<Sender> {
-        let sender = tokio::time::timeout(CONNECT_TIMEOUT, self.dialer.dial(&self.target))
+    async fn connect(&self) -> std::io::Result<Link> {
+        let link = tokio::time::timeout(CONNECT_TIMEOUT, self.dialer.dial(&self.target))
             .await
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        if let Sender::Http2(shared) = &sender {
-            *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(shared.clone());
+        if let Link::Http2(shared) = &link {
+            *self.shared() = Some(shared.clone());
         }
-        Ok(sender)
+        Ok(link)
     }
 }

@@ -1,0 +1,250 @@
+//! An HTTP/1.1 connection to a replica, for one request at a time.
+//!
+//! It moves only while somebody who uses it polls it, and has no task, no channel and no buffer of its own: what comes
+//! from a replica wakes the task that passes it on, and ten thousand streams that wait for their next token cost
+//! nothing but their sockets here. hyper's client has all three (`docs/research/gateway.md`); its server is what
+//! clients talk to.
+
+mod answer;
+mod chunked;
+mod head;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderValue, Request, Response};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
+
+use self::answer::Answer;
+pub(crate) use self::{chunked::BadChunk, head::BadHead};
+
+/// Bytes that are read at a time.
+const READ: usize = 16 << 10;
+/// Why there is no answer, or no more of one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Http1Error {
+    /// The connection broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It ended too early.
+    #[error("the connection was closed before the end of the answer")]
+    Closed,
+    /// What was read is no head of an answer.
+    #[error(transparent)]
+    Head(#[from] BadHead),
+    /// A head without end.
+    #[error("the head of the answer has more than {0} bytes")]
+    LongHead(usize),
+    /// What was read is no body.
+    #[error(transparent)]
+    Chunk(#[from] BadChunk),
+}
+
+/// A connection.
+pub(crate) struct Http1 {
+    stream: Stream,
+    unsent: Unsent,
+    answer: Answer,
+}
+
+/// What of a request is not sent.
+#[derive(Debug, Default)]
+struct Unsent {
+    head: Bytes,
+    body: Bytes,
+    /// Whether it waits in the connection's TLS.
+    is_held: bool,
+    /// Why nothing of it can be sent.
+    failed: Option<io::Error>,
+}
+
+impl Http1 {
+    pub(crate) fn plain(stream: TcpStream) -> Self {
+        Self::new(Stream::Plain(stream))
+    }
+
+    pub(crate) fn encrypted(stream: TlsStream<TcpStream>) -> Self {
+        Self::new(Stream::Tls(Box::new(stream)))
+    }
+
+    fn new(stream: Stream) -> Self {
+        Self { stream, unsent: Unsent::default(), answer: Answer::none() }
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// When there is none. The connection is of no use any more then.
+    pub(crate) async fn send(
+        &mut self,
+        request: &Request<Bytes>,
+        host: Option<&HeaderValue>,
+    ) -> Result<Response<()>, Http1Error> {
+        let head = head::write(request, host).into();
+        self.unsent = Unsent { head, body: request.body().clone(), is_held: false, failed: None };
+        self.answer = Answer::to(request.method().clone());
+        poll_fn(|context| self.poll_head(context)).await
+    }
+
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, Http1Error>> {
+        let Self { stream, unsent, answer } = self;
+        loop {
+            unsent.poll_send(stream, context);
+            let came = match ready!(stream.poll_read(context, |came| match came {
+                [] => answer.end().map(|()| None),
+                came => answer.head(came),
+            })) {
+                Ok(Ok(None)) => continue,
+                Ok(Ok(Some(response))) => Ok(response),
+                Ok(Err(Http1Error::Closed)) => Err(Http1Error::Closed),
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                Err(error) => Err(error.into()),
+            };
+            // Who refuses a request may answer before all of it is there, and hang up; without an answer it is known best
+            // why nothing could be sent.
+            return Poll::Ready(came.map_err(|error| unsent.failed.take().map_or(error, Into::into)));
+        }
+    }
+
+    /// The next of the body of its answer; `None` at its end. After an error there is nothing more.
+    pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Http1Error>>> {
+        let Self { stream, unsent, answer } = self;
+        let first = answer.first();
+        if !first.is_empty() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        while !answer.is_read() {
+            unsent.poll_send(stream, context);
+            let came = ready!(stream.poll_read(context, |came| match came {
+                [] => answer.end().map(|()| Bytes::new()),
+                came => answer.data(came),
+            }));
+            match came {
+                Ok(Ok(data)) if data.is_empty() => {}
+                Ok(data) => return Poll::Ready(Some(data)),
+                Err(error) => {
+                    // Nothing more comes, whatever was to come.
+                    drop(answer.end());
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Whether all of the answer was taken.
+    pub(crate) fn is_end(&self) -> bool {
+        self.answer.is_end()
+    }
+
+    /// Whether it can take a request: all of the last one was sent and answered, and the replica has not hung up. It wakes
+    /// nobody until it is used again.
+    pub(crate) fn is_free(&mut self) -> bool {
+        // What comes unasked is the answer to no request.
+        let is_silent = |stream: &mut Stream| {
+            stream.poll_read(&mut Context::from_waker(Waker::noop()), |_| ()).is_pending()
+        };
+        self.answer.may_be_followed() && self.unsent.is_sent() && is_silent(&mut self.stream)
+    }
+}
+
+impl fmt::Debug for Http1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1").field("answer", &self.answer).finish_non_exhaustive()
+    }
+}
+
+impl Unsent {
+    fn is_sent(&self) -> bool {
+        self.head.is_empty() && self.body.is_empty() && !self.is_held && self.failed.is_none()
+    }
+
+    /// Sends what can be sent.
+    fn poll_send(&mut self, stream: &mut Stream, context: &mut Context<'_>) {
+        while !self.head.is_empty() || !self.body.is_empty() {
+            match stream.poll_write(context, &[IoSlice::new(&self.head), IoSlice::new(&self.body)]) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(sent)) if sent > 0 => {
+                    let of_head = sent.min(self.head.len());
+                    self.head.advance(of_head);
+                    self.body.advance(sent - of_head);
+                    self.is_held = matches!(stream, Stream::Tls(_));
+                }
+                Poll::Ready(sent) => {
+                    return self.fail(sent.map_or_else(|error| error, |_| io::ErrorKind::WriteZero.into()));
+                }
+            }
+        }
+        if self.is_held
+            && let Poll::Ready(flushed) = stream.poll_flush(context)
+        {
+            self.is_held = false;
+            if let Err(error) = flushed {
+                self.fail(error);
+            }
+        }
+    }
+
+    fn fail(&mut self, why: io::Error) {
+        *self = Self { failed: Some(why), ..Self::default() };
+    }
+}
+
+/// What it goes over.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Reads once. At the end there are no bytes.
+    fn poll_read<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        let mut space = [MaybeUninit::uninit(); READ];
+        let mut bytes = ReadBuf::uninit(&mut space);
+        ready!(match self {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, &mut bytes),
+        })?;
+        Poll::Ready(Ok(take(bytes.filled())))
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+}
+
+/// An answer that comes in these pieces, to its end: its status, its body, and whether its connection may go on.
+#[cfg(fuzzing)]
+pub(crate) fn whole<'a>(
+    method: http::Method,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> Result<(u16, Vec<u8>, bool), String> {
+    answer::whole(method, pieces)
+}
