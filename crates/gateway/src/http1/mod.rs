@@ -33,6 +33,7 @@ pub(crate) use self::{chunked::BadChunk, head::BadHead};
 
 /// Bytes that are read at a time.
 const READ: usize = 16 << 10;
+
 /// Why there is no answer, or no more of one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Http1Error {

@@ -10,7 +10,7 @@ use http::response::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use super::{Pass, usage::Tail};
+use super::{Pass, usage::Usage};
 use crate::{
     answer::{Body, BodyError},
     sse::{Watch, is_event_stream},
@@ -29,7 +29,7 @@ struct Meter {
     /// Of an event stream, whose events are its tokens until it says a number.
     watch: Option<Watch>,
     events: u64,
-    tail: Tail,
+    usage: Usage,
 }
 
 impl Metered {
@@ -38,7 +38,7 @@ impl Metered {
             is_success: parts.status.is_success(),
             watch: is_event_stream(&parts.headers).then(Watch::default),
             events: 0,
-            tail: Tail::default(),
+            usage: Usage::default(),
         });
         Self { inner, pass, meter }
     }
@@ -61,7 +61,7 @@ impl HttpBody for Metered {
         if let (Poll::Ready(Some(Ok(frame))), Some(meter)) = (&polled, &mut this.meter)
             && let Some(data) = frame.data_ref()
         {
-            meter.tail.see(data);
+            meter.usage.see(data);
             let events = meter.watch.as_mut().map_or(0, |watch| watch.see(data));
             if events > 0 {
                 meter.events += events;
@@ -85,8 +85,8 @@ impl Drop for Metered {
     fn drop(&mut self) {
         let Some(meter) = self.meter.as_ref().filter(|meter| meter.is_success) else { return };
         let estimated = std::mem::take(&mut self.pass.estimated);
-        let completed = meter.tail.number("completion_tokens").unwrap_or(meter.events);
-        let prompt = meter.tail.number("prompt_tokens").map_or(estimated, |tokens| tokens as f64);
+        let completed = meter.usage.number("completion_tokens").unwrap_or(meter.events);
+        let prompt = meter.usage.number("prompt_tokens").map_or(estimated, |tokens| tokens as f64);
         self.pass.charge(completed as f64 - meter.events as f64 + prompt - estimated);
         self.pass.count(completed + prompt as u64);
     }
