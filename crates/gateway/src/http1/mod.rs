@@ -189,6 +189,8 @@ impl Unsent {
                 }
             }
         }
+        // Empty, they would still hold what they are a part of: the body, all that was read with it from the client.
+        (self.head, self.body) = (Bytes::new(), Bytes::new());
         if self.is_held
             && let Poll::Ready(flushed) = stream.poll_flush(context)
         {

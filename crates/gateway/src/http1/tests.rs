@@ -1,5 +1,7 @@
 //! The connection beside hyper's, on the same bytes.
 
+use std::sync::Arc;
+
 use http::Method;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -187,6 +189,19 @@ async fn it_is_used_again_only_where_nothing_is_left_to_be_mistaken_for_the_next
             assert!(keeps == is_kept || size < answer.len(), "{answer}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_sent_is_not_kept_while_a_stream_goes_on() {
+    let sent: Arc<[u8]> = Arc::from(*b"{}");
+    let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    let (stream, _answers) = replica(vec![head]).await;
+    let mut connection = Http1::plain(stream);
+    let request = request(Method::POST).map(|_| Bytes::from_owner(Arc::clone(&sent)));
+    connection.send(&request, None).await.unwrap();
+    assert_eq!(Arc::strong_count(&sent), 2, "whoever may send it again has it");
+    drop(request);
+    assert_eq!(Arc::strong_count(&sent), 1);
 }
 
 #[tokio::test]
