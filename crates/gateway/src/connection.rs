@@ -166,6 +166,8 @@ impl Connection {
             .header_read_timeout(read_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEADER_BYTES)
+            // Events and small answers are copied in less time than the system takes for several pieces.
+            .writev(false)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         tokio::select! {

@@ -13,11 +13,12 @@ const MAX_HEADERS: usize = 100;
 /// Headers that the gateway adds to an answer: a map that grows for them has to be made anew.
 const ADDED: usize = 6;
 
-/// Writes the head of a request. What it says itself of host, length and coding does not count.
-pub(super) fn write(request: &Request<Bytes>, host: Option<&HeaderValue>) -> Vec<u8> {
+/// Writes the head of a request, with room for so many bytes behind it. What it says itself of host, length and coding does
+/// not count.
+pub(super) fn write(request: &Request<Bytes>, host: Option<&HeaderValue>, room: usize) -> Vec<u8> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    let mut head = Vec::with_capacity(path.len() + lines.sum::<usize>() + 96);
+    let mut head = Vec::with_capacity(path.len() + lines.sum::<usize>() + 96 + room);
     for word in [request.method().as_str().as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1\r\n"] {
         head.extend_from_slice(word);
     }

@@ -33,6 +33,8 @@ pub(crate) use self::{chunked::BadChunk, head::BadHead};
 
 /// Bytes that are read at a time.
 const READ: usize = 16 << 10;
+/// Bytes of a body up to which it is copied behind its head: to send one piece costs the system less than two.
+const JOINED: usize = 8 << 10;
 
 /// Why there is no answer, or no more of one.
 #[derive(Debug, thiserror::Error)]
@@ -94,8 +96,7 @@ impl Http1 {
         request: &Request<Bytes>,
         host: Option<&HeaderValue>,
     ) -> Result<Response<()>, Http1Error> {
-        let head = head::write(request, host).into();
-        self.unsent = Unsent { head, body: request.body().clone(), is_held: false, failed: None };
+        self.unsent = Unsent::new(request, host);
         self.answer = Answer::to(request.method().clone());
         poll_fn(|context| self.poll_head(context)).await
     }
@@ -169,6 +170,17 @@ impl fmt::Debug for Http1 {
 }
 
 impl Unsent {
+    fn new(request: &Request<Bytes>, host: Option<&HeaderValue>) -> Self {
+        let body = request.body();
+        if body.len() > JOINED {
+            let head = head::write(request, host, 0).into();
+            return Self { head, body: body.clone(), ..Self::default() };
+        }
+        let mut head = head::write(request, host, body.len());
+        head.extend_from_slice(body);
+        Self { head: head.into(), ..Self::default() }
+    }
+
     fn is_sent(&self) -> bool {
         self.head.is_empty() && self.body.is_empty() && !self.is_held && self.failed.is_none()
     }
@@ -176,7 +188,7 @@ impl Unsent {
     /// Sends what can be sent.
     fn poll_send(&mut self, stream: &mut Stream, context: &mut Context<'_>) {
         while !self.head.is_empty() || !self.body.is_empty() {
-            match stream.poll_write(context, &[IoSlice::new(&self.head), IoSlice::new(&self.body)]) {
+            match stream.poll_write(context, &self.head, &self.body) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(sent)) if sent > 0 => {
                     let of_head = sent.min(self.head.len());
@@ -228,10 +240,12 @@ impl Stream {
         Poll::Ready(Ok(take(bytes.filled())))
     }
 
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, context: &mut Context<'_>, head: &[u8], body: &[u8]) -> Poll<io::Result<usize>> {
+        let both = [IoSlice::new(head), IoSlice::new(body)];
         match self {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Stream::Plain(stream) if body.is_empty() => Pin::new(stream).poll_write(context, head),
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, &both),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, &both),
         }
     }
 
