@@ -173,7 +173,7 @@ fn reason(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>, broken: io::E
     let mut unread = [0; 1];
     match Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut unread)) {
         Poll::Ready(Err(said)) if said.kind() == io::ErrorKind::InvalidData => said,
-        _ => broken,
+        Poll::Ready(_) | Poll::Pending => broken,
     }
 }
 

@@ -59,28 +59,29 @@ impl Chunked {
 
     /// The next piece of data in `bytes`, which is moved behind it; `None` when there is no more in them.
     pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, BadChunk> {
-        while let Some((&byte, rest)) = bytes.split_first() {
-            self.state = match self.state {
-                State::Data => {
-                    let here = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                    let (data, rest) = bytes.split_at(here);
-                    *bytes = rest;
-                    self.left -= here as u64;
-                    if self.left == 0 {
-                        self.state = State::DataCr;
-                    }
-                    return Ok(Some(data));
-                }
-                State::End => return Ok(None),
-                state => self.framing(state, byte)?,
-            };
+        while let Some((&byte, rest)) = bytes.split_first()
+            && !self.is_end()
+        {
+            if self.state != State::Data {
+                self.state = self.framing(byte)?;
+                *bytes = rest;
+                continue;
+            }
+            let here = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let (data, rest) = bytes.split_at(here);
             *bytes = rest;
+            self.left -= here as u64;
+            if self.left == 0 {
+                self.state = State::DataCr;
+            }
+            return Ok(Some(data));
         }
         Ok(None)
     }
 
-    fn framing(&mut self, state: State, byte: u8) -> Result<State, BadChunk> {
-        Ok(match (state, byte) {
+    /// What comes after a byte that is no data.
+    fn framing(&mut self, byte: u8) -> Result<State, BadChunk> {
+        Ok(match (self.state, byte) {
             (State::Start | State::Length, _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
                 let left = self.left.checked_mul(16).ok_or(BadChunk::TooLong)?;
@@ -117,8 +118,11 @@ impl Chunked {
 mod tests {
     use super::*;
 
-    /// What is in a body that comes in pieces of this size, and what is left after its end.
-    fn decoded(body: &[u8], size: usize) -> Result<(Vec<u8>, bool), BadChunk> {
+    /// The data, and whether that was all of it.
+    type Decoded<T> = Result<(T, bool), BadChunk>;
+
+    /// What is in a body that comes in pieces of this size.
+    fn decoded(body: &[u8], size: usize) -> Decoded<Vec<u8>> {
         let (mut chunked, mut data) = (Chunked::default(), Vec::new());
         for mut piece in body.chunks(size) {
             while let Some(found) = chunked.next(&mut piece)? {
@@ -131,7 +135,7 @@ mod tests {
     #[test]
     fn what_is_in_a_body_is_the_same_however_it_comes() {
         let long = format!("0;{}\r\n\r\n", "x".repeat(MAX_ASIDE as usize));
-        let cases: &[(&str, Result<(&str, bool), BadChunk>)] = &[
+        let cases: &[(&str, Decoded<&str>)] = &[
             ("0\r\n\r\n", Ok(("", true))),
             ("5\r\nhello\r\n0\r\n\r\n", Ok(("hello", true))),
             ("2\r\nhe\r\n0003\r\nllo\r\n0\r\n\r\n", Ok(("hello", true))),
