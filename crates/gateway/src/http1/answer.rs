@@ -15,14 +15,12 @@ use super::{
 const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// An answer, and how much of it came.
-#[derive(Debug)]
 pub(super) struct Answer {
     state: State,
     /// Whether what follows on its connection can only be another answer.
     keeps: bool,
 }
 
-#[derive(Debug)]
 enum State {
     /// Its head is awaited.
     Head {
