@@ -23,7 +23,8 @@ impl Scanner {
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
             let (head, rest) = bytes.split_at(end);
             if self.line.is_empty() {
-                self.see(head);
+                // As much as of a line that is cut.
+                self.see(&head[..head.len().min(MAX_KEPT)]);
             } else {
                 self.keep(head);
                 let line = std::mem::take(&mut self.line);
@@ -144,5 +145,12 @@ mod tests {
         let mut scanner = Scanner::default();
         scanner.push(&[b'x'; 100_000]);
         assert_eq!(scanner.line.len(), MAX_KEPT);
+        // What comes after that is not looked for, whether the line is cut or not.
+        let late = format!("data: {{\"x\":\"{}\",\"text\":\"a\"}}\n\n", "x".repeat(MAX_KEPT));
+        for size in [1, 1_000, late.len()] {
+            let mut scanner = Scanner::default();
+            let events: u32 = late.as_bytes().chunks(size).map(|piece| scanner.push(piece)).sum();
+            assert_eq!(events, 0, "{size}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A gateway that reports what a test tells it.
 
-use std::sync::Mutex;
+use std::{pin::pin, sync::Mutex};
 
 use forewarm_control::ports::{Gateway, GatewayError};
 use forewarm_core::pool::{PoolPlan, PoolReport};
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 pub struct FakeGateway {
     inner: Mutex<Inner>,
     changed: Notify,
+    planned: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +40,19 @@ impl FakeGateway {
         self.lock().plans.clone()
     }
 
+    /// Returns when its plan is as it should be.
+    pub async fn until_planned(&self, is_so: impl Fn(&PoolPlan) -> bool) {
+        loop {
+            let mut next = pin!(self.planned.notified());
+            // A plan that comes after the look is not missed.
+            next.as_mut().enable();
+            if self.lock().plans.last().is_some_and(&is_so) {
+                return;
+            }
+            next.await;
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -54,7 +68,9 @@ impl FakeGateway {
 
 impl Gateway for FakeGateway {
     fn apply<'a>(&'a self, plan: &'a PoolPlan) -> BoxFuture<'a, Result<(), GatewayError>> {
-        std::future::ready(self.answer(|inner| inner.plans.push(plan.clone()))).boxed()
+        let applied = self.answer(|inner| inner.plans.push(plan.clone()));
+        self.planned.notify_waiters();
+        std::future::ready(applied).boxed()
     }
 
     fn report(&self) -> BoxFuture<'_, Result<PoolReport, GatewayError>> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forewarm_core::pool::PoolPlan;
 use forewarm_testbed::control_plane::{ColdStart, Workload};
 use k8s_openapi::api::{apps::v1::StatefulSet, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Pod};
 use kube::{
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Engines,
-    rig::{Rig, scaler, until},
+    rig::{Rig, SOON, scaler, until},
     shared,
 };
 
@@ -45,8 +46,9 @@ async fn a_queue_scales_a_deployment_up_and_its_status_and_events_say_why() {
         (Some(4), Some(4), Some(4))
     );
     assert_eq!(status.decisions[0].summary, note);
-    let plans = rig.gateways.of("up.llama").plans();
-    assert_eq!(plans.last().unwrap().endpoints.len(), 4, "the gateway knows each of them");
+    // It is told right after the status is written.
+    let knows_all = |plan: &PoolPlan| plan.endpoints.len() == 4;
+    tokio::time::timeout(SOON, rig.gateways.of("up.llama").until_planned(knows_all)).await.unwrap();
 
     let text = |args: &[&str]| {
         let output = plane.kubectl().unwrap().args(["-n", "up"]).args(args).output().unwrap();

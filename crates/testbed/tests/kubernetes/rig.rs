@@ -31,7 +31,7 @@ use tokio::{sync::OnceCell, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes, so that only what never comes about fails.
-const SOON: Duration = Duration::from_secs(120);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 /// The gateways of the controllers of a test, by scaler.
 #[derive(Default)]
