@@ -38,7 +38,7 @@ use crate::{
 /// Requests of a burst: eight times what a replica is worth, so that every kind of autoscaler goes up.
 const REQUESTS: usize = 40;
 /// Longer than any autoscaler here takes.
-const SOON: Duration = Duration::from_secs(180);
+const SOON: Duration = Duration::from_secs(60);
 /// Longer than KEDA takes to make its HPAs, one after another.
 const SETTLED: Duration = Duration::from_secs(300);
 pub(crate) const NAMESPACE: &str = "bench";
