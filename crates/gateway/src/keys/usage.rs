@@ -42,8 +42,8 @@ impl Usage {
 
     /// The number that follows a field's name the last time that it stands there.
     pub(super) fn number(&self, field: &str) -> Option<u64> {
-        let name = format!("\"{field}\":");
         let kept = self.kept.as_deref()?;
+        let name = format!("\"{field}\":");
         let rest = kept[memmem::rfind(kept, name.as_bytes())? + name.len()..].trim_ascii_start();
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
