@@ -240,6 +240,27 @@ fn triggers_stand_for_the_signals_that_their_metadata_describe() {
 }
 
 #[test]
+fn a_server_whose_setting_is_misspelt_is_not_taken_for_none() {
+    let text = manifest(
+        r#"  policy:
+    keda:
+      triggers:
+        - type: prometheus
+          metadata: {serverAdress: "http://prometheus:9090", query: up, threshold: "5"}
+        - type: cron
+          metadata: {timezone: UTC, start: 0 8 * * *, end: 0 18 * * *, desiredReplicas: "2", timezoen: UTC}
+"#,
+    );
+    let scaler = read_scalers("f.yaml", &text).unwrap_or_else(|problems| panic!("{problems}")).remove(0);
+    let Policy::Keda(policy) = &scaler.spec.policy else { panic!("no keda") };
+    let said = trigger_signals(policy, &scaler.signals).unwrap_err().to_string();
+    for (name, meant) in [("serverAdress", "serverAddress"), ("timezoen", "timezone")] {
+        assert!(said.contains(&format!("metadata.{name}: found an unknown field")), "{said}");
+        assert!(said.contains(&format!("did you mean `{meant}`?")), "{said}");
+    }
+}
+
+#[test]
 fn a_location_finds_its_number() {
     let document = serde_json::json!({
         "queue": {"depth": 7, "a.b": {"1": "500m"}}, "workers": [{"load": 0.5}, {"load": 2}]
@@ -252,6 +273,11 @@ fn a_location_finds_its_number() {
     assert_eq!(found("queue.nothing"), None);
     assert_eq!(found("queue.depth.deeper"), None);
     assert_eq!(found("queue.#"), None);
+    let end = |path: &str| path.parse::<ValueLocation>().unwrap().end(&document);
+    assert_eq!(end("queue.dpeth"), "`queue` has `a.b`, `depth`");
+    assert_eq!(end("queu.depth"), "it has `queue`, `workers`");
+    assert_eq!(end("workers.2.load"), "`workers` is a list of 2");
+    assert_eq!(end("queue.depth.deeper"), "`queue.depth` has no parts");
     for wrong in ["", ".", "a.", "a.*", "a.#.b", "a.#(b==1)", "@this", r"a\"] {
         assert!(wrong.parse::<ValueLocation>().is_err(), "{wrong}");
     }

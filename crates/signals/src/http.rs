@@ -16,6 +16,9 @@ use crate::{
     tls::{CONNECT_TIMEOUT, client_config, explained},
 };
 
+/// The longest refusal whose reasons are read.
+const REFUSAL_BYTES: usize = 4096;
+
 /// Connections to one server. A thousand questions a second, answered in a millisecond each, fill one.
 const CONNECTIONS: usize = 2;
 
@@ -83,6 +86,13 @@ pub(crate) struct Asker {
 pub(crate) enum AskError {
     #[error("{0}")]
     Failed(String),
+    #[error("HTTP {status}: the server refuses {who}")]
+    Refused {
+        status: StatusCode,
+        who: &'static str,
+        /// What the server says of it, unless that is long.
+        body: Vec<u8>,
+    },
     #[error("the answer is longer than {limit} bytes")]
     TooLarge { limit: usize },
 }
@@ -135,7 +145,9 @@ impl Asker {
         let response = request.send().await.map_err(failed)?;
         let status = response.status();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(AskError::Failed(format!("HTTP {status}: the server refuses {}", self.who())));
+            // That it refuses is known, whatever becomes of the rest.
+            let body = body(response, REFUSAL_BYTES).await.unwrap_or_default();
+            return Err(AskError::Refused { status, who: self.who(), body });
         }
         let body = body(response, limit).await.map_err(|error| match error {
             BodyError::TooLarge { limit } => AskError::TooLarge { limit },
@@ -183,11 +195,16 @@ pub(crate) async fn body(mut response: Response, limit: usize) -> Result<Vec<u8>
 /// An error of the client on one line, without the URL: it may carry a secret.
 pub(crate) fn cause(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+    // Which library noticed is on the way; why is at its end.
+    let mut root: &dyn Error = &error;
+    while let Some(source) = root.source() {
+        root = source;
     }
-    text
+    if error.is_connect() {
+        format!("no connection: {root}")
+    } else if error.is_request() {
+        format!("no answer: {root}")
+    } else {
+        root.to_string()
+    }
 }

@@ -26,8 +26,12 @@ pub fn options(scaler: &CheckedScaler) -> PollOptions {
 pub fn named(scaler: &CheckedScaler) -> Result<Vec<NamedSignal>, SourceError> {
     let mut signals = scaler.signals.clone();
     if let Policy::Keda(policy) = &scaler.spec.policy {
-        let triggers = trigger_signals(policy, &scaler.signals);
-        signals.extend(triggers.map_err(|problems| SourceError::new(&problems))?);
+        let triggers = trigger_signals(policy, &scaler.signals).map_err(|problems| {
+            // Metadata has no lines any more, but its fields have names.
+            let said: Vec<String> = problems.list.iter().map(ToString::to_string).collect();
+            SourceError::new(&said.join("\n"))
+        });
+        signals.extend(triggers?);
     }
     Ok(signals)
 }

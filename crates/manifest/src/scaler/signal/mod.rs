@@ -92,7 +92,9 @@ impl SignalSource {
         match kind {
             "engine" => {
                 let fields = at.fields()?;
-                let metric = fields.require("metric", "such as waiting").and_then(|metric| metric.text());
+                let metric = fields
+                    .require("metric", "a metric's name, such as waiting")
+                    .and_then(|metric| metric.text());
                 fields.finish();
                 Some(SignalSource::Engine { metric: metric? })
             }
@@ -166,8 +168,14 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
             }
             _ => continue,
         };
+        let node = metadata(trigger);
+        let path = format!("spec.policy.keda.triggers[{index}].metadata");
         let has_server = trigger.metadata.keys().any(|key| key.starts_with(server));
         if !has_server {
+            // A server whose setting is misspelt looks like none.
+            let problems = Collector::default();
+            SignalSource::read(kind, &Cursor::new(&node, path, &problems));
+            out.add_unknown_fields(problems);
             continue;
         }
         let prefix = format!("s{index}-");
@@ -177,8 +185,7 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
                 name.starts_with(&prefix).then(|| name.clone())
             })
         };
-        let node = metadata(trigger);
-        let at = Cursor::new(&node, format!("spec.policy.keda.triggers[{index}].metadata"), &out);
+        let at = Cursor::new(&node, path, &out);
         let name = trigger.name.clone().or_else(generated);
         if let (Some(name), Some(mut source)) = (name, SignalSource::read(kind, &at)) {
             if let SignalSource::Prometheus(query) = &mut source {
@@ -195,6 +202,10 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
 fn check_cron(trigger: &Trigger, index: usize, out: &Collector) {
     let node = metadata(trigger);
     let at = Cursor::new(&node, format!("spec.policy.keda.triggers[{index}].metadata"), out);
+    if let Some(fields) = at.fields() {
+        decided_elsewhere(&fields, &["timezone", "start", "end", "desiredReplicas"]);
+        fields.finish();
+    }
     let setting = |name: &str| trigger.metadata.get(name).map_or("", String::as_str);
     let Ok(replicas) = setting("desiredReplicas").parse() else {
         return at.problem_at("desiredReplicas", "a whole number");
