@@ -127,7 +127,6 @@ async fn prometheus_is_asked_a_query() {
     };
     told.ask("nobody who says whose the certificate is", &open("https", server.address));
     told.ask("no TLS to a server that has it", &open("http", server.address));
-    told.ask("TLS to a server without", &open("https", page.address()));
     told.ask("another server", &open("http", page.address()));
     told.ask("no server", &open("http", nobody));
     told.check("prometheus");
@@ -209,6 +208,8 @@ async fn rabbitmq_is_asked_both_ways() {
     told.ask("no regular expression", &format!("rabbitmq: {{{regex}}}"));
     let swapped = format!("host: 'amqp://{}', queueName: requests, {who}", server.management);
     told.ask("AMQP at the port of the management API", &format!("rabbitmq: {{{swapped}}}"));
+    let encrypted = format!("host: 'amqps://{}', queueName: requests, {who}", server.amqp);
+    told.ask("TLS to a port without", &format!("rabbitmq: {{{encrypted}}}"));
     told.check("rabbitmq");
 }
 

@@ -110,7 +110,7 @@ impl super::World for World {
 
     fn words(&self) -> Words {
         let (unreachable, refused) = match self.way {
-            Way::Management => ("no answer: ", "the server refuses this `username` and `password`"),
+            Way::Management => ("no answer:", "the server refuses this `username` and `password`"),
             Way::Amqp => ("no connection to RabbitMQ", "RabbitMQ refuses this `username` and `password`"),
         };
         Words { unreachable, refused, absent: "there is no queue `requests` in vhost `/`" }
