@@ -79,7 +79,8 @@ pub(crate) fn signal(command: SignalCommand) -> Result<(), Failure> {
     let mut chosen = Vec::new();
     let mut known = Vec::new();
     for scaler in &scalers {
-        let signals = measure::named(scaler).map_err(|error| wrong(scaler, &error))?;
+        let signals = measure::named(scaler, &|name| std::env::var(name).ok())
+            .map_err(|error| wrong(scaler, &error))?;
         known.extend(signals.iter().map(|signal| signal.name.clone()));
         let wanted = |signal: &NamedSignal| args.names.is_empty() || args.names.contains(&signal.name);
         chosen.push((scaler, signals.into_iter().filter(wanted).collect::<Vec<_>>()));

@@ -127,9 +127,11 @@ impl AwsPlace {
         let role = given(fields, "awsRoleArn", |role| role.starting_with("arn:", ROLE));
         // Who forewarm is, is found by the ordinary chain of credentials.
         decided_elsewhere(fields, &["identityOwner"]);
-        if let Some(at) = fields.get("awsEndpoint") {
+        let nowhere_else = given(fields, "awsEndpoint", |at| {
             at.problem("an endpoint in a manifest", "AWS_ENDPOINT_URL in the environment");
-        }
+            None::<()>
+        });
+        nowhere_else?;
         Some(Self { aws_region: region?, aws_role_arn: role? })
     }
 }

@@ -30,7 +30,7 @@ pub use self::{
 };
 use super::read::refuse_floor;
 use crate::{
-    cursor::{Cursor, Fields},
+    cursor::{Cursor, Fields, join},
     problem::{Collector, Problems},
     yaml::{Entry, Node, Scalar, Span, Value},
 };
@@ -139,10 +139,15 @@ fn signal(at: &Cursor<'_>) -> Option<NamedSignal> {
 /// The signals that a ScaledObject's triggers stand for, under their own
 /// names or those of the metrics that KEDA makes of them.
 /// Triggers that say nothing of a server, or whose value is a signal of their name already, stand for none.
+/// `variable` is what the environment has under a name.
 ///
 /// # Errors
 /// What is wrong with the triggers' metadata.
-pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec<NamedSignal>, Problems> {
+pub fn trigger_signals(
+    policy: &KedaPolicy,
+    named: &[NamedSignal],
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<NamedSignal>, Problems> {
     let out = Collector::default();
     let mut signals = Vec::new();
     // Whether the triggers have targets was checked when the policy was read.
@@ -168,8 +173,8 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
             }
             _ => continue,
         };
-        let node = metadata(trigger);
         let path = format!("spec.policy.keda.triggers[{index}].metadata");
+        let node = metadata(&with_variables(&trigger.metadata, variable, &path, &out));
         let has_server = trigger.metadata.keys().any(|key| key.starts_with(server));
         if !has_server {
             // A server whose setting is misspelt looks like none.
@@ -200,7 +205,7 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
 
 /// A schedule that is none would be found out when its time comes.
 fn check_cron(trigger: &Trigger, index: usize, out: &Collector) {
-    let node = metadata(trigger);
+    let node = metadata(&trigger.metadata);
     let at = Cursor::new(&node, format!("spec.policy.keda.triggers[{index}].metadata"), out);
     if let Some(fields) = at.fields() {
         decided_elsewhere(&fields, &["timezone", "start", "end", "desiredReplicas"]);
@@ -216,15 +221,38 @@ fn check_cron(trigger: &Trigger, index: usize, out: &Collector) {
     }
 }
 
+/// Metadata in which what stands in a variable is said itself. Secrets, and addresses with one in them, are not said: they
+/// stay where they are.
+fn with_variables(
+    metadata: &BTreeMap<String, String>,
+    variable: &dyn Fn(&str) -> Option<String>,
+    path: &str,
+    out: &Collector,
+) -> BTreeMap<String, String> {
+    const SAID: [&str; 4] = ["bootstrapServers", "consumerGroup", "topic", "queueURL"];
+    let setting = |(key, text): (&String, &String)| {
+        let Some(name) = key.strip_suffix("FromEnv").filter(|name| SAID.contains(name)) else {
+            return (key.clone(), text.clone());
+        };
+        let value = variable(text).unwrap_or_else(|| {
+            let wanted = format!("a variable that is set where forewarm runs, or `{name}` itself");
+            out.add(&join(path, key), Span::default(), format!("\"{text}\""), wanted);
+            String::new()
+        });
+        (name.to_owned(), value)
+    };
+    metadata.iter().map(setting).collect()
+}
+
 /// A trigger's metadata as if it stood in a file.
-fn metadata(trigger: &Trigger) -> Node {
+fn metadata(settings: &BTreeMap<String, String>) -> Node {
     let node = |value| Node { span: Span::default(), value };
     let entry = |(key, text): (&String, &String)| Entry {
         key: key.clone(),
         key_span: Span::default(),
         value: node(Value::Scalar(Scalar { text: text.clone(), plain: false })),
     };
-    node(Value::Map(trigger.metadata.iter().map(entry).collect()))
+    node(Value::Map(settings.iter().map(entry).collect()))
 }
 
 /// Settings that decide when a trigger stands alone, and that the policy decides where a signal has a name.
