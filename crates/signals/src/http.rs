@@ -19,6 +19,9 @@ use crate::{
 /// The longest refusal whose reasons are read.
 const REFUSAL_BYTES: usize = 4096;
 
+/// HTTP over TLS by its name.
+const TLS_NAME: &[u8] = b"HTTPS";
+
 /// Connections to one server. A thousand questions a second, answered in a millisecond each, fill one.
 const CONNECTIONS: usize = 2;
 
@@ -123,6 +126,7 @@ impl Asker {
         limit: usize,
     ) -> Result<(StatusCode, Vec<u8>), AskError> {
         let access = &self.access;
+        let in_the_clear = url.scheme() == "http";
         let mut request = self.client.get(url);
         for (name, value) in &access.custom_headers {
             request = request.header(name, value);
@@ -153,6 +157,13 @@ impl Asker {
             BodyError::TooLarge { limit } => AskError::TooLarge { limit },
             BodyError::Broken(cause) => AskError::Failed(cause),
         })?;
+        // What servers that wait for TLS have in common in their answers to HTTP. An API's JSON may quote what was asked.
+        let wants_tls =
+            || !body.starts_with(b"{") && body.windows(TLS_NAME.len()).any(|word| word == TLS_NAME);
+        if status == StatusCode::BAD_REQUEST && in_the_clear && wants_tls() {
+            let why = "the server speaks TLS at this address: `https://` instead of `http://`";
+            return Err(AskError::Failed(why.to_owned()));
+        }
         Ok((status, body))
     }
 

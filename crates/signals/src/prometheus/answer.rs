@@ -12,8 +12,8 @@ use serde::Deserialize;
 pub(super) enum AnswerError {
     #[error("Prometheus refused the query: {kind}: {message}")]
     Refused { kind: String, message: String },
-    #[error("HTTP {status} from Prometheus{}", .said.as_ref().map(|said| format!(": {said}")).unwrap_or_default())]
-    Status { status: StatusCode, said: Option<String> },
+    #[error("HTTP {0} from Prometheus")]
+    Status(StatusCode),
     #[error("the answer is not Prometheus' JSON: {0}")]
     Json(serde_json::Error),
     #[error("the query gives a {0}; an instant vector or a scalar is needed")]
@@ -57,14 +57,14 @@ struct Series {
 pub(super) fn samples(status: StatusCode, body: &[u8]) -> Result<Vec<Sample>, AnswerError> {
     // Prometheus says in JSON what is wrong also under 4xx and 5xx; a proxy in between does not.
     let answer: Answer = serde_json::from_slice(body).map_err(|error| {
-        if status.is_success() { AnswerError::Json(error) } else { refused(status, body) }
+        if status.is_success() { AnswerError::Json(error) } else { AnswerError::Status(status) }
     })?;
     if answer.status != "success" {
         let unnamed = || "no reason given".to_owned();
         let kind = answer.error_type.unwrap_or_else(|| status.to_string());
         return Err(AnswerError::Refused { kind, message: answer.error.unwrap_or_else(unnamed) });
     }
-    let data = answer.data.filter(|_| status.is_success()).ok_or_else(|| refused(status, b""))?;
+    let data = answer.data.filter(|_| status.is_success()).ok_or(AnswerError::Status(status))?;
     match data.result_type.as_str() {
         "scalar" => {
             let (at, value): (f64, String) =
@@ -84,15 +84,6 @@ pub(super) fn samples(status: StatusCode, body: &[u8]) -> Result<Vec<Sample>, An
         }
         other => Err(AnswerError::Shape(other.to_owned())),
     }
-}
-
-/// A status, with what is said of it where that is a line of text: a page is for browsers.
-fn refused(status: StatusCode, body: &[u8]) -> AnswerError {
-    /// A line is not longer.
-    const LINE_BYTES: usize = 200;
-    let text = std::str::from_utf8(body).unwrap_or_default().trim();
-    let is_line = !text.is_empty() && text.len() <= LINE_BYTES && !text.contains(['<', '\n', '\r']);
-    AnswerError::Status { status, said: is_line.then(|| text.to_owned()) }
 }
 
 fn sample(
