@@ -184,8 +184,8 @@ async fn read(mut reader: ReadHalf<Stream>, shared: Arc<Shared>) {
             Ok(answer) => answer,
             Err(error) => {
                 let why = match (error.kind(), answers) {
-                    // What it understands, a broker tells everybody.
-                    (std::io::ErrorKind::UnexpectedEof, 0 | 1) => {
+                    // What it understands, a broker tells everybody, and more only to whom it knows.
+                    (std::io::ErrorKind::UnexpectedEof, 1) => {
                         "the broker closed the connection at the first question, as one does that wants `sasl`, \
                          `username` and `password`"
                             .to_owned()
