@@ -86,7 +86,7 @@ impl Dialer {
         let stream = TcpStream::connect(&target.authority).await?;
         stream.set_nodelay(true)?;
         match target.scheme {
-            Scheme::Http => Ok(Link::Http1(Http1::plain(stream))),
+            Scheme::Http => Ok(Link::Http1(Box::new(Http1::plain(stream)))),
             Scheme::Http2 => http2(stream, target).await,
             Scheme::Https => {
                 let name = match &self.server_name {
@@ -96,7 +96,7 @@ impl Dialer {
                 let stream = self.tls()?.connect(name, stream).await?;
                 match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => http2(stream, target).await,
-                    _ => Ok(Link::Http1(Http1::encrypted(stream))),
+                    _ => Ok(Link::Http1(Box::new(Http1::encrypted(stream)))),
                 }
             }
         }
@@ -179,7 +179,7 @@ impl Target {
 #[derive(Debug)]
 pub(crate) enum Link {
     /// For one request at a time.
-    Http1(Http1),
+    Http1(Box<Http1>),
     /// For many.
     Http2(Multiplexed),
 }

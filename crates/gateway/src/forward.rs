@@ -209,7 +209,7 @@ impl Forward {
                     let served = tokio::select! {
                         biased;
                         () = scaler.stopping.cancelled() => return self.stopped(scaler),
-                        served = self.slot(scaler, place) => served,
+                        served = Box::pin(self.slot(scaler, place)) => served,
                     };
                     match served {
                         Ok(slot) => slot,
@@ -223,6 +223,7 @@ impl Forward {
             }
             let watched = self.wants_stream && !self.was_moved;
             let answer = tokio::select! {
+                biased;
                 answer = self.answer(&slot) => answer,
                 () = slot.link.gone.cancelled() => Err(Failed::Gone),
                 () = scaler.silence(&slot), if watched => Err(Failed::Silent),
@@ -281,7 +282,7 @@ impl Forward {
             true => Ending::Events,
             false => Ending::Http,
         };
-        let link = Arc::clone(&slot.link);
+        let replica = slot.link.label.clone();
         let is_error = parts.status.is_server_error();
         scaler.answered(&mut slot, is_stream, is_error);
         // An answer in one piece does not show when its first token was there; when it was sent to the replica is
@@ -291,7 +292,7 @@ impl Forward {
         let client = (self.pace.clone(), Arc::clone(scaler));
         let relay = Relay::new(first, ending, is_error, client, (slot, rest));
         let response = Response::from_parts(parts, relay.boxed_unsync());
-        self.label(response, link.replica.as_str(), queue_wait)
+        self.label(response, replica, queue_wait)
     }
 
     /// Sends the request and waits for the first bytes of the answer: until then it can be sent again.
@@ -362,7 +363,12 @@ impl Forward {
     }
 
     /// Tells the client where its answer comes from, and how long it waited for it, in modelled seconds.
-    fn label(&self, mut response: Response<Body>, replica: &str, queue_wait: f64) -> Response<Body> {
+    fn label(
+        &self,
+        mut response: Response<Body>,
+        replica: Option<HeaderValue>,
+        queue_wait: f64,
+    ) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(ACCEPTED, HeaderValue::from_static("true"));
         headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
@@ -372,7 +378,7 @@ impl Forward {
             headers.insert(QUEUE_POSITION, HeaderValue::from(self.position));
         }
         headers.insert(QUEUE_WAIT, seconds(queue_wait));
-        if let Ok(replica) = HeaderValue::try_from(replica) {
+        if let Some(replica) = replica {
             headers.insert(REPLICA, replica);
         }
         response

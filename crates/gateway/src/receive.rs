@@ -56,7 +56,7 @@ impl Receiving {
         let (mut first, mut more) = (Bytes::new(), BytesMut::new());
         let mut began = None;
         while !body.is_end_stream() {
-            // What is there already needs no clock.
+            // What is there already needs no clock, and no room for one.
             let next = match body.frame().now_or_never() {
                 Some(next) => next,
                 None => {
@@ -64,7 +64,7 @@ impl Receiving {
                     let earned =
                         Duration::from_secs_f64(share.bytes as f64 / f64::from(MIN_BYTES_PER_SECOND));
                     let until = patience.saturating_add(earned).saturating_sub(began.elapsed());
-                    tokio::time::timeout(until, body.frame()).await.map_err(|_| Unread::TooSlow)?
+                    Box::pin(tokio::time::timeout(until, body.frame())).await.map_err(|_| Unread::TooSlow)?
                 }
             };
             let Some(frame) = next else { break };

@@ -10,6 +10,7 @@ use forewarm_core::{
     ReplicaId, ScalerId,
     pool::{ClassReport, PoolPlan, PoolReport, Priority, QueueLimits, Tenants},
 };
+use http::HeaderValue;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +68,8 @@ pub(crate) enum Lost {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) replica: ReplicaId,
+    /// The same as a header; `None`: it cannot be one.
+    pub(crate) label: Option<HeaderValue>,
     pub(crate) connections: Connections,
     /// Cancelled when the replica leaves the plan: what it has not finished is not waited for.
     pub(crate) gone: CancellationToken,
@@ -222,6 +225,7 @@ impl Scaler {
                 }
                 let link = Link {
                     replica: endpoint.replica.clone(),
+                    label: HeaderValue::try_from(endpoint.replica.as_str()).ok(),
                     connections: Connections::new(endpoint.address.clone(), Arc::clone(&self.dialer)),
                     gone: self.stopping.child_token(),
                     heard: Heard::default(),

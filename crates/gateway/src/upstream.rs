@@ -25,13 +25,16 @@ const IDLE_LISTS: usize = 64;
 /// Idle connections kept in a list; a replica never has more requests than its concurrency.
 const MAX_IDLE: usize = 256;
 
+/// In boxes: a connection goes from hand to hand with each request.
+type Idle = Vec<Box<Http1>>;
+
 /// Idle connections to one replica, and the one that requests share where it speaks HTTP/2.
 #[derive(Debug)]
 pub(crate) struct Connections {
     address: String,
     target: Target,
     dialer: Arc<Dialer>,
-    idle: [Mutex<Vec<Http1>>; IDLE_LISTS],
+    idle: [Mutex<Idle>; IDLE_LISTS],
     shared: Mutex<Option<Multiplexed>>,
 }
 
@@ -117,7 +120,7 @@ impl Connections {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Http1>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle[worker::number() % IDLE_LISTS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
