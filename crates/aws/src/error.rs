@@ -1,5 +1,6 @@
 //! Calls that did not do what was asked.
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_autoscaling::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
@@ -13,6 +14,9 @@ const THROTTLED: [&str; 5] = [
     "TooManyRequestsException",
     "RequestThrottled",
 ];
+
+const NO_CREDENTIALS: &str = "there are no credentials: not in the environment (AWS_ACCESS_KEY_ID and \
+     AWS_SECRET_ACCESS_KEY), a profile, a web identity, a container or an instance";
 
 /// A call that did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,9 +61,14 @@ impl CallError {
             return Self::answered(action, code, meta.message().unwrap_or("no reason given"));
         }
         // The URL and the headers of a request are in none of them.
-        let reason = match error.raw_response() {
-            Some(answer) => format!("HTTP {}", answer.status()),
-            None => with_causes(error),
+        let reason = match (error.raw_response(), error) {
+            (Some(answer), _) => format!("HTTP {}", answer.status()),
+            (None, SdkError::DispatchFailure(failure)) if failure.is_io() => {
+                // Which library noticed is on the way; why is at its end.
+                causes(error).last().map(ToString::to_string).unwrap_or_default()
+            }
+            (None, _) if causes(error).any(is_without_credentials) => NO_CREDENTIALS.to_owned(),
+            (None, _) => with_causes(error),
         };
         Self::NoAnswer { action, reason }
     }
@@ -74,12 +83,19 @@ impl CallError {
 }
 
 /// The SDK says of an error only what kind it is; why is in its causes.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes: Vec<String> = causes(error).map(ToString::to_string).collect();
+    causes.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The error, what caused it, what caused that, …
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// Whether every place was looked at, and none has any.
+fn is_without_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(CredentialsError::CredentialsNotLoaded(_)))
 }

@@ -72,7 +72,7 @@ enum Command {
 }
 
 /// Libraries whose errors whoever asked them tells in fewer words.
-const TOLD_ANYWAY: &str = "lapin=off,aws_config=error";
+const TOLD_ANYWAY: &str = "lapin=off,rustls_platform_verifier=off,aws_config=error";
 
 /// Parses the command line, runs the command, and turns its end into an exit code.
 pub(crate) fn main() -> ExitCode {

@@ -113,7 +113,7 @@ fn a_hook_that_does_not_work_is_named_with_what_is_wrong() {
     drop(receiver);
     let output = hook_test(&manifest);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("observe: failed: cannot reach the fleet: error sending request"), "{text}");
+    assert!(text.contains("observe: failed: cannot reach the fleet: no connection: "), "{text}");
     assert_eq!(output.status.code(), Some(1));
     let output = forewarm(&["hook", "test", "-f", manifest.to_str().unwrap()]).env_remove(SECRET.0).output();
     let output = output.unwrap();

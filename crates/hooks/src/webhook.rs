@@ -195,11 +195,16 @@ fn silence(why: String) -> Attempt {
 /// An error of the client on one line, without the URL.
 fn cause(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+    // Which library noticed is on the way; why is at its end.
+    let mut root: &dyn Error = &error;
+    while let Some(source) = root.source() {
+        root = source;
     }
-    text
+    if error.is_connect() {
+        format!("no connection: {root}")
+    } else if error.is_request() {
+        format!("no answer: {root}")
+    } else {
+        root.to_string()
+    }
 }

@@ -29,7 +29,8 @@ pub fn signals(
     sources: &Sources,
     clock: Clock,
 ) -> Result<Vec<Arc<dyn SignalSet>>, SourceError> {
-    let mut named = measure::named(scaler)?;
+    // The controller's environment is nobody else's business.
+    let mut named = measure::named(scaler, &|_| None)?;
     for NamedSignal { name, source } in &named {
         only_own_credentials(source, scaler.namespace.as_deref())
             .map_err(|why| SourceError::new(&format_args!("spec.signals `{name}`: {why}")))?;

@@ -5,7 +5,7 @@ use std::{cell::RefCell, fmt::Display, time::Duration};
 use forewarm_core::quantity::Quantity;
 
 use crate::{
-    problem::Collector,
+    problem::{Collector, UNKNOWN_FIELD},
     quantity::{self, InvalidQuantity},
     suggest::nearest,
     yaml::{Node, Scalar, Span, Value},
@@ -90,6 +90,16 @@ impl<'a> Cursor<'a> {
                 None
             }
         }
+    }
+
+    /// Text that begins so.
+    pub(crate) fn starting_with(&self, start: &str, wanted: &str) -> Option<String> {
+        let text = self.text()?;
+        if text.starts_with(start) {
+            return Some(text);
+        }
+        self.wanted(wanted);
+        None
     }
 
     /// A list of texts.
@@ -286,7 +296,7 @@ impl<'a> Fields<'a> {
                     format!("one of {}{}", known.join(", "), did_you_mean(&entry.key, &known))
                 };
                 let path = join(&self.at.path, &entry.key);
-                self.at.out.add(&path, entry.key_span, "an unknown field", wanted);
+                self.at.out.add(&path, entry.key_span, UNKNOWN_FIELD, wanted);
             }
         }
     }

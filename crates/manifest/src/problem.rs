@@ -66,6 +66,9 @@ impl Problems {
     }
 }
 
+/// What is found where a field has a name that nobody asks for.
+pub(crate) const UNKNOWN_FIELD: &str = "an unknown field";
+
 /// Collects problems while a file is read.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
@@ -89,6 +92,12 @@ impl Collector {
 
     pub(crate) fn is_foreign(&self) -> bool {
         self.foreign.get()
+    }
+
+    /// Takes over those of another's problems that are about unknown fields.
+    pub(crate) fn add_unknown_fields(&self, other: Collector) {
+        let unknown = other.list.into_inner().into_iter().filter(|problem| problem.found == UNKNOWN_FIELD);
+        self.list.borrow_mut().extend(unknown);
     }
 
     /// Notes a problem with the file as a whole, unless something is wrong already.

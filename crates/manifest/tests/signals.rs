@@ -231,12 +231,63 @@ fn triggers_stand_for_the_signals_that_their_metadata_describe() {
     );
     let scaler = read_scalers("f.yaml", &text).unwrap_or_else(|problems| panic!("{problems}")).remove(0);
     let Policy::Keda(policy) = &scaler.spec.policy else { panic!("no keda") };
-    let signals = trigger_signals(policy, &scaler.signals).unwrap();
+    let signals = trigger_signals(policy, &scaler.signals, &|_| None).unwrap();
     let names: Vec<_> = signals.iter().map(|signal| (signal.name.as_str(), signal.source.kind())).collect();
     // Not `depth`, which is a signal already, nor the query without a server, which the core knows.
     let expected =
         [("s0-kafka-requests", "kafka"), ("orders", "rabbitmq"), ("s4-metric-api-queue-depth", "metricsApi")];
     assert_eq!(names, expected);
+}
+
+#[test]
+fn a_server_whose_setting_is_misspelt_is_not_taken_for_none() {
+    let text = manifest(
+        r#"  policy:
+    keda:
+      triggers:
+        - type: prometheus
+          metadata: {serverAdress: "http://prometheus:9090", query: up, threshold: "5"}
+        - type: cron
+          metadata: {timezone: UTC, start: 0 8 * * *, end: 0 18 * * *, desiredReplicas: "2", timezoen: UTC}
+"#,
+    );
+    let scaler = read_scalers("f.yaml", &text).unwrap_or_else(|problems| panic!("{problems}")).remove(0);
+    let Policy::Keda(policy) = &scaler.spec.policy else { panic!("no keda") };
+    let said = trigger_signals(policy, &scaler.signals, &|_| None).unwrap_err().to_string();
+    for (name, meant) in [("serverAdress", "serverAddress"), ("timezoen", "timezone")] {
+        assert!(said.contains(&format!("metadata.{name}: found an unknown field")), "{said}");
+        assert!(said.contains(&format!("did you mean `{meant}`?")), "{said}");
+    }
+}
+
+#[test]
+fn what_a_trigger_has_in_variables_is_read_from_there() {
+    let text = manifest(
+        r#"  policy:
+    keda:
+      triggers:
+        - type: kafka
+          metadata: {bootstrapServersFromEnv: SERVERS, consumerGroupFromEnv: GROUP, topicFromEnv: TOPIC, lagThreshold: "10"}
+        - type: aws-sqs-queue
+          metadata: {queueURLFromEnv: QUEUE, queueLength: "5", awsRegion: eu-west-1, awsEndpoint: ""}
+"#,
+    );
+    let scaler = read_scalers("f.yaml", &text).unwrap_or_else(|problems| panic!("{problems}")).remove(0);
+    let Policy::Keda(policy) = &scaler.spec.policy else { panic!("no keda") };
+    let variable = |name: &str| match name {
+        "SERVERS" => Some("kafka-1:9092,kafka-2:9092".to_owned()),
+        "QUEUE" => Some("https://sqs.eu-west-1.amazonaws.com/123456789012/llm".to_owned()),
+        other => Some(other.to_lowercase()),
+    };
+    let signals = trigger_signals(policy, &scaler.signals, &variable).unwrap();
+    let SignalSource::Kafka(kafka) = &signals[0].source else { panic!("no kafka") };
+    assert_eq!(kafka.bootstrap_servers, ["kafka-1:9092", "kafka-2:9092"]);
+    assert_eq!((kafka.consumer_group.as_str(), kafka.topic.as_deref()), ("group", Some("topic")));
+    let SignalSource::AwsSqsQueue(queue) = &signals[1].source else { panic!("no queue of SQS") };
+    assert_eq!(queue.queue_url, "https://sqs.eu-west-1.amazonaws.com/123456789012/llm");
+    let unset = trigger_signals(policy, &scaler.signals, &|_| None).unwrap_err().to_string();
+    let wanted = "metadata.topicFromEnv: found \"TOPIC\", wanted a variable that is set where forewarm runs, or `topic` itself";
+    assert!(unset.contains(wanted), "{unset}");
 }
 
 #[test]
@@ -252,6 +303,11 @@ fn a_location_finds_its_number() {
     assert_eq!(found("queue.nothing"), None);
     assert_eq!(found("queue.depth.deeper"), None);
     assert_eq!(found("queue.#"), None);
+    let end = |path: &str| path.parse::<ValueLocation>().unwrap().end(&document);
+    assert_eq!(end("queue.dpeth"), "`queue` has `a.b`, `depth`");
+    assert_eq!(end("queu.depth"), "it has `queue`, `workers`");
+    assert_eq!(end("workers.2.load"), "`workers` is a list of 2");
+    assert_eq!(end("queue.depth.deeper"), "`queue.depth` has no parts");
     for wrong in ["", ".", "a.", "a.*", "a.#.b", "a.#(b==1)", "@this", r"a\"] {
         assert!(wrong.parse::<ValueLocation>().is_err(), "{wrong}");
     }

@@ -16,6 +16,12 @@ use crate::{
     tls::{CONNECT_TIMEOUT, client_config, explained},
 };
 
+/// The longest refusal whose reasons are read.
+const REFUSAL_BYTES: usize = 4096;
+
+/// HTTP over TLS by its name.
+const TLS_NAME: &[u8] = b"HTTPS";
+
 /// Connections to one server. A thousand questions a second, answered in a millisecond each, fill one.
 const CONNECTIONS: usize = 2;
 
@@ -83,6 +89,13 @@ pub(crate) struct Asker {
 pub(crate) enum AskError {
     #[error("{0}")]
     Failed(String),
+    #[error("HTTP {status}: the server refuses {who}")]
+    Refused {
+        status: StatusCode,
+        who: &'static str,
+        /// What the server says of it, unless that is long.
+        body: Vec<u8>,
+    },
     #[error("the answer is longer than {limit} bytes")]
     TooLarge { limit: usize },
 }
@@ -113,6 +126,7 @@ impl Asker {
         limit: usize,
     ) -> Result<(StatusCode, Vec<u8>), AskError> {
         let access = &self.access;
+        let in_the_clear = url.scheme() == "http";
         let mut request = self.client.get(url);
         for (name, value) in &access.custom_headers {
             request = request.header(name, value);
@@ -135,12 +149,21 @@ impl Asker {
         let response = request.send().await.map_err(failed)?;
         let status = response.status();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(AskError::Failed(format!("HTTP {status}: the server refuses {}", self.who())));
+            // That it refuses is known, whatever becomes of the rest.
+            let body = body(response, REFUSAL_BYTES).await.unwrap_or_default();
+            return Err(AskError::Refused { status, who: self.who(), body });
         }
         let body = body(response, limit).await.map_err(|error| match error {
             BodyError::TooLarge { limit } => AskError::TooLarge { limit },
             BodyError::Broken(cause) => AskError::Failed(cause),
         })?;
+        // What servers that wait for TLS have in common in their answers to HTTP. An API's JSON may quote what was asked.
+        let wants_tls =
+            || !body.starts_with(b"{") && body.windows(TLS_NAME.len()).any(|word| word == TLS_NAME);
+        if status == StatusCode::BAD_REQUEST && in_the_clear && wants_tls() {
+            let why = "the server speaks TLS at this address: `https://` instead of `http://`";
+            return Err(AskError::Failed(why.to_owned()));
+        }
         Ok((status, body))
     }
 
@@ -183,11 +206,16 @@ pub(crate) async fn body(mut response: Response, limit: usize) -> Result<Vec<u8>
 /// An error of the client on one line, without the URL: it may carry a secret.
 pub(crate) fn cause(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+    // Which library noticed is on the way; why is at its end.
+    let mut root: &dyn Error = &error;
+    while let Some(source) = root.source() {
+        root = source;
     }
-    text
+    if error.is_connect() {
+        format!("no connection: {root}")
+    } else if error.is_request() {
+        format!("no answer: {root}")
+    } else {
+        root.to_string()
+    }
 }

@@ -19,15 +19,23 @@ pub fn options(scaler: &CheckedScaler) -> PollOptions {
     PollOptions { keep_for: scaler.spec.max_signal_age, ..PollOptions::default() }
 }
 
-/// The signals that the manifest names, and those that its ScaledObject's triggers stand for.
+/// The signals that the manifest names, and those that its ScaledObject's triggers stand for; `variable` is what the
+/// environment has for them under a name.
 ///
 /// # Errors
 /// When a trigger's metadata is wrong.
-pub fn named(scaler: &CheckedScaler) -> Result<Vec<NamedSignal>, SourceError> {
+pub fn named(
+    scaler: &CheckedScaler,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<NamedSignal>, SourceError> {
     let mut signals = scaler.signals.clone();
     if let Policy::Keda(policy) = &scaler.spec.policy {
-        let triggers = trigger_signals(policy, &scaler.signals);
-        signals.extend(triggers.map_err(|problems| SourceError::new(&problems))?);
+        let triggers = trigger_signals(policy, &scaler.signals, variable).map_err(|problems| {
+            // Metadata has no lines any more, but its fields have names.
+            let said: Vec<String> = problems.list.iter().map(ToString::to_string).collect();
+            SourceError::new(&said.join("\n"))
+        });
+        signals.extend(triggers?);
     }
     Ok(signals)
 }

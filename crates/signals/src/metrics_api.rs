@@ -64,7 +64,10 @@ fn number(status: StatusCode, body: &[u8], location: &ValueLocation) -> Result<f
         .map_err(|error| Missing::Failed(format!("the answer is no JSON: {error}")))?;
     let value = match location.find(&document) {
         Some(value) => value,
-        None => return Err(Missing::Failed(format!("there is nothing at `{location}` in the answer"))),
+        None => {
+            let end = location.end(&document);
+            return Err(Missing::Failed(format!("there is nothing at `{location}` in the answer: {end}")));
+        }
     };
     let number = match &value {
         Value::Number(number) => number.as_f64(),

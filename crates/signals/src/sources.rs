@@ -195,8 +195,10 @@ pub fn describe(source: &signal::SignalSource) -> String {
                 Credential::Env { from_env } => format!("the address in ${from_env}"),
                 Credential::File { from_file } => format!("the address in {}", from_file.display()),
             };
-            let vhost = queue.vhost_name.as_deref().unwrap_or("/");
-            format!("{what} queue `{}` of vhost `{vhost}` of RabbitMQ at {host}", queue.queue_name)
+            // Without the setting, the address may name one.
+            let vhost = queue.vhost_name.as_ref().map(|vhost| format!("vhost `{vhost}` of "));
+            let vhost = vhost.unwrap_or_default();
+            format!("{what} queue `{}` of {vhost}RabbitMQ at {host}", queue.queue_name)
         }
         signal::SignalSource::MetricsApi(api) => {
             format!("`{}` in the JSON at {}", api.value_location, api.url)

@@ -12,11 +12,14 @@ use std::{
 use forewarm_manifest::signal::Tls;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls_platform_verifier::Verifier as PlatformVerifier;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -36,13 +39,22 @@ pub(crate) fn client_config(tls: &Tls) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let builder = match &tls.ca_file {
-        _ if tls.accepts_any => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptsAny(provider)))
-        }
-        Some(path) => builder.with_root_certificates(roots(path)?),
-        None => builder.with_platform_verifier().map_err(|error| error.to_string())?,
+    let verifier: Arc<dyn ServerCertVerifier> = match &tls.ca_file {
+        _ if tls.accepts_any => Arc::new(AcceptsAny(provider)),
+        Some(path) => WebPkiServerVerifier::builder_with_provider(Arc::new(roots(path)?), provider)
+            .build()
+            .map_err(|error| wrong(path, error))?,
+        None => Arc::new(PlatformVerifier::new(provider).map_err(|error| error.to_string())?),
     };
+    let verifier = match &tls.server_name {
+        Some(name) => {
+            let name = ServerName::try_from(name.clone())
+                .map_err(|_| format!("`serverName` is no name of a server: `{name}`"))?;
+            Arc::new(Named { name, verifier })
+        }
+        None => verifier,
+    };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     match tls.cert_file.as_ref().zip(tls.key_file.as_ref()) {
         None => Ok(builder.with_no_client_auth()),
         Some((cert, key)) => {
@@ -73,8 +85,31 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// What a server says of the certificate that it is shown, in words; anything else as it is.
+/// Why TLS came to nothing, in words: what a server says of the certificate that it is shown, what is wrong with its own,
+/// and that it speaks no TLS; anything else as it is.
 pub(crate) fn explained(why: String, tls: &Tls) -> String {
+    match &tls.ca_file {
+        None if why.contains("UnknownIssuer") => {
+            return format!(
+                "nobody whom this system trusts signed the server's certificate; `caFile` names who did: {why}"
+            );
+        }
+        Some(file) if why.contains("UnknownIssuer") => {
+            return format!(
+                "the server's certificate is signed by nobody in `caFile`, {}: {why}",
+                file.display()
+            );
+        }
+        Some(_) | None => {}
+    }
+    if why.contains("certificate not valid for name") {
+        return format!(
+            "`serverName` is the name in the server's certificate, where that is not its address: {why}"
+        );
+    }
+    if why.contains("InvalidContentType") {
+        return format!("the server speaks no TLS there: {why}");
+    }
     const ALERTS: [&str; 6] = [
         "BadCertificate",
         "CertificateExpired",
@@ -92,6 +127,48 @@ pub(crate) fn explained(why: String, tls: &Tls) -> String {
         (true, Some(file)) => {
             format!("the server does not accept the certificate in `certFile`, {}: {why}", file.display())
         }
+    }
+}
+
+/// What `serverName` asks for: another name than the address has, whoever opens the connection.
+#[derive(Debug)]
+struct Named {
+    name: ServerName<'static>,
+    verifier: Arc<dyn ServerCertVerifier>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier.verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
     }
 }
 

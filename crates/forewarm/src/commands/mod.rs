@@ -15,6 +15,7 @@ pub(crate) mod kube;
 pub(crate) mod lint;
 pub(crate) mod load;
 mod named;
+mod output;
 pub(crate) mod pause;
 pub(crate) mod replay;
 pub(crate) mod run;

@@ -212,7 +212,7 @@ async fn serve(
     for scaler in scalers {
         let fleet = OpenFleet::open(&scaler, &args.state_dir, &mut groups, clock).await?;
         let name = scaler.spec.scaler.clone();
-        let measured = measure::named(&scaler)
+        let measured = measure::named(&scaler, &|name| std::env::var(name).ok())
             .and_then(|signals| measure::poll(&scaler, &signals, &sources, clock))
             .map_err(|error| Failure::usage(anyhow!("`{name}`: {error}")))?;
         let started =

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::anyhow;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use forewarm_aws::AwsSources;
 use forewarm_control::{Clock, ports::FleetReplica};
 use forewarm_core::{
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
+    commands::output::Output,
     exit::{Failure, say},
     lifecycle::runtime,
 };
@@ -48,20 +49,22 @@ pub(crate) struct TestArgs {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Where an engine is, for signals of the engines' own metrics. May be repeated.
-    #[arg(long = "replica", value_name = "HOST:PORT")]
+    #[arg(long = "replica", value_name = "HOST:PORT", value_parser = address)]
     replicas: Vec<String>,
     /// What to print.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For machines.
-    Json,
+fn address(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    let is_address = |(host, port): (&str, &str)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    if parts.is_some_and(is_address) {
+        return Ok(text.to_owned());
+    }
+    Err("a host and a port are wanted, such as 127.0.0.1:8000".to_owned())
 }
 
 pub(crate) fn signal(command: SignalCommand) -> Result<(), Failure> {
@@ -76,7 +79,8 @@ pub(crate) fn signal(command: SignalCommand) -> Result<(), Failure> {
     let mut chosen = Vec::new();
     let mut known = Vec::new();
     for scaler in &scalers {
-        let signals = measure::named(scaler).map_err(|error| wrong(scaler, &error))?;
+        let signals = measure::named(scaler, &|name| std::env::var(name).ok())
+            .map_err(|error| wrong(scaler, &error))?;
         known.extend(signals.iter().map(|signal| signal.name.clone()));
         let wanted = |signal: &NamedSignal| args.names.is_empty() || args.names.contains(&signal.name);
         chosen.push((scaler, signals.into_iter().filter(wanted).collect::<Vec<_>>()));

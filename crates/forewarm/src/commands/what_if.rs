@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use forewarm_control::{WhatIf, what_if as decide_again};
 use forewarm_core::{ColdStartSpec, Forewarm, ScalerSpec};
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     commands::{
         contender::{Contender, Play, Terms},
+        output::Output,
         replay::{moment, stored},
     },
     exit::{Failure, say},
@@ -37,15 +38,6 @@ pub(crate) struct WhatIfArgs {
     /// What to print.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For machines.
-    Json,
 }
 
 pub(crate) fn what_if(args: &WhatIfArgs) -> Result<(), Failure> {

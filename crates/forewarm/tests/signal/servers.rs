@@ -86,7 +86,12 @@ fn started<T>(server: Result<T, TestbedError>) -> Option<T> {
 async fn prometheus_is_asked_a_query() {
     let page = Page::start("llm_queue_depth{pod=\"a\"} 7\nllm_queue_depth{pod=\"b\"} 5\n").await.unwrap();
     let Some(server) = started(Prometheus::start(Access::Guarded, &[page.address()]).await) else { return };
-    let mut told = Told::new([(server.address, "prometheus:9090")]);
+    let nobody = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
+    let mut told = Told::new([
+        (server.address, "prometheus:9090"),
+        (page.address(), "page:8080"),
+        (nobody, "nobody:9090"),
+    ]);
     told.names.push((server.certificates.ca.display().to_string(), "ca.pem"));
     told.env =
         vec![("PASSWORD", prometheus::PASSWORD.to_owned()), ("OLD_PASSWORD", "of yesterday".to_owned())];
@@ -117,6 +122,13 @@ async fn prometheus_is_asked_a_query() {
     told.ask("no query", &query("sum(llm_queue_depth", "PASSWORD"));
     told.ask("a wrong password", &query("sum(llm_queue_depth)", "OLD_PASSWORD"));
     told.ask("a secret that is not there", &query("sum(llm_queue_depth)", "NO_PASSWORD"));
+    let open = |scheme: &str, at: SocketAddr| {
+        format!("prometheus: {{serverAddress: '{scheme}://{at}', query: sum(llm_queue_depth)}}")
+    };
+    told.ask("nobody who says whose the certificate is", &open("https", server.address));
+    told.ask("no TLS to a server that has it", &open("http", server.address));
+    told.ask("another server", &open("http", page.address()));
+    told.ask("no server", &open("http", nobody));
     told.check("prometheus");
 }
 
@@ -147,6 +159,15 @@ async fn kafka_is_asked_for_a_groups_lag() {
     told.ask("no such topic", &lag("workers", "reqeusts"));
     told.ask("no such group", &lag("wrokers", "requests"));
     told.ask("a wrong password", &guarded("OLD_PASSWORD"));
+    let open = |at: SocketAddr, more: &str| {
+        format!("kafka: {{bootstrapServers: '{at}', consumerGroup: workers, topic: requests{more}}}")
+    };
+    let who = format!(", username: {}, password: {{fromEnv: PASSWORD}}, sasl: plaintext", kafka::USER);
+    told.ask("no such partition", &open(server.direct, ", partitionLimitation: '7,9-12'"));
+    told.ask("no TLS where it is spoken", &open(server.proxy.address(), ""));
+    let tls = format!(", tls: {{caFile: '{}'}}", server.certificates.ca.display());
+    told.ask("nobody who says who they are", &open(server.proxy.address(), &tls));
+    told.ask("a password where none is taken", &open(server.direct, &who));
     told.check("kafka");
 }
 
@@ -175,7 +196,20 @@ async fn rabbitmq_is_asked_both_ways() {
         told.ask(&format!("{way}: no such queue"), &queue("reqeusts", "PASSWORD", ""));
         told.ask(&format!("{way}: no such vhost"), &queue("requests", "PASSWORD", ", vhostName: llm"));
         told.ask(&format!("{way}: a wrong password"), &queue("requests", "OLD_PASSWORD", ""));
+        told.ask(&format!("{way}: a wrong name"), &queue("requests", "PASSWORD", ", queue: requests"));
     }
+    told.env.push(("ADDRESS", format!("amqp://{}/llm", server.amqp)));
+    let who = format!("username: {}, password: {{fromEnv: PASSWORD}}", rabbitmq::USER);
+    told.ask(
+        "a vhost in the address",
+        &format!("rabbitmq: {{hostFromEnv: ADDRESS, queueName: requests, {who}}}"),
+    );
+    let regex = format!("host: 'http://{}', queueName: 'req(', useRegex: true, {who}", server.management);
+    told.ask("no regular expression", &format!("rabbitmq: {{{regex}}}"));
+    let swapped = format!("host: 'amqp://{}', queueName: requests, {who}", server.management);
+    told.ask("AMQP at the port of the management API", &format!("rabbitmq: {{{swapped}}}"));
+    let encrypted = format!("host: 'amqps://{}', queueName: requests, {who}", server.amqp);
+    told.ask("TLS to a port without", &format!("rabbitmq: {{{encrypted}}}"));
     told.check("rabbitmq");
 }
 
@@ -213,6 +247,12 @@ async fn sqs_is_asked_for_a_queues_depth() {
     told.env = aws(&server.address);
     server.server.kill();
     told.ask("no server", &depth(server.queue("llm")));
+    told.env = vec![
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("HOME", folder.path().display().to_string()),
+    ];
+    told.ask("no credentials", &depth(server.queue("llm")));
     told.check("sqs");
 }
 
@@ -242,6 +282,12 @@ async fn cloudwatch_is_asked_for_a_metric() {
     told.env.retain(|(name, _)| *name != "AWS_REGION");
     told.env.push(("AWS_EC2_METADATA_DISABLED", "true".to_owned()));
     told.ask("no region", &metric("LLMQueueDepth"));
+    let wrong = |more: &str| {
+        format!("awsCloudwatch: {{namespace: Custom/LLMMetrics, metricName: LLMQueueDepth, {more}}}")
+    };
+    told.ask("no such statistic", &wrong("metricStat: Avrage"));
+    told.ask("a dimension without a value", &wrong("dimensionName: Group"));
+    told.ask("a period that CloudWatch has not", &wrong("metricStatPeriod: 45"));
     told.check("cloudwatch");
 }
 
@@ -254,6 +300,7 @@ async fn json_is_asked_for_a_number() {
     };
     told.ask("a number", &number("queue.depth"));
     told.ask("no such place", &number("queue.dpeth"));
+    told.ask("no such place at the top", &number("queu.depth"));
     told.ask("no number", &number("queue.state"));
     page.show("<html>");
     told.ask("no JSON", &number("queue.depth"));
@@ -301,6 +348,8 @@ async fn engines_are_asked_for_their_own_metrics() {
     told.ask_with("nobody is there", "engine: {metric: waiting}", &["--replica", &gone]);
     told.ask("nobody was named", "engine: {metric: waiting}");
     told.ask_with("no such metric", "engine: {metric: wating}", &["--replica", &there]);
+    let with_scheme = format!("http://{there}");
+    told.ask_with("no host and port", "engine: {metric: waiting}", &["--replica", &with_scheme]);
     told.check("engine");
 }
 
@@ -327,5 +376,6 @@ fn floors_are_told_by_the_clock() {
     };
     told.run("a trigger of KEDA's", &manifest(&keda("Europe/Berlin"), ""), &[]);
     told.run("a trigger of no such zone", &manifest(&keda("Berlin"), ""), &[]);
+    told.run("a trigger with a wrong name", &manifest(&keda("Europe/Berlin, desierdReplicas: '5'"), ""), &[]);
     told.check("floors");
 }

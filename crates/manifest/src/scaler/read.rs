@@ -409,7 +409,7 @@ fn floors(at: &Cursor<'_>, bounds: Option<Bounds>) -> Option<Vec<Floor>> {
 
 fn floor(at: &Cursor<'_>, bounds: Option<Bounds>) -> Option<Floor> {
     let fields = at.fields()?;
-    let zone = fields.require("timezone", "such as Europe/Berlin").and_then(|at| at.text());
+    let zone = fields.require("timezone", "a time zone, such as Europe/Berlin").and_then(|at| at.text());
     let start = fields.require("start", "when it begins, such as `0 8 * * 1-5`").and_then(|at| at.text());
     let end = fields.require("end", "when it ends, such as `0 18 * * 1-5`").and_then(|at| at.text());
     let replicas = fields.require("desiredReplicas", "the replicas that are kept");

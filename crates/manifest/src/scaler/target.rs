@@ -22,6 +22,9 @@ const TARGETS: [&str; 7] = [
 /// What a command's arguments and environment have in the place of the replica's port.
 pub(super) const PORT: &str = "{port}";
 
+/// What is wanted of a role of AWS.
+pub(super) const ROLE: &str = "the ARN of a role, such as arn:aws:iam::123456789012:role/forewarm";
+
 /// `is_sent_requests`: whether its replicas have to listen for them.
 pub(super) fn read(at: &Cursor<'_>, is_sent_requests: bool) -> Option<Target> {
     let fields = at.fields()?;
@@ -100,7 +103,7 @@ pub(super) fn texts_by_name(at: &Cursor<'_>) -> BTreeMap<String, String> {
 fn kubernetes(at: &Cursor<'_>) -> Option<KubernetesTarget> {
     let fields = at.fields()?;
     let api_version = fields.get("apiVersion").map(|version| version.text());
-    let kind = fields.require("kind", "such as Deployment").and_then(|kind| kind.text());
+    let kind = fields.require("kind", "the resource's kind, such as Deployment").and_then(|kind| kind.text());
     let name = fields.require("name", "the target's name").and_then(|name| name.text());
     let port = fields.get("port").map(|port| port.whole(1, u32::from(u16::MAX)));
     let replicas_path = fields.get("replicasPath").map(|path| self::replicas_path(&path));
@@ -150,10 +153,10 @@ fn auto_scaling_group(at: &Cursor<'_>) -> Option<AwsAutoScalingGroup> {
     let name = fields.require("name", "the group's name").and_then(|name| name.text());
     let region = fields.get("region").map(|region| region.text());
     let address = fields.get("address").map(|address| instance_address(&address));
-    let role_arn = fields.get("roleArn").map(|role| starting_with(&role, "arn:", "the ARN of a role"));
+    let role_arn = fields.get("roleArn").map(|role| role.starting_with("arn:", ROLE));
     let queue = fields
         .get("interruptionQueue")
-        .map(|queue| starting_with(&queue, "http", "the URL of an SQS queue, such as https://sqs.…"));
+        .map(|queue| queue.starting_with("http", "the URL of an SQS queue, such as https://sqs.…"));
     fields.finish();
     Some(AwsAutoScalingGroup {
         name: name?,
@@ -170,15 +173,6 @@ fn optional<T>(field: Option<Option<T>>) -> Option<Option<T>> {
         Some(value) => value.map(Some),
         None => Some(None),
     }
-}
-
-fn starting_with(at: &Cursor<'_>, start: &str, wanted: &str) -> Option<String> {
-    let text = at.text()?;
-    if text.starts_with(start) {
-        return Some(text);
-    }
-    at.wanted(wanted);
-    None
 }
 
 /// `host:port`, in which the host differs from instance to instance.

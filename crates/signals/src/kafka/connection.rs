@@ -26,6 +26,8 @@ use crate::tls::Stream;
 
 /// Largest answer that is read: some hundred thousand partitions.
 const MAX_ANSWER_BYTES: u32 = 16 << 20;
+/// How a server of TLS begins to say that this was none.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 
 /// Questions without an answer yet, or why none can come any more.
 #[derive(Debug)]
@@ -177,13 +179,20 @@ fn frame<R: Request>(number: i32, version: i16, request: &R) -> Result<BytesMut,
 
 /// Hands each answer to whoever waits for it, until the connection ends.
 async fn read(mut reader: ReadHalf<Stream>, shared: Arc<Shared>) {
-    loop {
+    for answers in 0_u64.. {
         let answer = match answer(&mut reader).await {
             Ok(answer) => answer,
             Err(error) => {
-                let closed = error.kind() == std::io::ErrorKind::UnexpectedEof;
-                let why =
-                    if closed { "the broker closed the connection".to_owned() } else { error.to_string() };
+                let why = match (error.kind(), answers) {
+                    // What it understands, a broker tells everybody, and more only to whom it knows.
+                    (std::io::ErrorKind::UnexpectedEof, 1) => {
+                        "the broker closed the connection at the first question, as one does that wants `sasl`, \
+                         `username` and `password`"
+                            .to_owned()
+                    }
+                    (std::io::ErrorKind::UnexpectedEof, _) => "the broker closed the connection".to_owned(),
+                    _ => error.to_string(),
+                };
                 return shared.close(&why);
             }
         };
@@ -198,6 +207,9 @@ async fn read(mut reader: ReadHalf<Stream>, shared: Arc<Shared>) {
 
 async fn answer(reader: &mut ReadHalf<Stream>) -> std::io::Result<Bytes> {
     let length = reader.read_u32().await?;
+    if length.to_be_bytes().starts_with(&TLS_ALERT) {
+        return Err(std::io::Error::other("the broker speaks TLS at this address: `tls: enable`"));
+    }
     if length > MAX_ANSWER_BYTES {
         return Err(std::io::Error::other(format!("an answer of {length} bytes is no broker's")));
     }

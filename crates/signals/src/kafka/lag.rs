@@ -47,6 +47,9 @@ pub(super) fn total(
     if let Some(problem) = unknown_group(signal, group) {
         return Signal::missing(Missing::Failed(problem));
     }
+    if partitions.is_empty() {
+        return Signal::missing(Missing::Failed(nothing_counts(signal)));
+    }
     let (mut lag, mut behind, mut reporting) = (0, 0, 0_u32);
     let mut failure = None;
     let mut is_stuck = false;
@@ -100,6 +103,16 @@ fn unknown_group(signal: &KafkaSignal, group: Group) -> Option<String> {
     None
 }
 
+/// No topic is without partitions: what is asked for is not there, which is not to be behind by 0.
+fn nothing_counts(signal: &KafkaSignal) -> String {
+    if signal.partition_limitation.is_empty() {
+        let name = &signal.consumer_group;
+        return format!("consumer group `{name}` committed nothing yet: `topic` says what it reads");
+    }
+    let wanted: Vec<String> = signal.partition_limitation.iter().map(ToString::to_string).collect();
+    format!("there is no partition of `partitionLimitation: {}`", wanted.join(","))
+}
+
 /// A partition's lag, never negative: a commit may be ahead of what was asked a moment before.
 fn of_one(signal: &KafkaSignal, partition: &Partition) -> Result<i64, String> {
     let offsets = partition.offsets.clone()?;
@@ -135,6 +148,8 @@ fn limited(signal: &KafkaSignal, lag: i64, behind: i64, partitions: usize) -> i6
 
 #[cfg(test)]
 mod tests {
+    use forewarm_manifest::signal::PartitionRange;
+
     use super::*;
 
     /// What is committed, the first offset and the next.
@@ -178,7 +193,7 @@ mod tests {
         let to_zero = KafkaSignal { scale_to_zero_on_invalid_offset: true, ..signal() };
         let with_lag = KafkaSignal { limit_to_partitions_with_lag: true, ..signal() };
         let idle = KafkaSignal { allow_idle_consumers: true, ..signal() };
-        let cases: [(&str, &KafkaSignal, &[Ends], f64); 9] = [
+        let cases: [(&str, &KafkaSignal, &[Ends], f64); 8] = [
             ("summed over partitions", &base, &[(Some(3), 0, 5), (Some(7), 0, 10)], 5.0),
             ("a commit that is ahead is no debt", &base, &[(Some(9), 0, 5), (Some(7), 0, 10)], 3.0),
             (
@@ -202,7 +217,6 @@ mod tests {
                 10.0,
             ),
             ("all of it where consumers may be idle", &idle, &[(Some(0), 0, 500), (Some(0), 0, 0)], 500.0),
-            ("a topic without partitions is not behind", &base, &[], 0.0),
         ];
         for (what, signal, all, expected) in cases {
             assert_eq!(lag(signal, all), Signal::value(expected), "{what}");
@@ -233,6 +247,23 @@ mod tests {
             let signal = KafkaSignal { offset_reset_policy: Some(policy), ..signal() };
             assert_eq!(read(&signal), Signal::value(lag).reading, "{policy:?}");
         }
+    }
+
+    #[test]
+    fn partitions_that_are_not_there_are_a_problem_and_never_0() {
+        let missing = |signal: &KafkaSignal, said: &str| {
+            let reading = lag(signal, &[]).reading;
+            assert!(
+                matches!(&reading, Reading::Missing(Missing::Failed(why)) if why.contains(said)),
+                "{reading:?}"
+            );
+        };
+        missing(&KafkaSignal { topic: None, ..signal() }, "`workers` committed nothing yet");
+        let (first, rest) = (PartitionRange { first: 7, last: 7 }, PartitionRange { first: 9, last: 12 });
+        missing(
+            &KafkaSignal { partition_limitation: vec![first, rest], ..signal() },
+            "`partitionLimitation: 7,9-12`",
+        );
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub(super) async fn authenticate(connection: &Connection, sasl: &Sasl) -> Result
     let known = connection.send(1, &request).await?;
     if known.error_code != 0 {
         let offered: Vec<&str> = known.mechanisms.iter().map(StrBytes::as_str).collect();
+        if offered.is_empty() {
+            return Err("the broker takes no password at this address: leave `sasl` out".to_owned());
+        }
         return Err(format!("the broker does not take {mechanism}; it offers {}", offered.join(", ")));
     }
     let (username, password) = (reveal(&sasl.username)?, reveal(&sasl.password)?);

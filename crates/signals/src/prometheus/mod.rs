@@ -83,7 +83,7 @@ impl PrometheusSource {
                 "query `{}` gave an answer longer than {limit} bytes; add its series up by `sum(…)`",
                 self.query.query
             )),
-            AskError::Failed(cause) => Missing::Failed(cause),
+            AskError::Failed(_) | AskError::Refused { .. } => Missing::Failed(error.to_string()),
         })?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         read(status, &body, &self.query, |timestamp| age(now, timestamp, self.speed))

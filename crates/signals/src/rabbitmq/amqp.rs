@@ -11,7 +11,7 @@ use forewarm_manifest::signal::{Basic, RabbitMqSignal, Tls};
 use lapin::{
     Channel, Connection, ErrorKind,
     options::QueueDeclareOptions,
-    protocol::{AMQPErrorKind, AMQPSoftError},
+    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
     types::FieldTable,
     uri::{AMQPAuthority, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
@@ -123,18 +123,32 @@ impl Vhost {
         }
     }
 
+    /// Why there is none, in words.
+    fn no_connection(&self, error: &lapin::Error) -> String {
+        let vhost = &self.uri.vhost;
+        if let ErrorKind::ProtocolError(refusal) = error.kind() {
+            if refusal.kind() == &AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) {
+                return format!("RabbitMQ refuses this `username` and `password` at vhost `{vhost}`");
+            }
+            let said = refusal.get_message().as_str();
+            if refusal.kind() == &AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) {
+                return if said.contains("not found") {
+                    format!("there is no vhost `{vhost}`; `vhostName`, or the path of `host`, names one")
+                } else {
+                    format!("RabbitMQ does not let this user into vhost `{vhost}`: {said}")
+                };
+            }
+        }
+        // What kind of error it is, is said already.
+        let cause =
+            if let ErrorKind::IOError(cause) = error.kind() { cause.to_string() } else { error.to_string() };
+        let why = format!("no connection to RabbitMQ: {cause}");
+        self.tls.as_ref().map_or(why.clone(), |(_, tls)| explained(why, tls))
+    }
+
     /// A channel, of the connection that is still open if there is one.
     async fn connect(&self, before: Option<(Connection, Channel)>) -> Result<(Connection, Channel), String> {
-        let failed = |error: lapin::Error| {
-            let refused = matches!(error.kind(), ErrorKind::ProtocolError(error) if error.kind() == &AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED));
-            let vhost = &self.uri.vhost;
-            if refused {
-                format!("RabbitMQ refuses this `username` and `password` at vhost `{vhost}`")
-            } else {
-                let why = format!("no connection to RabbitMQ: {error}");
-                self.tls.as_ref().map_or(why.clone(), |(_, tls)| explained(why, tls))
-            }
-        };
+        let failed = |error: lapin::Error| self.no_connection(&error);
         let connection = match before {
             Some((connection, _)) if connection.status().connected() => connection,
             Some(_) | None => {

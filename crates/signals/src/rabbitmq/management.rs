@@ -7,7 +7,7 @@ use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
 use super::Address;
-use crate::http::{Asker, Clients};
+use crate::http::{AskError, Asker, Clients};
 
 /// Largest answer that is read: some thousand queues.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
@@ -84,13 +84,21 @@ impl Queues {
 
     async fn get<T: serde::de::DeserializeOwned>(&self, url: Url) -> Result<T, String> {
         let asked = self.asker.get(url, None, MAX_BODY_BYTES).await;
-        let (status, body) = asked.map_err(|error| error.to_string())?;
+        // A right password may lack the tag or the vhost.
+        let (status, body) = asked.map_err(|error| match &error {
+            AskError::Refused { body, .. } => format!("{error}{}", reason(body)),
+            AskError::Failed(_) | AskError::TooLarge { .. } => error.to_string(),
+        })?;
+        let queue = &self.signal.queue_name;
         if status == StatusCode::NOT_FOUND {
             let vhost = self.signal.vhost_name.as_deref().unwrap_or("/");
-            return Err(format!("there is no queue `{}` in vhost `{vhost}`", self.signal.queue_name));
+            return Err(format!("there is no queue `{queue}` in vhost `{vhost}`"));
+        }
+        if status == StatusCode::BAD_REQUEST && self.signal.use_regex {
+            return Err(format!("RabbitMQ cannot take `{queue}` as a regular expression{}", reason(&body)));
         }
         if !status.is_success() {
-            return Err(format!("HTTP {status} from RabbitMQ"));
+            return Err(format!("HTTP {status} from RabbitMQ{}", reason(&body)));
         }
         serde_json::from_slice(&body).map_err(|error| format!("the answer is not RabbitMQ's JSON: {error}"))
     }
@@ -116,6 +124,15 @@ impl Queues {
         }
         Ok(queues)
     }
+}
+
+/// Why the API refuses, to stand behind what it refuses; nothing where it does not say.
+fn reason(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        reason: String,
+    }
+    serde_json::from_slice(body).map_or_else(|_| String::new(), |Refusal { reason }| format!(": {reason}"))
 }
 
 /// The number that counts. A queue is there before its statistics are: then there is none, and not 0.

@@ -32,7 +32,8 @@ pub(super) async fn dial(uri: AMQPUri, tls: Option<(Arc<ClientConfig>, Tls)>) ->
     };
     let runtime = Runtime::new(OurStreams(Tokio::current()));
     let connect = Connection::connector(uri, runtime, open, ConnectionProperties::default());
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time").into();
+    // A port that is no broker's takes the connection and waits for more.
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "nobody speaks AMQP there in time").into();
     tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(late).flatten()
 }
 

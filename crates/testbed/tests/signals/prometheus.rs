@@ -68,7 +68,10 @@ async fn a_query_means_what_prometheus_answers() {
     assert_eq!(total(&read(&json("data.result.0.value.1")).await), 12.0, "a number in text");
     assert_eq!(total(&read(&json("data.result.#")).await), 1.0);
     let why = failure(&read(&json("data.result.1.value.1")).await);
-    assert_eq!(why, "there is nothing at `data.result.1.value.1` in the answer");
+    assert_eq!(
+        why,
+        "there is nothing at `data.result.1.value.1` in the answer: `data.result` is a list of 1"
+    );
     let why = failure(&read(&json("data.result")).await);
     assert_eq!(why, "at `data.result` is a list (`#` behind it gives how many), and a number is needed");
 }

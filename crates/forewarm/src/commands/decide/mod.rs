@@ -10,14 +10,14 @@ use std::{
 };
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use forewarm_core::{
     Cadence, Decision, Observation, Phase, Replica, Replicas, ScalerSpec, ScalerState, plan,
 };
 use forewarm_manifest::{RangeExport, read_observations, read_policy};
 use forewarm_workload::RangeQuery;
 
-use crate::exit::Failure;
+use crate::{commands::output::Output, exit::Failure};
 
 /// Feeds recorded observations to a policy, and prints each decision with its reasons.
 ///
@@ -62,7 +62,7 @@ pub(crate) struct DecideArgs {
     /// Recorded observations; `-` is standard input. Several range exports are put together by time.
     #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "conformance")]
     observations: Vec<PathBuf>,
-    /// How to print the decisions.
+    /// How to print the decisions; JSON has one object a line.
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
     /// The target before the first decision [default: the replicas of the first observation]
@@ -74,15 +74,6 @@ pub(crate) struct DecideArgs {
     /// Replays a directory of recorded runs of the peers' own code, and exits with 1 when a decision differs.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["policy", "observations"])]
     conformance: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, ValueEnum)]
-enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 fn signal(text: &str) -> Result<(String, String), String> {

@@ -3,8 +3,8 @@
 use forewarm_core::{Decision, Policy, Stage, Step, Timestamp};
 use serde::Serialize;
 
-use super::{Contender, Output};
-use crate::exit::say;
+use super::Contender;
+use crate::{commands::output::Output, exit::say};
 
 /// Later than this, in seconds, a time is one of the calendar: 2001.
 const CALENDAR: f64 = 1e9;

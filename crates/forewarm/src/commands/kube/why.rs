@@ -1,11 +1,12 @@
 //! `forewarm kube why`.
 
 use anyhow::{Context, anyhow};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use forewarm_kubernetes::why;
 use kube::Client;
 
 use crate::{
+    commands::output::Output,
     exit::{Failure, say},
     lifecycle::runtime,
 };
@@ -23,18 +24,9 @@ pub(crate) struct WhyArgs {
     /// Its namespace; default: the kubeconfig's.
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// What to print.
+    /// What to print; JSON has the status as the object has it, and the Events.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For machines: the status as the object has it, and the Events.
-    Json,
 }
 
 pub(crate) fn why(args: &WhyArgs) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use super::{decided_elsewhere, flag, given};
 use crate::{
     cursor::{Cursor, Fields},
     quantity::write_duration,
+    scaler::target::ROLE,
 };
 
 /// Where AWS is asked, and as whom.
@@ -123,27 +124,32 @@ fn seconds(fields: &Fields<'_>, name: &'static str, default: Duration) -> Option
 impl AwsPlace {
     fn read(fields: &Fields<'_>) -> Option<Self> {
         let region = given(fields, "awsRegion", Cursor::text);
-        let role = given(fields, "awsRoleArn", Cursor::text);
+        let role = given(fields, "awsRoleArn", |role| role.starting_with("arn:", ROLE));
         // Who forewarm is, is found by the ordinary chain of credentials.
-        decided_elsewhere(fields, &["identityOwner", "metricName"]);
-        if let Some(at) = fields.get("awsEndpoint") {
+        decided_elsewhere(fields, &["identityOwner"]);
+        let nowhere_else = given(fields, "awsEndpoint", |at| {
             at.problem("an endpoint in a manifest", "AWS_ENDPOINT_URL in the environment");
-        }
+            None::<()>
+        });
+        nowhere_else?;
         Some(Self { aws_region: region?, aws_role_arn: role? })
     }
 }
 
+/// What is wanted of the URL of a queue.
+const QUEUE_URL: &str = "the queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/llm";
+
 pub(super) fn read_sqs(at: &Cursor<'_>) -> Option<SqsSignal> {
     let fields = at.fields()?;
-    let url = fields.require("queueURL", "such as https://sqs.us-east-1.amazonaws.com/123456789012/llm");
+    let url = fields.require("queueURL", QUEUE_URL);
     let in_flight = given(&fields, "scaleOnInFlight", |_| flag(&fields, "scaleOnInFlight"));
     let delayed = flag(&fields, "scaleOnDelayed");
     let place = AwsPlace::read(&fields);
-    decided_elsewhere(&fields, &["queueLength", "activationQueueLength"]);
+    decided_elsewhere(&fields, &["queueLength", "activationQueueLength", "metricName"]);
     fields.finish();
     let (url, text) = url.and_then(|url| Some((url.clone(), url.text()?)))?;
     if !(text.starts_with("https://") || text.starts_with("http://")) {
-        url.wanted("the queue's URL, such as https://sqs.us-east-1.amazonaws.com/123456789012/llm");
+        url.wanted(QUEUE_URL);
         return None;
     }
     Some(SqsSignal {
@@ -154,6 +160,24 @@ pub(super) fn read_sqs(at: &Cursor<'_>) -> Option<SqsSignal> {
     })
 }
 
+/// Whether CloudWatch has such points.
+fn is_period(period: Duration) -> bool {
+    let seconds = period.as_secs();
+    let fits = matches!(seconds, 1 | 5 | 10 | 20 | 30) || (seconds > 0 && seconds.is_multiple_of(60));
+    fits && period.subsec_nanos() == 0
+}
+
+/// One of the usual statistics, or an extended one: `p99`, `IQM`, `TM(10%:90%)`.
+fn statistic(at: &Cursor<'_>) -> Option<String> {
+    const USUAL: [(&str, ()); 5] =
+        [(STATISTIC, ()), ("Sum", ()), ("Minimum", ()), ("Maximum", ()), ("SampleCount", ())];
+    let text = at.text()?;
+    if text != "IQM" && !text.contains(|character: char| character.is_ascii_digit()) {
+        at.one_of(&USUAL)?;
+    }
+    Some(text)
+}
+
 pub(super) fn read_cloudwatch(at: &Cursor<'_>) -> Option<CloudWatchSignal> {
     let fields = at.fields()?;
     let expression = given(&fields, "expression", Cursor::text);
@@ -161,7 +185,7 @@ pub(super) fn read_cloudwatch(at: &Cursor<'_>) -> Option<CloudWatchSignal> {
     let metric = fields.get("metricName").map(|metric| metric.text());
     let names = given(&fields, "dimensionName", Cursor::text);
     let values = given(&fields, "dimensionValue", Cursor::text);
-    let statistic = given(&fields, "metricStat", Cursor::text);
+    let statistic = given(&fields, "metricStat", statistic);
     let period = seconds(&fields, "metricStatPeriod", PERIOD);
     let collection = seconds(&fields, "metricCollectionTime", COLLECTION);
     let end_offset = seconds(&fields, "metricEndTimeOffset", Duration::ZERO);
@@ -174,20 +198,20 @@ pub(super) fn read_cloudwatch(at: &Cursor<'_>) -> Option<CloudWatchSignal> {
         "metricUnit",
     ];
     decided_elsewhere(&fields, &elsewhere);
+    fields.finish();
     let expression = expression?;
     let query = if let Some(expression) = expression {
         CloudWatchQuery::Expression { expression }
     } else {
         let (Some(namespace), Some(Some(metric_name))) = (namespace?, metric) else {
-            fields.at.problem(
-                "neither a metric nor an expression",
-                "`namespace` and `metricName`, or `expression`",
-            );
+            at.problem("neither a metric nor an expression", "`namespace` and `metricName`, or `expression`");
             return None;
         };
         let (dimension_name, dimension_value) = (names?.unwrap_or_default(), values?.unwrap_or_default());
-        if dimension_name.split(';').count() != dimension_value.split(';').count() {
-            fields.at.problem(
+        // CloudWatch takes no dimension without a value.
+        let count = |text: &str| text.split(';').filter(|part| !part.trim().is_empty()).count();
+        if count(&dimension_name) != count(&dimension_value) {
+            at.problem(
                 "`dimensionName` and `dimensionValue` of two lengths",
                 "a value for each name, divided by `;`",
             );
@@ -197,13 +221,17 @@ pub(super) fn read_cloudwatch(at: &Cursor<'_>) -> Option<CloudWatchSignal> {
         CloudWatchQuery::Metric { namespace, metric_name, dimension_name, dimension_value, metric_stat }
     };
     let (period, collection) = (period?, collection?);
-    if period.is_zero() || collection < period {
-        fields.at.problem(
+    if !is_period(period) {
+        let wanted = "1, 5, 10, 20 or 30 seconds, or a multiple of 60";
+        at.problem(format!("`metricStatPeriod` of {} s", period.as_secs_f64()), wanted);
+        return None;
+    }
+    if collection < period {
+        at.problem(
             format!("points of {} s in a time of {} s", period.as_secs(), collection.as_secs()),
             "`metricCollectionTime` of at least one `metricStatPeriod`",
         );
         return None;
     }
-    fields.finish();
     Some(CloudWatchSignal { query, period, collection, end_offset: end_offset?, place: place? })
 }

@@ -112,7 +112,7 @@ const LAG_THRESHOLD: u32 = 10;
 
 pub(super) fn read(at: &Cursor<'_>) -> Option<KafkaSignal> {
     let fields = at.fields()?;
-    let servers = fields.require("bootstrapServers", "such as kafka-1:9092,kafka-2:9092");
+    let servers = fields.require("bootstrapServers", "brokers, such as kafka-1:9092,kafka-2:9092");
     let group = fields.require("consumerGroup", "the group's name").and_then(|group| group.text());
     let topic = given(&fields, "topic", Cursor::text);
     let threshold = given(&fields, "lagThreshold", |at| {
@@ -161,7 +161,9 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<KafkaSignal> {
 }
 
 fn server_address(at: &Cursor<'_>, text: &str) -> Option<String> {
-    let parts = text.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let is_address =
+        |(host, port): &(&str, &str)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok();
+    let parts = text.rsplit_once(':').filter(is_address);
     if parts.is_none() {
         at.wanted("addresses with their ports, such as kafka-1:9092,kafka-2:9092");
     }

@@ -77,16 +77,48 @@ impl FromStr for ValueLocation {
 impl ValueLocation {
     /// What is there, if anything.
     pub fn find(&self, document: &Value) -> Option<Value> {
-        let mut value = document;
-        for step in &self.steps {
-            value = match (step, value) {
-                (Step::Count, Value::Array(items)) => return Some(items.len().into()),
-                (Step::Count, _) => return None,
-                (Step::Name(name), Value::Array(items)) => items.get(name.parse::<usize>().ok()?)?,
-                (Step::Name(name), value) => value.get(name)?,
-            };
+        let (value, rest) = self.follow(document);
+        match (rest, value) {
+            ([], value) => Some(value.clone()),
+            ([Step::Count], Value::Array(items)) => Some(items.len().into()),
+            _ => None,
         }
-        Some(value.clone())
+    }
+
+    /// Where the path ends too early, and what is there, for whoever mistook a name.
+    pub fn end(&self, document: &Value) -> String {
+        /// So many names, of so many characters at most, are shown.
+        const SHOWN: (usize, usize) = (8, 40);
+        let (value, rest) = self.follow(document);
+        let names: Vec<&str> = self.steps[..self.steps.len() - rest.len()]
+            .iter()
+            .map(|step| if let Step::Name(name) = step { name } else { "#" })
+            .collect();
+        let place = if names.is_empty() { "it".to_owned() } else { format!("`{}`", names.join(".")) };
+        if let Value::Array(items) = value {
+            return format!("{place} is a list of {}", items.len());
+        }
+        let Some(fields) = value.as_object().filter(|fields| !fields.is_empty()) else {
+            return format!("{place} has no parts");
+        };
+        let mut short: Vec<&String> = fields.keys().filter(|name| name.chars().count() <= SHOWN.1).collect();
+        short.sort();
+        let mut names: Vec<String> = short.iter().take(SHOWN.0).map(|name| format!("`{name}`")).collect();
+        if names.len() < fields.len() {
+            names.push("…".to_owned());
+        }
+        format!("{place} has {}", names.join(", "))
+    }
+
+    /// As far as the names lead: what is there, and the steps that are left.
+    fn follow<'a>(&self, document: &'a Value) -> (&'a Value, &[Step]) {
+        let (mut value, mut rest) = (document, &self.steps[..]);
+        while let [Step::Name(name), behind @ ..] = rest {
+            let item = || name.parse::<usize>().ok().and_then(|place| value.get(place));
+            let Some(next) = value.get(name).or_else(item) else { break };
+            (value, rest) = (next, behind);
+        }
+        (value, rest)
     }
 }
 

@@ -49,8 +49,10 @@ pub enum ApiKeyPlace {
 
 pub(super) fn read(at: &Cursor<'_>) -> Option<MetricsApiSignal> {
     let fields = at.fields()?;
-    let url = fields.require("url", "such as http://batch:8080/stats");
-    let location = fields.require("valueLocation", "such as `queue.depth`").and_then(|at| location(&at));
+    let url = fields.require("url", "the address, such as http://batch:8080/stats");
+    let location = fields
+        .require("valueLocation", "where the number is, such as `queue.depth`")
+        .and_then(|at| location(&at));
     let format = given(&fields, "format", |at| at.one_of(&[("json", ())]));
     let api_key = api_key(&fields);
     let access = HttpAccess::read(&fields);

@@ -30,7 +30,7 @@ pub use self::{
 };
 use super::read::refuse_floor;
 use crate::{
-    cursor::{Cursor, Fields},
+    cursor::{Cursor, Fields, join},
     problem::{Collector, Problems},
     yaml::{Entry, Node, Scalar, Span, Value},
 };
@@ -92,7 +92,9 @@ impl SignalSource {
         match kind {
             "engine" => {
                 let fields = at.fields()?;
-                let metric = fields.require("metric", "such as waiting").and_then(|metric| metric.text());
+                let metric = fields
+                    .require("metric", "a metric's name, such as waiting")
+                    .and_then(|metric| metric.text());
                 fields.finish();
                 Some(SignalSource::Engine { metric: metric? })
             }
@@ -137,10 +139,15 @@ fn signal(at: &Cursor<'_>) -> Option<NamedSignal> {
 /// The signals that a ScaledObject's triggers stand for, under their own
 /// names or those of the metrics that KEDA makes of them.
 /// Triggers that say nothing of a server, or whose value is a signal of their name already, stand for none.
+/// `variable` is what the environment has under a name.
 ///
 /// # Errors
 /// What is wrong with the triggers' metadata.
-pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec<NamedSignal>, Problems> {
+pub fn trigger_signals(
+    policy: &KedaPolicy,
+    named: &[NamedSignal],
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<NamedSignal>, Problems> {
     let out = Collector::default();
     let mut signals = Vec::new();
     // Whether the triggers have targets was checked when the policy was read.
@@ -166,8 +173,14 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
             }
             _ => continue,
         };
+        let path = format!("spec.policy.keda.triggers[{index}].metadata");
+        let node = metadata(&with_variables(&trigger.metadata, variable, &path, &out));
         let has_server = trigger.metadata.keys().any(|key| key.starts_with(server));
         if !has_server {
+            // A server whose setting is misspelt looks like none.
+            let problems = Collector::default();
+            SignalSource::read(kind, &Cursor::new(&node, path, &problems));
+            out.add_unknown_fields(problems);
             continue;
         }
         let prefix = format!("s{index}-");
@@ -177,8 +190,7 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
                 name.starts_with(&prefix).then(|| name.clone())
             })
         };
-        let node = metadata(trigger);
-        let at = Cursor::new(&node, format!("spec.policy.keda.triggers[{index}].metadata"), &out);
+        let at = Cursor::new(&node, path, &out);
         let name = trigger.name.clone().or_else(generated);
         if let (Some(name), Some(mut source)) = (name, SignalSource::read(kind, &at)) {
             if let SignalSource::Prometheus(query) = &mut source {
@@ -193,8 +205,12 @@ pub fn trigger_signals(policy: &KedaPolicy, named: &[NamedSignal]) -> Result<Vec
 
 /// A schedule that is none would be found out when its time comes.
 fn check_cron(trigger: &Trigger, index: usize, out: &Collector) {
-    let node = metadata(trigger);
+    let node = metadata(&trigger.metadata);
     let at = Cursor::new(&node, format!("spec.policy.keda.triggers[{index}].metadata"), out);
+    if let Some(fields) = at.fields() {
+        decided_elsewhere(&fields, &["timezone", "start", "end", "desiredReplicas"]);
+        fields.finish();
+    }
     let setting = |name: &str| trigger.metadata.get(name).map_or("", String::as_str);
     let Ok(replicas) = setting("desiredReplicas").parse() else {
         return at.problem_at("desiredReplicas", "a whole number");
@@ -205,15 +221,38 @@ fn check_cron(trigger: &Trigger, index: usize, out: &Collector) {
     }
 }
 
+/// Metadata in which what stands in a variable is said itself. Secrets, and addresses with one in them, are not said: they
+/// stay where they are.
+fn with_variables(
+    metadata: &BTreeMap<String, String>,
+    variable: &dyn Fn(&str) -> Option<String>,
+    path: &str,
+    out: &Collector,
+) -> BTreeMap<String, String> {
+    const SAID: [&str; 4] = ["bootstrapServers", "consumerGroup", "topic", "queueURL"];
+    let setting = |(key, text): (&String, &String)| {
+        let Some(name) = key.strip_suffix("FromEnv").filter(|name| SAID.contains(name)) else {
+            return (key.clone(), text.clone());
+        };
+        let value = variable(text).unwrap_or_else(|| {
+            let wanted = format!("a variable that is set where forewarm runs, or `{name}` itself");
+            out.add(&join(path, key), Span::default(), format!("\"{text}\""), wanted);
+            String::new()
+        });
+        (name.to_owned(), value)
+    };
+    metadata.iter().map(setting).collect()
+}
+
 /// A trigger's metadata as if it stood in a file.
-fn metadata(trigger: &Trigger) -> Node {
+fn metadata(settings: &BTreeMap<String, String>) -> Node {
     let node = |value| Node { span: Span::default(), value };
     let entry = |(key, text): (&String, &String)| Entry {
         key: key.clone(),
         key_span: Span::default(),
         value: node(Value::Scalar(Scalar { text: text.clone(), plain: false })),
     };
-    node(Value::Map(trigger.metadata.iter().map(entry).collect()))
+    node(Value::Map(settings.iter().map(entry).collect()))
 }
 
 /// Settings that decide when a trigger stands alone, and that the policy decides where a signal has a name.

@@ -45,7 +45,7 @@ impl PrometheusSignal {
 
 pub(super) fn read(at: &Cursor<'_>) -> Option<PrometheusSignal> {
     let fields = at.fields()?;
-    let address = fields.require("serverAddress", "such as http://prometheus:9090");
+    let address = fields.require("serverAddress", "the server's address, such as http://prometheus:9090");
     let query = fields.require("query", "a PromQL expression").and_then(|query| query.text());
     let label = given(&fields, "perReplicaLabel", Cursor::text);
     let ignore_null_values = flag(&fields, "ignoreNullValues");

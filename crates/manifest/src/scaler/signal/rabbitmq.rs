@@ -97,6 +97,7 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<RabbitMqSignal> {
     let operation = given(&fields, "operation", |at| at.one_of(&operations));
     let (basic, tls, timeout) = (Basic::read(&fields), Tls::read(&fields), timeout(&fields));
     decided_elsewhere(&fields, &["value", "activationValue", "metricName", "pageSize"]);
+    fields.finish();
     let signal = RabbitMqSignal {
         host: host?,
         protocol: protocol?.unwrap_or(RabbitMqProtocol::Auto),
@@ -113,10 +114,9 @@ pub(super) fn read(at: &Cursor<'_>) -> Option<RabbitMqSignal> {
     if let Some(why) = signal.needs_management()
         && signal.speaks_amqp(None)
     {
-        fields.at.problem(format!("{why} over AMQP"), "the management API: an address with http://");
+        at.problem(format!("{why} over AMQP"), "the management API: an address with http://");
         return None;
     }
-    fields.finish();
     Some(signal)
 }
 

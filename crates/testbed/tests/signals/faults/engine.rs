@@ -221,7 +221,7 @@ impl super::World for World {
 
     fn words(&self) -> Words {
         Words {
-            unreachable: "error sending request",
+            unreachable: "no answer:",
             refused: "HTTP 503 Service Unavailable",
             absent: "`waiting` was reported before and has disappeared",
         }

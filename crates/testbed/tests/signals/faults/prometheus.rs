@@ -94,7 +94,7 @@ impl super::World for World {
 
     fn words(&self) -> Words {
         Words {
-            unreachable: "error sending request",
+            unreachable: "no connection",
             refused: "the server refuses this `username` and `password`",
             absent: if self.name == "metricsApi" {
                 "there is nothing at `data.result.0.value.1` in the answer"

@@ -85,11 +85,14 @@ impl super::World for World {
 
     async fn load(&mut self, messages: usize) {
         // A queue whose broker was away may not answer before it has a leader again.
-        while let Err(error) = self.server.purge("/", QUEUE).await {
+        let anew = async || {
+            self.server.purge("/", QUEUE).await?;
+            self.server.publish("/", QUEUE, messages).await
+        };
+        while let Err(error) = anew().await {
             eprintln!("{error}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        self.server.publish("/", QUEUE, messages).await.unwrap();
     }
 
     async fn refuse(&mut self) {
@@ -110,7 +113,7 @@ impl super::World for World {
 
     fn words(&self) -> Words {
         let (unreachable, refused) = match self.way {
-            Way::Management => ("error sending request", "the server refuses this `username` and `password`"),
+            Way::Management => ("no answer:", "the server refuses this `username` and `password`"),
             Way::Amqp => ("no connection to RabbitMQ", "RabbitMQ refuses this `username` and `password`"),
         };
         Words { unreachable, refused, absent: "there is no queue `requests` in vhost `/`" }
