@@ -93,7 +93,7 @@ pub enum Reason {
         /// Share that may miss from now on.
         allowed: f64,
     },
-    /// A backlog is to be worked off within one cold start, beside the load that goes on.
+    /// A backlog is to be worked off within two minutes, beside the load that goes on.
     Backlog {
         /// Requests that wait.
         waiting: Requests,

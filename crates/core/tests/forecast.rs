@@ -188,3 +188,18 @@ fn over_days_a_smaller_allowance_keeps_more() {
     assert!(kept.is_sorted(), "{kept:?}");
     assert!(kept[3] > kept[0] * 1.2, "{kept:?}");
 }
+
+#[test]
+fn a_quiet_day_makes_bold_only_where_it_should_not_have_been_quiet() {
+    // How much likelier what is no longer kept for is after a day without any miss.
+    let bolder = |target: f64| {
+        let mut panel = Panel::default();
+        // One high step, so that the highest load is no bound.
+        let mut step = |load: f64| panel.observe(load, 17, 8.0, target, 1).exceedance;
+        let first = (0..60).fold(0.0, |_, index| step(if index == 0 { 400.0 } else { 10.0 }));
+        (0..5_760).fold(first, |_, _| step(10.0)) / first
+    };
+    let [often, rarely] = [0.01, 0.001].map(bolder);
+    assert!(often > 3.0, "one in a hundred would have been seen: {often}");
+    assert!(rarely < 2.0, "one in a thousand need not have been: {rarely}");
+}

@@ -8,16 +8,12 @@
 
 #![expect(clippy::print_stdout, reason = "an example prints what it measured")]
 
+mod steps;
+
 use std::error::Error;
 
-use forewarm_sim::engine::SlotsModel;
-use forewarm_workload::{Request, WorkloadSource};
-
-const SLOTS: u32 = 8;
-/// Step of the load, in microseconds.
-const STEP: u64 = 15_000_000;
-/// Steps without excess after which a spell has ended.
-const CALM: usize = 40;
+use forewarm_workload::WorkloadSource;
+use steps::{CALM, SLOTS, STEP, by_step};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1).peekable();
@@ -42,28 +38,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
-}
-
-/// The mean number of requests that would be worked on if none waited, and the arrivals, in each step.
-fn by_step(requests: &[Request]) -> (Vec<f64>, Vec<f64>) {
-    let model = SlotsModel { slots: SLOTS };
-    let (mut load, mut arrivals) = (Vec::new(), Vec::new());
-    for request in requests {
-        let mut at = request.arrival.as_micros() as u64;
-        let end = at + model.service(request);
-        let last = (end / STEP) as usize;
-        if load.len() <= last {
-            load.resize(last + 1, 0.0);
-            arrivals.resize(last + 1, 0.0);
-        }
-        arrivals[(at / STEP) as usize] += 1.0;
-        while at < end {
-            let until = end.min((at / STEP + 1) * STEP);
-            load[(at / STEP) as usize] += (until - at) as f64 / STEP as f64;
-            at = until;
-        }
-    }
-    (load, arrivals)
 }
 
 /// The number of spells, and the requests missed in the first cold start of each.

@@ -107,7 +107,8 @@ impl Account {
         }
     }
 
-    pub(crate) fn first_token(&mut self, arrival: Micros, at: Micros, bound: Micros) {
+    /// Takes in a first token; whether the request missed its bound.
+    pub(crate) fn first_token(&mut self, arrival: Micros, at: Micros, bound: Micros) -> bool {
         let ttft = at.saturating_sub(arrival);
         self.sent += 1;
         let missed = ttft > bound;
@@ -122,6 +123,7 @@ impl Account {
             *misses += u64::from(missed);
         }
         self.ttft.saturating_record(ttft);
+        missed
     }
 
     pub(crate) fn finished(&mut self, arrival: Micros, first_token: Micros, at: Micros, output_tokens: u32) {

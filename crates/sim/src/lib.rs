@@ -35,6 +35,6 @@ pub use line::QueueOrder;
 pub use objective::Objective;
 pub use run::{simulate, warm_up};
 pub use time::Micros;
-pub use timeline::{Course, Moment, Timeline};
+pub use timeline::{Arrivals, Course, Moment, Timeline};
 pub use together::{Model, Together, simulate_together};
 pub use world::{DataPlane, World};

@@ -359,7 +359,11 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
                 continue;
             };
             let bound = self.world.objective.bound(engine.ttft_alone(request));
-            self.account.first_token(micros(request.arrival), at, bound);
+            let arrival = micros(request.arrival);
+            let missed = self.account.first_token(arrival, at, bound);
+            if let Some(timeline) = &mut self.timeline {
+                timeline.count((arrival / TICK) as usize, missed);
+            }
             if let Some(first_token) = self.first_token_at.get_mut(index as usize) {
                 *first_token = at;
             }

@@ -22,11 +22,22 @@ pub struct Moment {
     pub anticipated: Option<[f64; 2]>,
 }
 
+/// The requests that came between two moments, and what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Arrivals {
+    /// All of them.
+    pub sent: u32,
+    /// Those that did not attain the objective.
+    pub missed: u32,
+}
+
 /// Moments every 15 s, and the decisions in between.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Timeline {
     /// In the order of time.
     pub moments: Vec<Moment>,
+    /// What came after each moment and before the next.
+    pub arrivals: Vec<Arrivals>,
     /// When the target changed, and why: seconds and the decision's summary.
     pub decisions: Vec<(f64, String)>,
 }
@@ -52,6 +63,17 @@ pub struct Course {
 }
 
 impl Timeline {
+    /// Counts a request by the number of the last moment before it came.
+    pub(crate) fn count(&mut self, moment: usize, missed: bool) {
+        if self.arrivals.len() <= moment {
+            self.arrivals.resize(moment + 1, Arrivals::default());
+        }
+        if let Some(arrivals) = self.arrivals.get_mut(moment) {
+            arrivals.sent += 1;
+            arrivals.missed += u32::from(missed);
+        }
+    }
+
     /// The course of the run in at most `spans` spans.
     pub fn course(&self, spans: usize) -> Course {
         let span = self.moments.len().div_ceil(spans.max(1)).max(1);

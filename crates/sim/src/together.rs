@@ -3,7 +3,7 @@
 use forewarm_workload::Request;
 
 use crate::{
-    Decider, Moment, Report, Timeline, World,
+    Arrivals, Decider, Moment, Report, Timeline, World,
     account::Account,
     run::{Running, begin},
 };
@@ -104,6 +104,11 @@ impl Timeline {
                 Some(mine) => mine.add(theirs),
                 None => self.moments.push(theirs),
             }
+        }
+        self.arrivals.resize(self.arrivals.len().max(other.arrivals.len()), Arrivals::default());
+        for (mine, theirs) in self.arrivals.iter_mut().zip(&other.arrivals) {
+            mine.sent += theirs.sent;
+            mine.missed += theirs.missed;
         }
         let named = |(at, decision): &(f64, String)| (*at, format!("{name}: {decision}"));
         self.decisions.extend(other.decisions.iter().map(named));

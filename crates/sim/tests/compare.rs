@@ -79,12 +79,12 @@ fn a_long_timeline_is_drawn_without_losing_a_peak() {
         queued: 0,
         anticipated: None,
     };
-    let timeline = Timeline { moments: (0..1_000).map(moment).collect(), decisions: Vec::new() };
+    let timeline = Timeline { moments: (0..1_000).map(moment).collect(), ..Timeline::default() };
     let course = timeline.course(100);
     assert_eq!(course.at_seconds.len(), 100);
     assert_eq!((course.at_seconds[77], course.target[77]), (770.0, [2.0, 2.7, 9.0]));
     assert_eq!((course.with_coming[3], course.in_system[3]), ([2.0; 3], [0.0, 0.5, 1.0]));
-    let short = Timeline { moments: vec![moment(777)], decisions: Vec::new() }.course(100);
+    let short = Timeline { moments: vec![moment(777)], ..Timeline::default() }.course(100);
     assert_eq!(short.target, [[9.0; 3]], "a span of one moment is exact");
     assert!(Timeline::default().course(100).at_seconds.is_empty());
 }

@@ -36,10 +36,14 @@ pub(crate) const HISTORY: usize = 3_600 / STEP.as_secs() as usize;
 
 /// What is left of a score's weight after a day.
 const SCORE_KEPT_A_DAY: f64 = 0.7;
-/// Until the scores weigh more than these steps (six hours), they say little beside the prior: a share of 0.35 θ
-/// misses. On the traces that the policy was developed on it is 0.12 θ (dozens of replicas) to 1.3 θ (one).
+/// The share that is assumed to miss, beforehand: 0.8 θ at a load of a replica, and less at more, by the fourth root.
+/// On the traces that the policy was developed on it is 0.12 θ (dozens of replicas) to 1.3 θ (one).
+const PRIOR_MISSES: f64 = 0.8;
+/// Until the scores weigh more than these steps (six hours), they say little beside the prior.
 const PRIOR_STEPS: f64 = 6.0 * 240.0;
-const PRIOR_MISSES: f64 = 0.35;
+/// That little was missed says little until more than θ should have happened so often: where a day has one burst, a
+/// quiet day is luck.
+const PRIOR_EXCEEDANCES: f64 = 33.0;
 /// Steps before the costs are compared; until then the first forecaster decides.
 const COMPARED_AFTER: f64 = 240.0;
 /// Time constant of the mean of a day, in steps.
@@ -48,6 +52,9 @@ const USUAL_STEPS: f64 = 86_400.0 / STEP.as_secs() as f64;
 /// out of a calm hour say too much in an eventful one.
 const HIGHEST_KEPT_A_DAY: f64 = 0.7;
 const MOST_OF_HIGHEST: f64 = 1.5;
+/// The time constant, in steps, in which that is learned: at first the highest load is that of minutes, and may be
+/// exceeded twice as far.
+const HIGHEST_LEARNED_STEPS: f64 = 240.0;
 /// A start takes so many times better odds than keeping.
 const ODDS_OF_START: f64 = 1.7;
 /// A load below half a request is none.
@@ -141,7 +148,7 @@ impl Panel {
         self.surprises.observe(&surprises);
         let tail = self.surprises.tail();
         self.score(&forecasts, &tail, load, concurrency, least);
-        let (who, threshold) = self.choose(target);
+        let (who, threshold) = self.choose(target, usual / concurrency);
         // Five minutes are twenty steps.
         let minutes = &self.history[self.history.len().saturating_sub(20)..];
         let recent = minutes.iter().copied().map(f64::from).sum::<f64>() / minutes.len().max(1) as f64;
@@ -150,11 +157,7 @@ impl Panel {
             Some(forecast) if usual > 0.0 => {
                 let load = |probability| forecast.now.load(tail.surprise(probability));
                 let to_start = ODDS_OF_START * threshold / (1.0 + (ODDS_OF_START - 1.0) * threshold);
-                let kept_for = self
-                    .kept_for
-                    .max(load(to_start))
-                    .min(load(threshold))
-                    .min(MOST_OF_HIGHEST * self.highest);
+                let kept_for = self.kept_for.max(load(to_start)).min(load(threshold)).min(self.most());
                 (kept_for, tail.probability(forecast.now.surprise(kept_for)))
             }
             _ => (load, threshold),
@@ -162,6 +165,12 @@ impl Panel {
         self.kept_for = load;
         let forecaster = self.experts.get(who).map_or(FORECASTERS[0], |expert| expert.forecaster);
         Outlook { forecaster, load, exceedance, recent }
+    }
+
+    /// The most load that replicas are kept for.
+    fn most(&self) -> f64 {
+        let unlearned = (-self.scored.1 / HIGHEST_LEARNED_STEPS).exp();
+        MOST_OF_HIGHEST * (1.0 + unlearned) * self.highest
     }
 
     /// What each candidate would have had ready and paid for in this step, and what it would have missed.
@@ -185,41 +194,54 @@ impl Panel {
         }
     }
 
-    /// The cheapest forecaster at the θ at which it would have missed the target, and that θ.
-    fn choose(&self, target: f64) -> (usize, f64) {
+    /// The cheapest forecaster at the θ at which it would have missed the target, and that θ. A day's mean load fills
+    /// so many `replicas`.
+    fn choose(&self, target: f64, replicas: f64) -> (usize, f64) {
         let (load, steps) = self.scored;
         // A share of no load is no number; the prior alone counts then.
-        let prior_load = if load > 0.0 { load / steps * PRIOR_STEPS } else { 1.0 };
-        let mut best = (0, f64::INFINITY, FIRST_THETA);
-        for (who, scores) in self.scores.iter().enumerate() {
-            let share = |index: usize, missed: f32| {
-                (f64::from(missed) + prior_load * PRIOR_MISSES * theta(index)) / (load + prior_load)
-            };
-            let (mut before, mut chosen) = (None, None);
-            for (index, &(missed, cost)) in scores.iter().enumerate() {
-                let here = (share(index, missed), theta(index), f64::from(cost));
-                if here.0 <= target || index + 1 == THETAS {
-                    chosen = Some(here);
-                    break;
-                }
-                before = Some(here);
-            }
-            let Some((missed, exceedance, cost)) = chosen else { continue };
-            // Between two candidates, by the logarithm of both.
-            let (exceedance, cost) = match before {
-                Some((more, above, cheaper)) if more > missed => {
-                    let part = ((target / missed).ln() / (more / missed).ln()).clamp(0.0, 1.0);
-                    (exceedance * (above / exceedance).powf(part), cost + (cheaper - cost) * part)
-                }
-                _ => (exceedance, cost),
-            };
-            let compared = steps > COMPARED_AFTER;
-            if (compared && cost < best.1) || (!compared && who == 0) {
-                best = (who, cost, exceedance);
-            }
-        }
-        (best.0, best.2)
+        let step_load = if load > 0.0 { load / steps } else { 1.0 };
+        let prior_misses = PRIOR_MISSES / replicas.max(1.0).sqrt().sqrt();
+        // What was missed counts after hours, what was not after as long as it takes to be seen.
+        let share = |index: usize, missed: f32, prior_steps: f64| {
+            let prior = step_load * prior_steps;
+            (f64::from(missed) + prior * prior_misses * theta(index)) / (load + prior)
+        };
+        let by_hours = |index: usize, missed: f32| share(index, missed, PRIOR_STEPS);
+        let cautious = |index: usize, missed: f32| {
+            by_hours(index, missed).max(share(index, missed, PRIOR_EXCEEDANCES / theta(index)))
+        };
+        // The cheapest by what was seen; how far it may be trusted is another question.
+        let cost = |scores: &Vec<(f32, f32)>| at_target(scores, target, by_hours).1;
+        let who = if steps > COMPARED_AFTER {
+            let costs = self.scores.iter().map(cost).enumerate();
+            costs.min_by(|left, right| left.1.total_cmp(&right.1)).map_or(0, |(who, _)| who)
+        } else {
+            0
+        };
+        let threshold = self.scores.get(who).map(|scores| at_target(scores, target, cautious).0);
+        (who, threshold.unwrap_or(FIRST_THETA))
     }
+}
+
+/// Where the share missed falls to the target: θ and the cost there.
+fn at_target(scores: &[(f32, f32)], target: f64, share: impl Fn(usize, f32) -> f64) -> (f64, f64) {
+    let mut before = None;
+    for (index, &(missed, cost)) in scores.iter().enumerate() {
+        let (missed, exceedance, cost) = (share(index, missed), theta(index), f64::from(cost));
+        if missed > target && index + 1 < THETAS {
+            before = Some((missed, exceedance, cost));
+            continue;
+        }
+        // Between two candidates, by the logarithm of both.
+        return match before {
+            Some((more, above, cheaper)) if more > missed => {
+                let part = ((target / missed).ln() / (more / missed).ln()).clamp(0.0, 1.0);
+                (exceedance * (above / exceedance).powf(part), cost + (cheaper - cost) * part)
+            }
+            _ => (exceedance, cost),
+        };
+    }
+    (FIRST_THETA, f64::INFINITY)
 }
 
 fn theta(index: usize) -> f64 {

@@ -29,6 +29,10 @@ const LARGEST_TOTAL: f64 = 1e15;
 /// The most steps from a decision until its replicas serve: an hour.
 const MAX_LAG: u64 = 240;
 
+/// A backlog is to be gone within this time, in seconds, or within a cold start where that is shorter. Who waits may be
+/// late already, but from half of the time-out on goes before everybody else.
+const BACKLOG_GONE_WITHIN_SECONDS: f64 = 120.0;
+
 /// What the policy has learned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -92,11 +96,12 @@ pub(super) fn anticipate(
     {
         let recent = memory.outlook.map_or(0.0, |last| last.outlook.recent);
         let service_seconds = memory.offered.service_seconds();
+        let within_seconds = lead_seconds.min(BACKLOG_GONE_WITHIN_SECONDS);
         let needed = match service_seconds {
-            Some(service) => recent + waiting.get() * service / lead_seconds,
+            Some(service) => recent + waiting.get() * service / within_seconds,
             None => in_flight.map_or(0.0, |(in_flight, _)| in_flight.get()) + waiting.get(),
         };
-        let reason = Reason::Backlog { waiting, service_seconds, within_seconds: lead_seconds };
+        let reason = Reason::Backlog { waiting, service_seconds, within_seconds };
         // `as` saturates; the upper bound cuts it then.
         proposals.wish(draft, (needed / concurrency).ceil() as u32, reason);
     }
