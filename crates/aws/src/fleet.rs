@@ -8,6 +8,7 @@ use std::sync::{
 use forewarm_control::ports::{Fleet, FleetError, FleetView};
 use forewarm_core::Placement;
 use futures_util::future::{BoxFuture, FutureExt};
+use rustls::ClientConfig;
 use tokio::{
     sync::{Notify, broadcast::error::RecvError, watch},
     task::JoinHandle,
@@ -30,6 +31,8 @@ pub struct GroupConfig {
     pub address: String,
     /// Answers `200` when the engine serves.
     pub health_path: String,
+    /// How TLS is spoken with it; `None`: it is asked over plain HTTP.
+    pub tls: Option<ClientConfig>,
     /// The fewest replicas that will be asked for.
     pub min_replicas: u32,
     /// The most.
@@ -74,7 +77,7 @@ impl GroupFleet {
         let since = Instant::now();
         let looks = groups.watch(&config.name);
         let shared = Arc::new(Shared {
-            http: probe::client()?,
+            http: probe::client(config.tls.as_ref())?,
             nudge: Notify::new(),
             book: Mutex::default(),
             looks,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use forewarm_manifest::{AwsAutoScalingGroup, CheckedScaler};
+use forewarm_signals::measure;
 
 use crate::{
     AccountError, GroupConfig, GroupFleet, Groups, InterruptionQueue,
@@ -41,6 +42,7 @@ impl GroupFleets {
             name: target.name.clone(),
             address: target.address.clone(),
             health_path: scaler.engine.health_path.clone(),
+            tls: measure::engine_tls(scaler).map_err(|error| AccountError::Client(error.to_string()))?,
             min_replicas: scaler.spec.replicas.min.0,
             max_replicas: scaler.spec.replicas.max.0,
         };

@@ -1,6 +1,6 @@
 //! What goes on between two placements: addresses, health, protection, hooks, news.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
@@ -37,6 +37,8 @@ pub(crate) struct Keeper {
     activities_at: Option<Instant>,
     /// Instances that had no address when it was asked for, and when that was.
     addressed: Option<(Vec<String>, Instant)>,
+    /// Instances with which TLS came to nothing when they were last asked.
+    without_tls: BTreeSet<String>,
     concerns: Vec<String>,
     /// Whether AWS answered, and what it said.
     news: Option<(bool, News)>,
@@ -52,6 +54,7 @@ impl Keeper {
             silent_until: None,
             activities_at: None,
             addressed: None,
+            without_tls: BTreeSet::new(),
             concerns: Vec::new(),
             news: None,
         }
@@ -197,15 +200,26 @@ impl Keeper {
         Ok(())
     }
 
-    async fn probe(&self) {
+    async fn probe(&mut self) {
         let (shared, path) = (&self.shared, &self.shared.config.health_path);
-        let ask =
-            async |(id, address): (String, String)| (id, probe::serves(&shared.http, &address, path).await);
+        let scheme = if shared.config.tls.is_some() { "https" } else { "http" };
+        let ask = async |(id, address): (String, String)| {
+            (id, probe::serves(&shared.http, format!("{scheme}://{address}{path}")).await)
+        };
         let answers = join_all(shared.peek(|book| book.to_probe()).into_iter().map(ask)).await;
         shared.peek(|book| {
-            for (id, serves) in answers {
-                book.probed(&id, serves, Instant::now());
+            for (id, answer) in &answers {
+                book.probed(id, *answer.as_ref().unwrap_or(&false), Instant::now());
             }
         });
+        let refusing = answers.into_iter().filter_map(|(instance, answer)| Some((instance, answer.err()?)));
+        let told = std::mem::take(&mut self.without_tls);
+        for (instance, why) in refusing {
+            if !told.contains(&instance) {
+                let group = &shared.config.name;
+                tracing::warn!(group, instance, why, "TLS with the engine comes to nothing: it is not ready");
+            }
+            self.without_tls.insert(instance);
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Asks one instance once whether its engine serves.
 
-use std::time::Duration;
+use std::{error::Error, io, time::Duration};
 
 use reqwest::{Client, StatusCode, redirect};
+use rustls::ClientConfig;
 
 use crate::account::AccountError;
 
@@ -31,20 +32,43 @@ impl Health {
 }
 
 /// A client that sees each time whether the port is open.
-pub(crate) fn client() -> Result<Client, AccountError> {
-    Client::builder()
+pub(crate) fn client(tls: Option<&ClientConfig>) -> Result<Client, AccountError> {
+    let builder = Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())
         .pool_max_idle_per_host(0)
-        .timeout(TIMEOUT)
-        .build()
-        .map_err(|error| AccountError::Client(error.to_string()))
+        .timeout(TIMEOUT);
+    let builder = match tls {
+        Some(tls) => builder.tls_backend_preconfigured(tls.clone()),
+        None => builder,
+    };
+    builder.build().map_err(|error| AccountError::Client(error.to_string()))
 }
 
-/// Whether the engine at `address` answers `200 OK`.
-pub(crate) async fn serves(client: &Client, address: &str, path: &str) -> bool {
-    let answer = client.get(format!("http://{address}{path}")).send().await;
-    answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
+/// Whether the engine answers `200 OK` at `url`.
+///
+/// # Errors
+/// Why TLS with it comes to nothing.
+pub(crate) async fn serves(client: &Client, url: String) -> Result<bool, String> {
+    match client.get(url).send().await {
+        Ok(answer) => Ok(answer.status() == StatusCode::OK),
+        Err(error) => tls_error(&error).map_or(Ok(false), Err),
+    }
+}
+
+/// Why there is no TLS, if that is it.
+fn tls_error(error: &reqwest::Error) -> Option<String> {
+    let mut root: &dyn Error = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    let mut broken = root.downcast_ref::<io::Error>()?;
+    // The client wraps it in another.
+    while let Some(inner) = broken.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
+        broken = inner;
+    }
+    // So rustls marks what is wrong with what it got, apart from a connection that broke.
+    (broken.kind() == io::ErrorKind::InvalidData).then(|| broken.to_string())
 }
 
 #[cfg(test)]

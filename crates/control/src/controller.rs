@@ -31,6 +31,8 @@ pub struct Controller {
     pub concurrency: Concurrency,
     /// Tokens that a replica's KV cache holds; `None`: what the signal [`KV_TOKENS`](crate::KV_TOKENS) says of it, if there is one.
     pub kv_tokens: Option<u64>,
+    /// Whether its replicas speak TLS.
+    pub speaks_tls: bool,
     /// Its replicas.
     pub fleet: Arc<dyn Fleet>,
     /// Its front door, if it has one.
@@ -242,6 +244,7 @@ impl Controller {
             routing: &self.routing,
             concurrency: self.concurrency,
             kv_tokens: self.kv_tokens,
+            speaks_tls: self.speaks_tls,
         }
     }
 

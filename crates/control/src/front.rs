@@ -25,6 +25,8 @@ pub struct Front<'a> {
     pub concurrency: Concurrency,
     /// Tokens that a replica's KV cache holds; `None`: what the signal [`KV_TOKENS`] says of it, if there is one.
     pub kv_tokens: Option<u64>,
+    /// Whether its replicas speak TLS.
+    pub speaks_tls: bool,
 }
 
 impl Front<'_> {
@@ -40,7 +42,10 @@ impl Front<'_> {
                 let drains = replica.phase.drains() && !placement.revive.contains(id);
                 Some(Endpoint {
                     replica: id.clone(),
-                    address: replica.address.clone()?,
+                    address: match replica.address.as_ref()? {
+                        address if self.speaks_tls => format!("https://{address}"),
+                        address => address.clone(),
+                    },
                     max_concurrency: self.spec.max_concurrency,
                     kv_tokens: self.kv_tokens.or_else(|| kv_tokens(seen, id)),
                     draining: drains || placement.drain.contains(id),

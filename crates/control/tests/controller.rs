@@ -68,6 +68,7 @@ impl Running {
             routing: Default::default(),
             concurrency: Concurrency::default(),
             kv_tokens: None,
+            speaks_tls: false,
             fleet: Arc::clone(fleet) as Arc<dyn Fleet>,
             gateway: Some(Arc::clone(gateway) as Arc<dyn Gateway>),
             signals: Vec::new(),
@@ -146,11 +147,14 @@ async fn the_gateway_is_told_what_a_replica_bears_as_configured_or_as_its_engine
         let mut running = Running::start_with(directory.path(), spec(), &fleet, &gateway, |controller| {
             controller.signals = vec![Arc::new(KvOfTheFirst)];
             (controller.kv_tokens, controller.concurrency) = (configured, learned);
+            controller.speaks_tls = configured.is_some();
         });
         running.until(|_| true).await;
         let plan = gateway.plans().pop().unwrap();
         assert_eq!(plan.endpoints.iter().map(|endpoint| endpoint.kv_tokens).collect::<Vec<_>>(), expected);
         assert_eq!(plan.concurrency, learned);
+        let over_tls = plan.endpoints.iter().all(|endpoint| endpoint.address.starts_with("https://"));
+        assert_eq!(over_tls, configured.is_some(), "{plan:?}");
         running.stop().await;
     }
 }

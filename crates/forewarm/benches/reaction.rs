@@ -89,6 +89,7 @@ async fn measure(speed: f64, silent: bool) -> Vec<f64> {
         },
         concurrency: Concurrency::default(),
         kv_tokens: None,
+        speaks_tls: false,
         fleet: Arc::new(FakeFleet::default()),
         gateway: Some(if silent {
             Arc::new(Silent(Arc::clone(&gateway)))

@@ -11,6 +11,7 @@ use forewarm_core::{Policy, QueuePolicy};
 use forewarm_hooks::HookFleet;
 use forewarm_manifest::{CheckedScaler, Processes, Target};
 use forewarm_processes::{Health, ProcessFleet, ProcessFleetConfig, Shutdown, Work};
+use forewarm_signals::measure;
 
 use crate::exit::Failure;
 
@@ -41,7 +42,10 @@ impl OpenFleet {
         };
         match &scaler.target {
             Target::Processes(processes) => {
-                let config = process_config(processes, scaler, state_dir, clock);
+                let tls = measure::engine_tls(scaler)
+                    .map_err(|error| Failure::usage(anyhow::anyhow!("`{name}`: {error}")))?;
+                let health = Health { path: scaler.engine.health_path.clone(), tls, ..Health::default() };
+                let config = process_config(processes, health, scaler, state_dir, clock);
                 Ok(Self::Processes(Arc::new(ProcessFleet::open(config)?)))
             }
             Target::Webhook(target) => HookFleet::webhook(name.clone(), target, clock)
@@ -91,6 +95,7 @@ impl OpenFleet {
 
 fn process_config(
     processes: &Processes,
+    health: Health,
     scaler: &CheckedScaler,
     state_dir: &Path,
     clock: Clock,
@@ -112,7 +117,7 @@ fn process_config(
             | Policy::SkyServe(_)
             | Policy::Dynamo(_) => Work::Sent,
         },
-        health: Health { path: scaler.engine.health_path.clone(), ..Health::default() },
+        health,
         termination_grace: processes.termination_grace_period,
         speed: clock.speed(),
         ..ProcessFleetConfig::new(processes.command.clone(), directory)

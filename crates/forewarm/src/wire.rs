@@ -71,6 +71,7 @@ pub(crate) struct Parts {
     pub(crate) routing: Routing,
     pub(crate) concurrency: Concurrency,
     pub(crate) kv_tokens: Option<u64>,
+    pub(crate) speaks_tls: bool,
     pub(crate) fleet: Arc<dyn Fleet>,
     /// `None`: no request comes to it through a gateway.
     pub(crate) gateway: Option<Arc<dyn Gateway>>,
@@ -92,8 +93,20 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
     let (snapshots, snapshots_rx) = watch::channel(None);
     let (decisions, decisions_rx) = broadcast::channel(DECISIONS);
     let (commands, commands_rx) = mpsc::channel(COMMANDS);
-    let Parts { spec, models, queue, routing, concurrency, kv_tokens, fleet, gateway, signals, store, clock } =
-        parts;
+    let Parts {
+        spec,
+        models,
+        queue,
+        routing,
+        concurrency,
+        kv_tokens,
+        speaks_tls,
+        fleet,
+        gateway,
+        signals,
+        store,
+        clock,
+    } = parts;
     // An empty plan first: a gateway that has one holds requests while the controller looks around.
     let plan = PoolPlan {
         scaler: spec.scaler.clone(),
@@ -117,6 +130,7 @@ pub(crate) async fn start(parts: Parts, shutdown: CancellationToken) -> Running 
         routing,
         concurrency,
         kv_tokens,
+        speaks_tls,
         fleet,
         gateway,
         signals,

@@ -6,6 +6,8 @@
 mod gateways;
 #[path = "product/stage.rs"]
 mod stage;
+#[path = "product/tls.rs"]
+mod tls;
 
 use std::{path::Path, time::Duration};
 

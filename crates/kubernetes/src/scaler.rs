@@ -520,6 +520,7 @@ impl Scaler {
                 Some(KvTokens::Tokens(tokens)) => Some(tokens),
                 Some(KvTokens::Auto) | None => None,
             },
+            speaks_tls: checked.engine.tls.is_some(),
         };
         let plan = front.plan(decision, observed, &seen.serving);
         let is_known = self.plan_at_gateway.as_ref().is_some_and(|there| there.says(&plan, decision.at));

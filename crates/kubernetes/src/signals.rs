@@ -6,11 +6,9 @@ use std::{
 };
 
 use forewarm_control::{Clock, ports::SignalSet};
-use forewarm_manifest::{
-    CheckedScaler, NamedSignal,
-    signal::{self, SignalSource},
-};
+use forewarm_manifest::{CheckedScaler, NamedSignal, SignalSource};
 use forewarm_signals::{SourceError, Sources, engine::EngineMetric, measure};
+use serde::Serialize;
 use serde_json::Value;
 
 /// What is asked of the engines where a scaler names no signal of theirs: it is what its policies count.
@@ -35,6 +33,9 @@ pub fn signals(
         only_own_credentials(source, scaler.namespace.as_deref())
             .map_err(|why| SourceError::new(&format_args!("spec.signals `{name}`: {why}")))?;
     }
+    let engine = &scaler.engine;
+    only_own_credentials(&(&engine.tls, &engine.bearer_token), scaler.namespace.as_deref())
+        .map_err(|why| SourceError::new(&format_args!("spec.engine: {why}")))?;
     if named.is_empty() {
         named.extend(OF_ENGINES.map(|metric| NamedSignal {
             name: metric.name().to_owned(),
@@ -45,7 +46,7 @@ pub fn signals(
 }
 
 /// Whether everything that a source reads from this machine is the namespace's.
-fn only_own_credentials(source: &signal::SignalSource, namespace: Option<&str>) -> Result<(), String> {
+fn only_own_credentials(source: &impl Serialize, namespace: Option<&str>) -> Result<(), String> {
     let written = serde_json::to_value(source).map_err(|error| error.to_string())?;
     let own = Path::new(CREDENTIALS).join(namespace.unwrap_or_default());
     check(&written, &own)
@@ -84,6 +85,32 @@ fn check(written: &Value, own: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_engines_are_shown_is_the_namespace_s_as_well() {
+        let with = |engine: &str| {
+            let manifest = format!(
+                "apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\nmetadata: {{name: llm, namespace: team-a}}\n\
+                 spec:\n  target: {{kubernetes: {{kind: Deployment, name: llm}}}}\n  replicas: {{min: 1, max: 2}}\n  \
+                 policy: {{queueDepth: {{}}}}\n  engine: {{{engine}}}\n"
+            );
+            let scaler = forewarm_manifest::read_scalers("llm.yaml", &manifest).unwrap().remove(0);
+            let clock = Clock::start(1.0);
+            signals(&scaler, &Sources::new(clock), clock).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(with("scheme: HTTPS, tls: {unsafeSsl: true}"), Ok(()));
+        for foreign in [
+            "scheme: HTTPS, tls: {caFile: /etc/passwd}",
+            "bearerToken: {fromFile: /var/run/secrets/kubernetes.io/serviceaccount/token}",
+            "bearerToken: {fromEnv: PATH}",
+        ] {
+            let refused = with(foreign).unwrap_err();
+            assert!(refused.starts_with("spec.engine: ") && refused.contains("team-a"), "{refused}");
+        }
+        let missing =
+            with("scheme: HTTPS, tls: {caFile: /etc/forewarm/credentials/team-a/ca.crt}").unwrap_err();
+        assert!(missing.starts_with("spec.engine.tls: /etc/forewarm/credentials/team-a/ca.crt"), "{missing}");
+    }
 
     #[test]
     fn a_scaler_reads_the_credentials_of_its_namespace_and_no_other_file() {

@@ -66,10 +66,16 @@ fn a_file_and_an_object_have_the_same_policies_and_signals() {
     };
     assert_eq!(names(&spec["policy"]), known(json!({"policy": {}})));
     assert_eq!(names(&spec["signals"]["items"]), known(json!({"signals": [{"name": "waiting"}]})));
+    // What comes from the environment is the controller's, and no object may ask for it.
+    let listed = |change: Value, field: &str| -> BTreeSet<String> {
+        let error = read("ai", "llama3", &change).unwrap_err();
+        let line = error.split("; ").find(|line| line.starts_with(field)).unwrap().to_owned();
+        let list = line.split_once("wanted one of ").unwrap().1.split(" (did").next().unwrap().to_owned();
+        list.split(", ").map(str::to_owned).collect()
+    };
+    assert_eq!(names(&spec["engine"]), listed(json!({"engine": {"nothing": 1}}), "spec.engine.nothing"));
+    let tls = json!({"engine": {"scheme": "HTTPS", "tls": {"nothing": 1}}});
+    assert_eq!(names(&spec["engine"]["properties"]["tls"]), listed(tls, "spec.engine.tls.nothing"));
     let fields: BTreeSet<String> = spec.as_object().unwrap().keys().cloned().collect();
-    let error = read("ai", "llama3", &json!({"nothing": 1, "replicas": {"min": 1, "max": 8}})).unwrap_err();
-    let line = error.split("; ").find(|line| line.starts_with("spec.nothing")).unwrap().to_owned();
-    let list = line.split_once("wanted one of ").unwrap().1.split(" (did").next().unwrap().to_owned();
-    let listed: BTreeSet<String> = list.split(", ").map(str::to_owned).collect();
-    assert_eq!(fields, listed);
+    assert_eq!(fields, listed(json!({"nothing": 1, "replicas": {"min": 1, "max": 8}}), "spec.nothing"));
 }

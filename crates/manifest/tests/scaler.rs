@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use forewarm_core::{Forewarm, Policy, PreWarm, QueueDepth, Replicas, Requests, ScalingRules, Timestamp};
 use forewarm_manifest::{
     AwsAutoScalingGroup, CheckedScaler, EngineKind, KvTokens, SignalSource, Target, read_scalers,
+    signal::{Credential, Tls},
 };
 
 /// A valid manifest; each case changes one line of it.
@@ -217,6 +218,30 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
         case("kind: vllm", "kind: vlm", "spec.engine.kind", 7, "did you mean `vllm`"),
         case("maxConcurrency: auto", "maxConcurrency: 0", "spec.engine.maxConcurrency", 7, "auto, or"),
         case("auto}", "auto, slowStart: 3s}", "spec.engine.slowStart", 7, "true or false"),
+        case(
+            "kind: vllm",
+            "scheme: https",
+            "spec.engine.scheme",
+            7,
+            "one of HTTP, HTTPS (did you mean `HTTPS`?)",
+        ),
+        case("kind: vllm", "tls: {caFile: ca.pem}", "spec.engine.tls", 7, "`scheme: HTTPS` as well"),
+        case("kind: vllm", "scheme: HTTP, tls: {}", "spec.engine.tls", 7, "`scheme: HTTPS` as well"),
+        case(
+            "kind: vllm",
+            "scheme: HTTPS, tls: {certFile: a.pem}",
+            "spec.engine.tls",
+            7,
+            "both certFile and keyFile, or none",
+        ),
+        case(
+            "kind: vllm",
+            "scheme: HTTPS, tls: {ca: a.pem}",
+            "spec.engine.tls.ca",
+            7,
+            "(did you mean `caFile`?)",
+        ),
+        case("kind: vllm", "bearerToken: hush", "spec.engine.bearerToken", 7, "{fromFile: PATH}"),
         case("auto}", "auto, kvTokens: 0}", "spec.engine.kvTokens", 7, "auto, or a whole number of tokens"),
         case(
             "timeout: 15m",
@@ -375,6 +400,26 @@ fn who_shares_the_queue_and_what_a_replica_bears_arrive_and_are_written_again() 
 }
 
 #[test]
+fn how_an_engine_is_reached_arrives_and_is_written_again() {
+    let plain = read_one(VALID);
+    assert_eq!((&plain.engine.tls, &plain.engine.bearer_token), (&None, &None));
+    assert_eq!(read_one(&VALID.replace("kind: vllm", "kind: vllm, scheme: HTTP")), plain);
+    assert!(plain.to_yaml().expect("yaml").contains("scheme: HTTP\n"));
+
+    let system = read_one(&VALID.replace("kind: vllm", "kind: vllm, scheme: HTTPS"));
+    assert_eq!(system.engine.tls, Some(Tls::default()), "whom the system trusts");
+    assert_eq!(read_one(&system.to_yaml().expect("yaml")), system);
+
+    let named = "scheme: HTTPS, tls: {caFile: ca.pem, serverName: engine}, bearerToken: {fromEnv: TOKEN}";
+    let named = read_one(&VALID.replace("kind: vllm", named));
+    let tls =
+        Tls { ca_file: Some("ca.pem".into()), server_name: Some("engine".to_owned()), ..Tls::default() };
+    assert_eq!(named.engine.tls, Some(tls));
+    assert_eq!(named.engine.bearer_token, Some(Credential::Env { from_env: "TOKEN".to_owned() }));
+    assert_eq!(read_one(&named.to_yaml().expect("yaml")), named);
+}
+
+#[test]
 fn several_documents_must_agree() {
     let other = VALID.replace("llama3", "mistral").replace("gpt-4o", "gpt-5");
     assert_eq!(read_scalers("f", &format!("{VALID}---\n{other}---\n# nothing\n")).expect("two").len(), 2);
@@ -415,6 +460,7 @@ spec:
           name: tiny
       engine:
         kind: vllm
+        scheme: HTTP
         metricsPath: /metrics
         healthPath: /health
         maxConcurrency: auto

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
+use rustls::ClientConfig;
+
 /// Shortest wall time between two probes of one replica: more often costs the engine more than it tells.
 const SHORTEST_PROBE_INTERVAL: Duration = Duration::from_millis(20);
 /// Shortest wall time between `SIGTERM` and `SIGKILL`, whatever the speed: exiting takes real time.
@@ -54,6 +56,8 @@ pub enum Work {
 pub struct Health {
     /// The path, starting with `/`.
     pub path: String,
+    /// How TLS is spoken; `None`: it is asked over plain HTTP.
+    pub tls: Option<ClientConfig>,
     /// Modelled time between the end of one probe and the next.
     pub interval: Duration,
     /// Wall time after which a probe without an answer has failed. Not sped up: engines answer in real time.
@@ -69,6 +73,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             path: "/health".to_owned(),
+            tls: None,
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(5),
             unready_after: NonZeroU32::MIN.saturating_add(4),

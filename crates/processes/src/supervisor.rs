@@ -40,6 +40,7 @@ pub(crate) struct Supervisor {
     since: Instant,
     drain: CancellationToken,
     told_to_drain: bool,
+    told_of_tls: bool,
     stop: CancellationToken,
     was_ready: bool,
     failures: u32,
@@ -98,6 +99,7 @@ impl Supervisor {
             since: Instant::now(),
             drain,
             told_to_drain: false,
+            told_of_tls: false,
             stop,
             was_ready,
             failures: 0,
@@ -170,9 +172,14 @@ impl Supervisor {
 
     /// Moves the replica to the phase that the answer shows.
     async fn note(&mut self, answer: Answer) {
+        if let Answer::NoTls(why) = &answer
+            && !std::mem::replace(&mut self.told_of_tls, true)
+        {
+            tracing::warn!(replica = %self.id, why, "TLS with the engine comes to nothing: it is not ready");
+        }
         match (answer, self.was_ready) {
             (Answer::Refused, false) => {}
-            (Answer::NotYet, false) => self.set(Phase::Loading, None),
+            (Answer::NotYet | Answer::NoTls(_), false) => self.set(Phase::Loading, None),
             (Answer::Ready, _) => {
                 self.failures = 0;
                 self.set(Phase::Ready, None);
@@ -181,7 +188,7 @@ impl Supervisor {
                     self.remember_ready().await;
                 }
             }
-            (Answer::Refused | Answer::NotYet, true) => {
+            (Answer::Refused | Answer::NotYet | Answer::NoTls(_), true) => {
                 self.failures = self.failures.saturating_add(1);
                 if self.failures == self.shared.config.health.unready_after.get() {
                     tracing::warn!(replica = %self.id, failures = self.failures, "does not answer any more");

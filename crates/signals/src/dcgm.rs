@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use reqwest::Client;
 
 use crate::{
-    engine::{ReadingError, ScrapeError, client::page},
+    engine::{
+        ReadingError, ScrapeError,
+        client::{address, page},
+    },
     http,
     text::{Format, Samples},
 };
@@ -38,7 +41,7 @@ impl DcgmClient {
     /// # Errors
     /// [`ScrapeError`], which says why there is no reading.
     pub async fn utilization(&self, url: &str) -> Result<BTreeMap<PodName, f64>, ScrapeError> {
-        let (page, format) = page(&self.client, url, self.timeout).await?;
+        let (page, format) = page(self.client.get(address(url)?), self.timeout).await?;
         utilization(&page, format).map_err(ScrapeError::Page)
     }
 }

@@ -31,6 +31,17 @@ pub(crate) fn client() -> Result<Client, reqwest::Error> {
     builder().build().or_else(|_| builder().tls_certs_only(std::iter::empty::<Certificate>()).build())
 }
 
+/// The same, with what TLS takes.
+///
+/// # Errors
+/// When TLS cannot be set up: what is wrong with which file.
+pub(crate) fn client_with(tls: &Tls) -> Result<Client, String> {
+    if *tls == Tls::default() {
+        return client().map_err(cause);
+    }
+    builder().tls_backend_preconfigured(client_config(tls)?).build().map_err(cause)
+}
+
 fn builder() -> ClientBuilder {
     Client::builder()
         .no_proxy()
@@ -57,12 +68,7 @@ impl Clients {
         let client = match clients.get(&access.tls) {
             Some(client) => client.clone(),
             None => {
-                let made = if access.tls == Tls::default() {
-                    client()
-                } else {
-                    builder().tls_backend_preconfigured(client_config(&access.tls)?).build()
-                };
-                let made = made.map_err(cause)?;
+                let made = client_with(&access.tls)?;
                 clients.insert(access.tls.clone(), made.clone());
                 made
             }

@@ -9,9 +9,12 @@ use forewarm_control::{
 use forewarm_core::{Policy, SignalName};
 use forewarm_manifest::{CheckedScaler, KvTokens, NamedSignal, SignalSource, signal::trigger_signals};
 
+use rustls::ClientConfig;
+
 use crate::{
     PollOptions, Poller, SourceError, Sources,
     engine::{EngineKind, EngineMetric, EngineScraper, EngineSignal, ScrapeOptions},
+    tls::client_config,
 };
 
 /// How often a scaler's signals are read, and how long they count.
@@ -107,10 +110,24 @@ pub fn scraper(scaler: &CheckedScaler, clock: Clock) -> Result<EngineScraper, So
         .map_err(|error| SourceError::new(&format_args!("spec.engine.kind: {error}")))?;
     let options = ScrapeOptions {
         path: scaler.engine.metrics_path.clone(),
+        tls: scaler.engine.tls.clone(),
+        bearer_token: scaler.engine.bearer_token.clone(),
         keep_for: options(scaler).keep_for,
         ..ScrapeOptions::of(kind)
     };
-    EngineScraper::new(options, clock).map_err(|error| SourceError::new(&error))
+    EngineScraper::new(options, clock).map_err(|error| wrong_tls(&error))
+}
+
+/// How TLS is spoken with the engines, to whoever else asks them; `None`: they speak plain HTTP.
+///
+/// # Errors
+/// What is wrong with which file of `spec.engine.tls`.
+pub fn engine_tls(scaler: &CheckedScaler) -> Result<Option<ClientConfig>, SourceError> {
+    scaler.engine.tls.as_ref().map(client_config).transpose().map_err(|error| wrong_tls(&error))
+}
+
+fn wrong_tls(error: &dyn std::fmt::Display) -> SourceError {
+    SourceError::new(&format_args!("spec.engine.tls: {error}"))
 }
 
 fn wrong(name: &str, error: &dyn std::fmt::Display) -> SourceError {

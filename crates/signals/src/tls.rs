@@ -88,13 +88,15 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
 /// Why TLS came to nothing, in words: what a server says of the certificate that it is shown, what is wrong with its own,
 /// and that it speaks no TLS; anything else as it is.
 pub(crate) fn explained(why: String, tls: &Tls) -> String {
+    // The second is a signature of another key under a name that is known.
+    let is_stranger = why.contains("UnknownIssuer") || why.contains("BadSignature");
     match &tls.ca_file {
-        None if why.contains("UnknownIssuer") => {
+        None if is_stranger => {
             return format!(
                 "nobody whom this system trusts signed the server's certificate; `caFile` names who did: {why}"
             );
         }
-        Some(file) if why.contains("UnknownIssuer") => {
+        Some(file) if is_stranger => {
             return format!(
                 "the server's certificate is signed by nobody in `caFile`, {}: {why}",
                 file.display()

@@ -133,6 +133,7 @@ async fn play(args: &DemoArgs, workload: &Workload, interrupted: CancellationTok
             routing: Default::default(),
             concurrency: Concurrency::default(),
             kv_tokens: None,
+            speaks_tls: false,
             fleet: Arc::clone(&fleet) as Arc<_>,
             gateway: Some(Arc::new(LocalGateway { handle, scaler })),
             signals: Vec::new(),

@@ -24,7 +24,8 @@ pub(crate) struct EdgeArgs {
     /// repeated.
     #[arg(long = "trusted-proxy", value_name = "NETWORK")]
     trusted_proxies: Vec<Network>,
-    /// Who signs the certificates of replicas whose address is `https://…`; default: whom the system trusts.
+    /// Who signs the certificates of replicas that speak TLS (`spec.engine.scheme: HTTPS`); default: whom the system
+    /// trusts, or for `forewarm run` what the manifests say under `spec.engine.tls`.
     #[arg(long, value_name = "FILE")]
     upstream_ca: Option<PathBuf>,
     /// The name in their certificates, if it is not the one in the address.
@@ -33,6 +34,11 @@ pub(crate) struct EdgeArgs {
 }
 
 impl EdgeArgs {
+    /// Whether it says how TLS is spoken with replicas.
+    pub(crate) fn says_upstream_tls(&self) -> bool {
+        self.upstream_ca.is_some() || self.upstream_server_name.is_some()
+    }
+
     /// Writes them into a gateway's configuration.
     pub(crate) fn configure(&self, config: GatewayConfig) -> GatewayConfig {
         GatewayConfig {

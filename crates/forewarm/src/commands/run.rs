@@ -151,6 +151,31 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<CheckedScaler>, Failure> {
     Ok(scalers)
 }
 
+/// How our own gateway speaks TLS with replicas, where no flag says it: as the manifests have it.
+fn upstream_tls(scalers: &[CheckedScaler]) -> Result<UpstreamTls, Failure> {
+    let mut asked = scalers
+        .iter()
+        .filter(|scaler| scaler.takes_requests())
+        .filter_map(|scaler| Some((&scaler.spec.scaler, scaler.engine.tls.as_ref()?)));
+    let Some((name, tls)) = asked.next() else { return Ok(UpstreamTls::default()) };
+    let instead = "`--upstream-ca` and `--upstream-server-name` say it for all";
+    if let Some((other, _)) = asked.find(|(_, other)| *other != tls) {
+        return Err(Failure::usage(anyhow!(
+            "`spec.engine.tls` of `{name}` and of `{other}` differ, and one gateway serves both: {instead}"
+        )));
+    }
+    if tls.accepts_any {
+        return Err(Failure::usage(anyhow!(
+            "`{name}`: spec.engine.tls.unsafeSsl: the gateway sends requests only to whom it knows: `caFile` instead names who signed the engines' certificates, or {instead}"
+        )));
+    }
+    Ok(UpstreamTls {
+        ca: tls.ca_file.clone(),
+        server_name: tls.server_name.clone(),
+        identity: tls.cert_file.clone().zip(tls.key_file.clone()),
+    })
+}
+
 /// Where requests come in.
 enum FrontDoor {
     Ours(GatewayHandle),
@@ -189,7 +214,11 @@ async fn serve(
     // Ports first: nothing has been started when one cannot be had.
     let (door, gateway) = if args.gateways.is_empty() {
         let config = GatewayConfig { threads: cores(), speed: args.speed, ..GatewayConfig::new(args.listen) };
-        let gateway = Gateway::bind(args.edge.configure(config)).await.map_err(Failure::usage)?;
+        let mut config = args.edge.configure(config);
+        if !args.edge.says_upstream_tls() {
+            config.upstream_tls = upstream_tls(&scalers)?;
+        }
+        let gateway = Gateway::bind(config).await.map_err(Failure::usage)?;
         reload_on_hangup(gateway.reloader())?;
         (FrontDoor::Ours(gateway.handle()), Some(gateway))
     } else {
@@ -308,6 +337,7 @@ async fn start(
             Some(KvTokens::Tokens(tokens)) => Some(tokens),
             Some(KvTokens::Auto) | None => None,
         },
+        speaks_tls: scaler.engine.tls.is_some(),
         fleet: fleet.fleet(),
         gateway,
         signals,

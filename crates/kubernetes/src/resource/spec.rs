@@ -53,12 +53,26 @@ fn apps_v1() -> String {
 }
 
 /// What serves the requests.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.tls) || (has(self.scheme) && self.scheme == 'HTTPS')")
+        .message("engine.tls needs `scheme: HTTPS` as well")
+        .field_path(".tls")
+)]
 pub struct Engine {
     /// vllm (the default), sglang, tgi, triton, llama-cpp or another that forewarm knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// HTTP (the default) or HTTPS, as for a probe: how its metrics are asked for, and how requests come to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// How HTTPS is spoken where its metrics are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// What is shown where its metrics are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer_token: Option<SecretFile>,
     /// Where its metrics are; default by its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_path: Option<String>,
@@ -74,6 +88,49 @@ pub struct Engine {
     /// Tokens that a replica's KV cache holds, or `auto`: as its metrics say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_tokens: Option<Amount>,
+}
+
+/// HTTP (the default) or HTTPS, as for a probe: how its metrics are asked for, and how requests come to it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// How TLS is spoken. Files are those of the namespace's credentials at the controller.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.certFile) == has(self.keyFile)").message("both certFile and keyFile, or none")
+)]
+pub struct Tls {
+    /// Who signs the server's certificate, in PEM; default: whom the system trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// The certificate to show, in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<String>,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+    /// The name that the server's certificate is for; default: the one in the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Takes any certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsafe_ssl: Option<bool>,
+}
+
+/// A secret in a file of the namespace's credentials at the controller.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretFile {
+    /// Its path.
+    #[schemars(length(min = 1))]
+    pub from_file: String,
 }
 
 /// The fewest and the most replicas.

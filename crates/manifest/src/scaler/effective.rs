@@ -13,6 +13,7 @@ use super::{
     API_VERSION, CheckedScaler, KIND, KvTokens, NamedSignal, Target,
     effective_policy::PolicyLine,
     hooks::{ExecLine, WebhookLine},
+    signal::{Credential, Tls},
 };
 use crate::quantity::{write_bytes, write_duration};
 
@@ -108,6 +109,11 @@ enum TargetLine<'a> {
 #[serde(rename_all = "camelCase")]
 struct Engine<'a> {
     kind: &'static str,
+    scheme: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'a Tls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bearer_token: Option<&'a Credential>,
     metrics_path: &'a str,
     health_path: &'a str,
     max_concurrency: Amount,
@@ -238,6 +244,9 @@ impl<'a> Manifest<'a> {
             target: target_line(target),
             engine: Engine {
                 kind: engine.kind.label(),
+                scheme: if engine.tls.is_some() { "HTTPS" } else { "HTTP" },
+                tls: engine.tls.as_ref().filter(|tls| **tls != Tls::default()),
+                bearer_token: engine.bearer_token.as_ref(),
                 metrics_path: &engine.metrics_path,
                 health_path: &engine.health_path,
                 max_concurrency: match engine.learns_concurrency {

@@ -1,6 +1,7 @@
 //! Which engine serves, where it answers, and how much it is given at a time.
 
-use crate::cursor::Cursor;
+use super::signal::{Credential, Tls, where_it_is};
+use crate::cursor::{Cursor, Fields};
 
 /// An inference engine that forewarm knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +82,10 @@ pub enum KvTokens {
 pub struct EngineSpec {
     /// Which engine.
     pub kind: EngineKind,
+    /// How TLS is spoken with it; `None`: it speaks plain HTTP.
+    pub tls: Option<Tls>,
+    /// What is shown to it where it is asked for its metrics.
+    pub bearer_token: Option<Credential>,
     /// Path of its metrics.
     pub metrics_path: String,
     /// Path that answers 200 once it serves.
@@ -96,6 +101,8 @@ pub struct EngineSpec {
 }
 
 impl EngineSpec {
+    /// The words for whether it speaks TLS.
+    const SCHEMES: [(&str, bool); 2] = [("HTTP", false), ("HTTPS", true)];
     /// Path of the metrics of every engine that is known.
     pub const DEFAULT_METRICS_PATH: &str = "/metrics";
     /// Far above any engine's batch; what is above it is a slip of the hand.
@@ -104,6 +111,8 @@ impl EngineSpec {
     pub(super) fn of_kind(kind: EngineKind) -> Self {
         Self {
             kind,
+            tls: None,
+            bearer_token: None,
             metrics_path: Self::DEFAULT_METRICS_PATH.into(),
             health_path: kind.default_health_path().into(),
             max_concurrency: kind.auto_concurrency(),
@@ -117,6 +126,8 @@ impl EngineSpec {
         let Some(fields) = at.and_then(Cursor::fields) else { return Self::of_kind(EngineKind::default()) };
         let kind = fields.get("kind").and_then(|kind| kind.one_of(&EngineKind::ALL));
         let mut engine = Self::of_kind(kind.unwrap_or_default());
+        engine.tls = tls(&fields);
+        engine.bearer_token = fields.get("bearerToken").and_then(|at| where_it_is(&at));
         if let Some(path) = fields.get("metricsPath").and_then(|path| url_path(&path)) {
             engine.metrics_path = path;
         }
@@ -141,6 +152,20 @@ impl EngineSpec {
         fields.finish();
         engine
     }
+}
+
+/// `scheme` as probes of Kubernetes have it, and what it takes.
+fn tls(fields: &Fields<'_>) -> Option<Tls> {
+    let is_https = match fields.get("scheme") {
+        Some(scheme) => scheme.one_of(&EngineSpec::SCHEMES),
+        None => Some(false),
+    };
+    let tls_at = fields.get("tls");
+    let tls = tls_at.as_ref().map_or_else(|| Some(Tls::default()), Tls::at);
+    if let (Some(false), Some(at)) = (is_https, tls_at) {
+        at.problem("`tls` of an engine that speaks HTTP", "`scheme: HTTPS` as well");
+    }
+    tls.filter(|_| is_https == Some(true))
 }
 
 fn kv_tokens(at: &Cursor<'_>) -> Option<KvTokens> {

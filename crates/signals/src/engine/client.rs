@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url, header};
+use forewarm_manifest::signal::{Credential, Tls};
+use reqwest::{Client, RequestBuilder, StatusCode, Url, header};
 
 use super::{EngineKind, EngineReading, ReadingError};
 use crate::{
     http::{self, BodyError},
+    secret::reveal,
     text::Format,
+    tls::explained,
 };
 
 /// Largest page that is read: a vLLM's with one model is 50 KB.
 pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// What is said of an answer that begins with something else than HTTP: an alert of TLS does.
+const NO_HTTP: &str = "invalid HTTP version parsed";
 
 /// Engines answer in Prometheus text, some also in OpenMetrics; both are read.
 const ACCEPT: &str =
@@ -36,6 +42,14 @@ pub enum ScrapeError {
     /// No connection, or one that broke.
     #[error("{0}")]
     Unreachable(String),
+    /// It does not let us ask.
+    #[error("HTTP {status}: the engine refuses {who}")]
+    Refused {
+        /// 401 or 403.
+        status: StatusCode,
+        /// Who asks, without any secret.
+        who: &'static str,
+    },
     /// An answer, but no page: 503 while a model loads, 404 at a wrong path, 501 without `--metrics`.
     #[error("HTTP {0}")]
     Status(StatusCode),
@@ -53,6 +67,8 @@ pub struct EngineClient {
     client: Client,
     kind: EngineKind,
     timeout: Duration,
+    tls: Tls,
+    bearer_token: Option<Credential>,
 }
 
 impl EngineClient {
@@ -61,8 +77,21 @@ impl EngineClient {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(kind: EngineKind, timeout: Duration) -> Result<Self, ScrapeError> {
-        let client = http::client().map_err(|error| ScrapeError::Unreachable(http::cause(error)))?;
-        Ok(Self { client, kind, timeout })
+        Self::with(kind, timeout, Tls::default(), None)
+    }
+
+    /// The same, with what TLS takes at addresses that begin with `https://`, and what is shown to them.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up: what is wrong with which file.
+    pub(crate) fn with(
+        kind: EngineKind,
+        timeout: Duration,
+        tls: Tls,
+        bearer_token: Option<Credential>,
+    ) -> Result<Self, ScrapeError> {
+        let client = http::client_with(&tls).map_err(ScrapeError::Unreachable)?;
+        Ok(Self { client, kind, timeout, tls, bearer_token })
     }
 
     /// Reads the page at `url`, `http://10.0.0.7:8000/metrics`, once.
@@ -70,27 +99,60 @@ impl EngineClient {
     /// # Errors
     /// [`ScrapeError`], which says why there is no reading.
     pub async fn read(&self, url: &str) -> Result<EngineReading, ScrapeError> {
-        let (page, format) = page(&self.client, url, self.timeout).await?;
+        let url = address(url)?;
+        let in_the_clear = url.scheme() == "http";
+        let mut request = self.client.get(url);
+        if let Some(token) = &self.bearer_token {
+            request = request.bearer_auth(reveal(token).map_err(ScrapeError::Unreachable)?);
+        }
+        let asked = page(request, self.timeout).await;
+        let (page, format) = asked.map_err(|error| self.in_our_words(error, in_the_clear))?;
         EngineReading::parse(self.kind, &page, format).map_err(ScrapeError::Page)
     }
+
+    /// Which setting would be another, where that is known.
+    fn in_our_words(&self, error: ScrapeError, in_the_clear: bool) -> ScrapeError {
+        match error {
+            ScrapeError::Unreachable(why) if in_the_clear && why.ends_with(NO_HTTP) => {
+                ScrapeError::Unreachable(format!("an engine that speaks TLS needs `scheme: HTTPS`: {why}"))
+            }
+            ScrapeError::Unreachable(why) => ScrapeError::Unreachable(explained(why, &self.tls)),
+            ScrapeError::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
+                let who = match self.bearer_token {
+                    Some(_) => "this `bearerToken`",
+                    None => "whoever says nothing of who it is; `bearerToken` would",
+                };
+                ScrapeError::Refused { status, who }
+            }
+            ScrapeError::NoAddress
+            | ScrapeError::Address { .. }
+            | ScrapeError::Timeout(_)
+            | ScrapeError::Refused { .. }
+            | ScrapeError::Status(_)
+            | ScrapeError::TooLarge
+            | ScrapeError::Page(_) => error,
+        }
+    }
+}
+
+pub(crate) fn address(url: &str) -> Result<Url, ScrapeError> {
+    Url::parse(url).map_err(|_| ScrapeError::Address { address: url.to_owned() })
 }
 
 /// Fetches a page of metrics within `timeout`.
 pub(crate) async fn page(
-    client: &Client,
-    url: &str,
+    request: RequestBuilder,
     timeout: Duration,
 ) -> Result<(Vec<u8>, Format), ScrapeError> {
-    let url = Url::parse(url).map_err(|_| ScrapeError::Address { address: url.to_owned() })?;
-    match tokio::time::timeout(timeout, fetch(client, url)).await {
+    match tokio::time::timeout(timeout, fetch(request)).await {
         Ok(result) => result,
         Err(_) => Err(ScrapeError::Timeout(timeout)),
     }
 }
 
-async fn fetch(client: &Client, url: Url) -> Result<(Vec<u8>, Format), ScrapeError> {
+async fn fetch(request: RequestBuilder) -> Result<(Vec<u8>, Format), ScrapeError> {
     let unreachable = |error| ScrapeError::Unreachable(http::cause(error));
-    let response = client.get(url).header(header::ACCEPT, ACCEPT).send().await.map_err(unreachable)?;
+    let response = request.header(header::ACCEPT, ACCEPT).send().await.map_err(unreachable)?;
     if response.status() != StatusCode::OK {
         return Err(ScrapeError::Status(response.status()));
     }

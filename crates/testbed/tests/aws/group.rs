@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use forewarm_control::ports::{Fleet, FleetError, FleetReplica, FleetView};
 use forewarm_core::{Phase, Placement};
+use forewarm_manifest::read_scalers;
+use forewarm_testbed::Certificates;
 
 use crate::support::{Stage, cloud, drain, only_allowed, start, stop};
 
@@ -153,4 +155,21 @@ async fn a_restart_looks_at_the_group_as_it_is() {
     let view = stage.fleet.observe().await.expect("a view");
     assert_eq!(view.replicas.len(), 3, "what was asked for before the crash counts: {view:?}");
     stage.ready(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn engines_that_speak_tls_are_asked_over_tls() {
+    let Some(cloud) = cloud().await else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = Certificates::make(folder.path()).expect("certificates");
+    let manifest = format!(
+        "apiVersion: forewarm.dev/v1alpha1\nkind: InferenceScaler\nmetadata: {{name: llm}}\nspec:\n  \
+         target: {{awsAutoScalingGroup: {{name: llm}}}}\n  replicas: {{min: 1, max: 1}}\n  \
+         policy: {{queueDepth: {{}}}}\n  \
+         engine: {{scheme: HTTPS, tls: {{caFile: '{}', serverName: localhost}}}}\n",
+        shown.ca.display()
+    );
+    let scaler = read_scalers("llm.yaml", &manifest).expect("a manifest").remove(0);
+    let stage = Stage::over(Some((&shown, &scaler)), cloud, "encrypted", 1, 1).await;
+    stage.ready(1).await;
 }

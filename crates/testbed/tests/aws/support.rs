@@ -1,6 +1,6 @@
 //! A cloud for each test, one moto for all, and engines where the cloud's instances are.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -14,7 +14,9 @@ use forewarm_core::{
     Behavior, Bounds, Decision, Environment, Phase, Placement, Policy, QueueDepth, Reason, ReplicaId,
     Requests, ScalerSpec, ScalerState, Signal, plan, pool::PoolReport,
 };
-use forewarm_testbed::{Cloud, Machine, Moto, assets, free_port};
+use forewarm_manifest::CheckedScaler;
+use forewarm_signals::measure;
+use forewarm_testbed::{Certificates, Cloud, Encrypted, Machine, Moto, assets, free_port};
 use tokio::{net::TcpListener, sync::OnceCell, task::JoinHandle};
 
 /// Nothing here takes as long on a machine that works.
@@ -68,13 +70,26 @@ pub(crate) struct Stage {
 impl Stage {
     /// A group of this name, of `min` to `max` instances.
     pub(crate) async fn new(cloud: Cloud, group: &str, min: u32, max: u32) -> Self {
+        Self::over(None, cloud, group, min, max).await
+    }
+
+    /// The same, with engines that show one of these certificates, and a manifest that says how TLS is spoken with them.
+    pub(crate) async fn over(
+        tls: Option<(&Certificates, &CheckedScaler)>,
+        cloud: Cloud,
+        group: &str,
+        min: u32,
+        max: u32,
+    ) -> Self {
         cloud.create_group(group, min, max).await.expect("a group");
         let cloud = Arc::new(cloud);
         let port = free_port().expect("a port");
-        let machines = Machines::follow(Arc::clone(&cloud), group, port);
+        let machines = Machines::follow(Arc::clone(&cloud), group, port, tls.map(|(shown, _)| shown.clone()));
         let account = Account::with(sdk(&cloud.url()).await).expect("an account");
         let groups = Groups::start(account, SPEED);
-        let fleet = GroupFleet::open(Arc::clone(&groups), config(group, port, min, max)).expect("a fleet");
+        let tls = tls.and_then(|(_, scaler)| measure::engine_tls(scaler).expect("usable files"));
+        let config = GroupConfig { tls, ..config(group, port, min, max) };
+        let fleet = GroupFleet::open(Arc::clone(&groups), config).expect("a fleet");
         Self { cloud, group: group.to_owned(), groups, fleet, port, max, _machines: machines }
     }
 
@@ -203,6 +218,7 @@ fn config(group: &str, port: u16, min: u32, max: u32) -> GroupConfig {
         name: group.to_owned(),
         address: format!("{{privateIp}}:{port}"),
         health_path: "/health".to_owned(),
+        tls: None,
         min_replicas: min,
         max_replicas: max,
     }
@@ -224,7 +240,7 @@ pub(crate) fn stop(id: &ReplicaId) -> Placement {
 struct Machines(JoinHandle<()>);
 
 impl Machines {
-    fn follow(cloud: Arc<Cloud>, group: &str, port: u16) -> Self {
+    fn follow(cloud: Arc<Cloud>, group: &str, port: u16, shown: Option<Certificates>) -> Self {
         let group = group.to_owned();
         Self(tokio::spawn(async move {
             let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
@@ -233,7 +249,7 @@ impl Machines {
                 engines.retain(|id, _| machines.iter().any(|machine| &machine.id == id));
                 for machine in machines.iter().filter(|machine| runs(machine)) {
                     if !engines.contains_key(&machine.id) {
-                        let engine = Engine::start(&machine.address, port).await;
+                        let engine = Engine::start(&machine.address, port, shown.as_ref()).await;
                         engines.insert(machine.id.clone(), engine);
                     }
                 }
@@ -257,10 +273,21 @@ impl Drop for Machines {
 struct Engine(JoinHandle<()>);
 
 impl Engine {
-    async fn start(address: &str, port: u16) -> Self {
-        let listener = TcpListener::bind((address, port)).await.expect("an address of the loopback network");
+    async fn start(address: &str, port: u16, shown: Option<&Certificates>) -> Self {
+        let behind = if shown.is_some() { 0 } else { port };
+        let listener =
+            TcpListener::bind((address, behind)).await.expect("an address of the loopback network");
+        let front = match shown {
+            Some(Certificates { cert, key, .. }) => {
+                let at = SocketAddr::new(address.parse().expect("an address"), port);
+                let server = listener.local_addr().expect("an address");
+                Some(Encrypted::listen(at, server, cert, key).await.expect("TLS"))
+            }
+            None => None,
+        };
         let router = Router::new().route("/health", get(async || "ok"));
         Self(tokio::spawn(async move {
+            let _front = front;
             drop(axum::serve(listener, router).await);
         }))
     }

@@ -165,6 +165,7 @@ impl Stage {
             routing,
             concurrency: Concurrency::default(),
             kv_tokens: None,
+            speaks_tls: false,
             fleet: Arc::clone(&fleet) as Arc<dyn Fleet>,
             gateway: None,
             signals: sets,

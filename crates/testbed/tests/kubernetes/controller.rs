@@ -228,6 +228,7 @@ async fn what_the_schema_can_say_the_api_server_refuses_and_the_rest_becomes_a_c
         (json!({"replicas": {"min": 0, "max": 2}}), "allowScaleToZero: true"),
         (json!({"policy": {}}), "policy needs exactly one of"),
         (json!({"policy": {"forewarm": {}}}), "set spec.objective"),
+        (json!({"engine": {"tls": {"unsafeSsl": true}}}), "engine.tls needs `scheme: HTTPS` as well"),
         (json!({"coldStart": {"expected": "9m", "deadline": "5m"}}), "coldStart.deadline must be at least"),
         (json!({"drainDeadline": "soon"}), "spec.drainDeadline"),
         (json!({"mode": "Dance"}), "spec.mode"),

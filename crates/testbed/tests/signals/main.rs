@@ -1,6 +1,7 @@
 //! Every signal's source against its real server, healthy and broken.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, as it should")]
 
+mod engine;
 mod faults;
 mod kafka;
 mod password;

@@ -72,6 +72,7 @@ impl Stage {
             routing: Default::default(),
             concurrency: Concurrency::default(),
             kv_tokens: None,
+            speaks_tls: false,
             fleet: Arc::clone(&fleet) as Arc<dyn Fleet>,
             gateway: None,
             signals: vec![Arc::new(poller) as Arc<dyn SignalSet>],

@@ -43,12 +43,8 @@ pub(super) fn secret(fields: &Fields<'_>, places: Places) -> Option<Option<Crede
 
 fn credential(fields: &Fields<'_>, [own, env, file]: Places, is_secret: bool) -> Option<Option<Credential>> {
     let written = given(fields, own, |at| match at.node.text() {
-        Some(_) if is_secret => {
-            at.problem("a secret in the clear", "where it is: {fromEnv: NAME} or {fromFile: PATH}");
-            None
-        }
-        Some(text) => Some(Credential::Plain(text.to_owned())),
-        None => reference(at),
+        Some(text) if !is_secret => Some(Credential::Plain(text.to_owned())),
+        Some(_) | None => where_it_is(at),
     })?;
     let from_env = given(fields, env, Cursor::text)?.map(|from_env| Credential::Env { from_env });
     let from_file = given(fields, file, Cursor::text)?
@@ -56,7 +52,12 @@ fn credential(fields: &Fields<'_>, [own, env, file]: Places, is_secret: bool) ->
     Some(written.or(from_env).or(from_file))
 }
 
-fn reference(at: &Cursor<'_>) -> Option<Credential> {
+/// `{fromEnv: NAME}` or `{fromFile: PATH}`, and not the value itself.
+pub(in crate::scaler) fn where_it_is(at: &Cursor<'_>) -> Option<Credential> {
+    if at.node.text().is_some() {
+        at.problem("a secret in the clear", "where it is: {fromEnv: NAME} or {fromFile: PATH}");
+        return None;
+    }
     let fields = at.fields()?;
     let chosen = fields.exactly_one(&["fromEnv", "fromFile"]);
     fields.finish();
@@ -88,6 +89,14 @@ pub struct Tls {
 }
 
 impl Tls {
+    /// A mapping of its own.
+    pub(in crate::scaler) fn at(at: &Cursor<'_>) -> Option<Self> {
+        let fields = at.fields()?;
+        let tls = Self::read(&fields);
+        fields.finish();
+        tls
+    }
+
     pub(super) fn read(fields: &Fields<'_>) -> Option<Self> {
         let path = |name| given(fields, name, Cursor::text).map(|path| path.map(PathBuf::from));
         let (ca_file, cert_file, key_file) = (path("caFile"), path("certFile"), path("keyFile"));

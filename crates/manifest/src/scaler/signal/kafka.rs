@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{Credential, Tls, access, access::Basic, decided_elsewhere, flag, given};
+use super::{Credential, Tls, access::Basic, decided_elsewhere, flag, given};
 use crate::cursor::{Cursor, Fields};
 
 /// The lag of a consumer group: messages that are written and not committed.
@@ -222,11 +222,6 @@ fn tls(fields: &Fields<'_>) -> Option<Option<Tls>> {
             at.wanted("enable, disable, or a mapping with caFile, certFile, keyFile, serverName");
             None
         }
-        None => {
-            let fields = at.fields()?;
-            let tls = access::Tls::read(&fields);
-            fields.finish();
-            tls.map(Some)
-        }
+        None => Tls::at(&at).map(Some),
     }
 }

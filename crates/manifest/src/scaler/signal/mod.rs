@@ -19,6 +19,7 @@ use forewarm_core::{
 };
 use serde::Serialize;
 
+pub(super) use self::access::where_it_is;
 pub use self::{
     access::{Basic, Credential, HttpAccess, Tls},
     aws::{AwsPlace, CloudWatchQuery, CloudWatchSignal, SqsSignal},
