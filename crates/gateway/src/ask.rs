@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::shallow;
+use crate::{prefix::Beginning, shallow};
 
 /// Bytes of a body for each token of its prompt: what OpenAI tells its users to reckon with for English text
 /// (four characters), which JSON's framing and other scripts move in opposite directions.
@@ -25,6 +25,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) n: Option<u64>,
     /// Whether it wants a stream.
     pub(crate) stream: bool,
+    /// How its prompt begins.
+    pub(crate) beginning: Beginning<'a>,
 }
 
 impl<'a> Ask<'a> {
@@ -40,7 +42,7 @@ impl<'a> Ask<'a> {
             b"max_tokens" => max_tokens = count(value),
             b"max_completion_tokens" => max_completion_tokens = count(value),
             b"max_output_tokens" => max_output_tokens = count(value),
-            _ => {}
+            name => ask.beginning.see(name, value),
         });
         if is_object.is_none() {
             return Self::default();
@@ -95,13 +97,16 @@ mod tests {
     fn what_else_it_asks_for_is_found() {
         let ask = |body: &'static str| Ask::of(body.as_bytes());
         assert_eq!(
-            ask(r#"{"model":"m","user":"u","max_tokens":100,"n":2,"stream":true,"messages":[{"user":"x"}]}"#),
+            ask(
+                r#"{"model":"m","user":"u","max_tokens":100,"n":2,"stream":true,"temperature":[{"user":"x"}]}"#
+            ),
             Ask {
                 model: Some("m".into()),
                 user: Some("u".into()),
                 max_tokens: Some(100),
                 n: Some(2),
-                stream: true
+                stream: true,
+                ..Ask::default()
             }
         );
         let most: [(&str, Option<u64>); 7] = [

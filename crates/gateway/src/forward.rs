@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use forewarm_core::pool::Affinity;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -18,8 +17,7 @@ use crate::{
     keepalive::{self, Standing},
     outgoing::Outgoing,
     pace::Pace,
-    pool::{Fault, Prefers},
-    prefix,
+    pool::Fault,
     relay::{Ending, Relay},
     reply::Reply,
     scaler::{Place, Scaler, Slot},
@@ -132,7 +130,7 @@ impl Forward {
         scaler: &Scaler,
         terms: Terms,
         request: Outgoing,
-        mut demand: Demand,
+        demand: Demand,
         asked: Asked,
         wants_stream: bool,
         pace: Pace,
@@ -145,9 +143,6 @@ impl Forward {
         let keepalive =
             keepalive::wished(asked.keepalive_seconds, terms.keepalive).filter(|_| wants_stream && says_done);
         let keepalive = keepalive.map(|interval| scaler.on_the_wall(interval));
-        demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
-            Some(Prefers { prefix: prefix::of(request.body(), prefix_bytes)?, load_factor })
-        });
         Box::new(Self {
             request,
             demand,

@@ -61,7 +61,8 @@ pub mod fuzzing {
 
     /// How a request's prompt begins, as a number.
     pub fn prefix(body: &[u8], bytes: u32) -> Option<u64> {
-        crate::prefix::of(body, bytes)
+        let ask = crate::ask::Ask::of(body);
+        ask.beginning.number(ask.model.as_deref(), bytes)
     }
 
     /// The body with another model.

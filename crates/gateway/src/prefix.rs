@@ -7,22 +7,44 @@ use forewarm_core::affinity::{extended, hash};
 
 use crate::shallow;
 
-/// The number of a request's prefix, of which so many bytes of each part are looked at; `None` where it has no prompt.
-pub(crate) fn of(body: &[u8], bytes: u32) -> Option<u64> {
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let (mut prefix, mut has_prompt) = (hash(&[]), false);
-    shallow::fields(body, |name, value| match name {
-        b"messages" | b"prompt" | b"input" => {
-            prefix = beginning(prefix, value, bytes);
-            has_prompt = true;
+/// Fields that are taken note of; each has its place once in a request that makes sense.
+const MOST_PARTS: usize = 8;
+
+/// What of a request's body comes first for an engine, as it stands there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beginning<'a>(Vec<(Part, &'a [u8])>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Prompt,
+    /// What engines put in front of it.
+    Before,
+}
+
+impl<'a> Beginning<'a> {
+    /// Takes note of a field of the body.
+    pub(crate) fn see(&mut self, name: &[u8], value: &'a [u8]) {
+        let part = match name {
+            b"messages" | b"prompt" | b"input" => Part::Prompt,
+            b"system" | b"instructions" | b"tools" => Part::Before,
+            _ => return,
+        };
+        if self.0.len() < MOST_PARTS {
+            self.0.push((part, value));
         }
-        // Adapters share nothing with their base, nor with each other.
-        b"model" | b"system" | b"instructions" | b"tools" => {
-            prefix = extended(prefix, &value[..value.len().min(bytes)]);
-        }
-        _ => {}
-    })?;
-    has_prompt.then_some(prefix)
+    }
+
+    /// The number of the prefix, of which so many bytes of each part are looked at; `None` where there is no prompt.
+    /// Adapters share nothing with their base, nor with each other, so the model counts.
+    pub(crate) fn number(&self, model: Option<&str>, bytes: u32) -> Option<u64> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let model = hash(model.unwrap_or_default().as_bytes());
+        let number = self.0.iter().fold(model, |prefix, (part, value)| match part {
+            Part::Prompt => beginning(prefix, value, bytes),
+            Part::Before => extended(prefix, &value[..value.len().min(bytes)]),
+        });
+        self.0.iter().any(|(part, _)| *part == Part::Prompt).then_some(number)
+    }
 }
 
 /// Adds the beginning of a prompt: of a list the elements up to the first of the user.
@@ -54,7 +76,12 @@ fn is_of_user(message: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::ask::Ask;
+
+    fn of(body: &[u8], bytes: u32) -> Option<u64> {
+        let ask = Ask::of(body);
+        ask.beginning.number(ask.model.as_deref(), bytes)
+    }
 
     fn same(a: &str, b: &str, bytes: u32) -> bool {
         let (a, b) = (of(a.as_bytes(), bytes), of(b.as_bytes(), bytes));

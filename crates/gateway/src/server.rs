@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use forewarm_core::pool::Affinity;
 use forewarm_tls::{ServerTls, TlsFiles};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -29,6 +30,7 @@ use crate::{
     keys::{Keys, Pass},
     metrics::GatewayMetrics,
     outgoing::{Outgoing, Provenance, Withheld},
+    pool::Prefers,
     receive::{self, Receiving, Unread},
     registry::GatewayHandle,
     reload::{Followed, Reloader},
@@ -393,7 +395,11 @@ impl Front {
             }
         };
         let tenant = pass.as_ref().map(|pass| pass.tenant());
-        let demand = Demand::of(&ask, asked.priority, &parts, body.len(), tenant, &terms.tenants);
+        let mut demand = Demand::of(&ask, asked.priority, &parts, body.len(), tenant, &terms.tenants);
+        demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
+            let model = terms.model.as_deref().or(ask.model.as_deref());
+            Some(Prefers { prefix: ask.beginning.number(model, prefix_bytes)?, load_factor })
+        });
         let body = match &terms.model {
             Some(model) => alias::renamed(body, model),
             None => body,

@@ -12,7 +12,7 @@ use crate::outgoing::Outgoing;
 /// Headers an answer may have.
 const MAX_HEADERS: usize = 100;
 /// Headers that the gateway adds to an answer: a map that grows for them has to be made anew.
-const ADDED: usize = 12;
+const ADDED: usize = 6;
 
 /// Writes the head of a request, with room for so many bytes behind it.
 pub(super) fn write(request: &Outgoing, host: Option<&HeaderValue>, room: usize) -> Vec<u8> {

@@ -1,9 +1,13 @@
 //! How many tokens an answer says that it cost.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, FinderRev};
 
 /// What it stands in, in all engines with OpenAI's API. Inside a text the quotes would be escaped.
 const NAME: &[u8] = b"\"usage\"";
+/// To prepare the search takes longer than to search an answer.
+static FINDER: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(NAME));
 /// Bytes kept from there on.
 const MOST: usize = 1 << 10;
 
@@ -21,7 +25,7 @@ impl Usage {
     /// Looks at the next bytes.
     pub(super) fn see(&mut self, data: &[u8]) {
         let rest = &NAME[self.cut..];
-        let begins = match memmem::rfind(data, NAME) {
+        let begins = match FINDER.rfind(data) {
             Some(at) => Some(&data[at + NAME.len()..]),
             None if self.cut > 0 => data.strip_prefix(rest),
             None => None,
