@@ -1,45 +1,19 @@
 //! Other names of models: the body says another one, and every other byte stays.
 
 use bytes::{Bytes, BytesMut};
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
 
-/// The value of `model` as it stands in a body. Of two the last one counts, as with the engines.
-struct Model<'a>(Option<&'a RawValue>);
+use crate::shallow;
 
-impl<'de: 'a, 'a> Deserialize<'de> for Model<'a> {
-    fn deserialize<D: Deserializer<'de>>(body: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Model<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Model<'de>, A::Error> {
-                let mut model = None;
-                while let Some(name) = fields.next_key::<String>()? {
-                    if name == "model" {
-                        model = Some(fields.next_value::<&RawValue>()?);
-                    } else {
-                        fields.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(Model(model))
-            }
-        }
-        body.deserialize_map(Fields)
-    }
-}
-
-/// The body with `model` in the place of the one that it asks for; as it is where it asks for none.
+/// The body with `model` in the place of the one that it asks for; as it is where it asks for none. Of two the last one
+/// counts, as with the engines.
 pub(crate) fn renamed(body: Bytes, model: &str) -> Bytes {
-    let Ok(Model(Some(old))) = serde_json::from_slice(&body) else { return body };
-    let old = old.get();
+    let mut old = None;
+    let is_object = shallow::fields(&body, |name, value| {
+        if name == b"model" {
+            old = Some(value);
+        }
+    });
+    let (Some(()), Some(old)) = (is_object, old) else { return body };
     // It is a part of the body.
     let at = old.as_ptr() as usize - body.as_ptr() as usize;
     let new = serde_json::Value::from(model).to_string();

@@ -1,11 +1,8 @@
 //! What a request's body asks for, found in one pass over it. The prompt is skipped, not copied.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use crate::{prefix::Beginning, shallow};
 
 /// Bytes of a body for each token of its prompt: what OpenAI tells its users to reckon with for English text
 /// (four characters), which JSON's framing and other scripts move in opposite directions.
@@ -28,144 +25,46 @@ pub(crate) struct Ask<'a> {
     pub(crate) n: Option<u64>,
     /// Whether it wants a stream.
     pub(crate) stream: bool,
+    /// How its prompt begins.
+    pub(crate) beginning: Beginning<'a>,
 }
 
 impl<'a> Ask<'a> {
     /// Reads a body.
     pub(crate) fn of(body: &'a [u8]) -> Self {
-        serde_json::from_slice(body).unwrap_or_default()
+        let mut ask = Ask::default();
+        let (mut max_tokens, mut max_completion_tokens, mut max_output_tokens) = (None, None, None);
+        let is_object = shallow::fields(body, |name, value| match name {
+            b"model" => ask.model = shallow::text(value),
+            b"user" => ask.user = shallow::text(value),
+            b"n" => ask.n = count(value),
+            b"stream" => ask.stream = value == b"true",
+            b"max_tokens" => max_tokens = count(value),
+            b"max_completion_tokens" => max_completion_tokens = count(value),
+            b"max_output_tokens" => max_output_tokens = count(value),
+            name => ask.beginning.see(name, value),
+        });
+        if is_object.is_none() {
+            return Self::default();
+        }
+        // The first two are old and new name of one thing; the third is its name in `/v1/responses`.
+        ask.max_tokens = max_completion_tokens.or(max_tokens).or(max_output_tokens);
+        ask
     }
+}
+
+/// A number that counts something; whatever else a value is, it is the engine's to say.
+fn count(value: &[u8]) -> Option<u64> {
+    // `100.0` is 100 to the engines; the conversion ends at the largest number, and NaN is no JSON.
+    let any = || {
+        serde_json::from_slice(value).ok().filter(|number| *number >= 0.0).map(|number: f64| number as u64)
+    };
+    std::str::from_utf8(value).ok()?.parse().ok().or_else(any)
 }
 
 /// About how many tokens the prompt of a body of so many bytes has.
 pub(crate) fn prompt_tokens(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(BYTES_PER_TOKEN).min(MAX_PROMPT_TOKENS)
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Ask<'a> {
-    fn deserialize<D: Deserializer<'de>>(body: D) -> Result<Self, D::Error> {
-        body.deserialize_map(AskVisitor)
-    }
-}
-
-struct AskVisitor;
-
-impl<'de> Visitor<'de> for AskVisitor {
-    type Value = Ask<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Ask<'de>, A::Error> {
-        let mut ask = Ask::default();
-        let (mut max_tokens, mut max_completion_tokens, mut max_output_tokens) = (None, None, None);
-        while let Some(Text(name)) = fields.next_key()? {
-            match name.as_ref() {
-                "model" => ask.model = fields.next_value::<Scalar<'_>>()?.text(),
-                "user" => ask.user = fields.next_value::<Scalar<'_>>()?.text(),
-                "n" => ask.n = fields.next_value::<Scalar<'_>>()?.count(),
-                "stream" => ask.stream = fields.next_value::<Scalar<'_>>()? == Scalar::Bool(true),
-                "max_tokens" => max_tokens = fields.next_value::<Scalar<'_>>()?.count(),
-                "max_completion_tokens" => {
-                    max_completion_tokens = fields.next_value::<Scalar<'_>>()?.count();
-                }
-                "max_output_tokens" => max_output_tokens = fields.next_value::<Scalar<'_>>()?.count(),
-                _ => {
-                    fields.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        // The first two are old and new name of one thing; the third is its name in `/v1/responses`.
-        ask.max_tokens = max_completion_tokens.or(max_tokens).or(max_output_tokens);
-        Ok(ask)
-    }
-}
-
-/// Text that is borrowed unless it has escapes.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
-        Borrowed::deserialize(text).map(|Borrowed(text)| Self(text))
-    }
-}
-
-/// A value of which only some kinds are of use. No kind is an error: what a value should have been is the engine's
-/// to say.
-#[derive(Debug, PartialEq)]
-enum Scalar<'a> {
-    Text(Cow<'a, str>),
-    Count(u64),
-    Bool(bool),
-    Other,
-}
-
-impl<'a> Scalar<'a> {
-    fn text(self) -> Option<Cow<'a, str>> {
-        if let Scalar::Text(text) = self { Some(text) } else { None }
-    }
-
-    fn count(self) -> Option<u64> {
-        if let Scalar::Count(count) = self { Some(count) } else { None }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
-    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
-        value.deserialize_any(ScalarVisitor)
-    }
-}
-
-struct ScalarVisitor;
-
-impl<'de> Visitor<'de> for ScalarVisitor {
-    type Value = Scalar<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Bool(value))
-    }
-
-    fn visit_u64<E>(self, count: u64) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Count(count))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Other)
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Scalar<'de>, E> {
-        // `100.0` is 100 to the engines; the conversion ends at the largest number, and NaN is no JSON.
-        Ok(if number >= 0.0 { Scalar::Count(number as u64) } else { Scalar::Other })
-    }
-
-    fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
-        Ok(Scalar::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scalar<'de>, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Scalar<'de>, A::Error> {
-        while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
-    }
 }
 
 #[cfg(test)]
@@ -198,13 +97,16 @@ mod tests {
     fn what_else_it_asks_for_is_found() {
         let ask = |body: &'static str| Ask::of(body.as_bytes());
         assert_eq!(
-            ask(r#"{"model":"m","user":"u","max_tokens":100,"n":2,"stream":true,"messages":[{"user":"x"}]}"#),
+            ask(
+                r#"{"model":"m","user":"u","max_tokens":100,"n":2,"stream":true,"temperature":[{"user":"x"}]}"#
+            ),
             Ask {
                 model: Some("m".into()),
                 user: Some("u".into()),
                 max_tokens: Some(100),
                 n: Some(2),
-                stream: true
+                stream: true,
+                ..Ask::default()
             }
         );
         let most: [(&str, Option<u64>); 7] = [

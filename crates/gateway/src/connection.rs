@@ -2,12 +2,14 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -27,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alarm::Alarm,
     forwarded::Origin,
     pace::{Pace, Paced, pumped},
     server::Front,
@@ -162,17 +165,30 @@ impl Connection {
             })
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(Alarm::default())
             .header_read_timeout(read_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEADER_BYTES)
             // Events and small answers are copied in less time than the system takes for several pieces.
             .writev(false)
             .serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = last_chance(&closing) => {}
+        let mut connection = pin!(connection);
+        let mut last_chance = pin!(last_chance(&closing));
+        // Who asks to be woken when the gateway stops asks once, not again with each request: it takes a lock.
+        let mut asked: Option<Waker> = None;
+        let ended = poll_fn(|context| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(Some(ended));
+            }
+            if !closing.is_cancelled() && asked.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))
+            {
+                return Poll::Pending;
+            }
+            asked = Some(context.waker().clone());
+            last_chance.as_mut().poll(context).map(|()| None)
+        });
+        if let Some(ended) = ended.await {
+            return ended;
         }
         connection.as_mut().graceful_shutdown();
         connection.await

@@ -189,7 +189,7 @@ impl Wire {
             // Never closed.
             let _turn = self.questions.acquire().await;
             let (response, mut reply) =
-                self.connections.send(&request).await.map_err(|error| self.error(error))?;
+                self.connections.send(&request.into()).await.map_err(|error| self.error(error))?;
             let status = response.status();
             let mut body = BytesMut::new();
             while let Some(data) = reply.data().await {
@@ -268,7 +268,7 @@ async fn listen(wire: Arc<Wire>) {
     loop {
         let request = wire.request(Method::GET, EVENTS, Vec::new());
         if let Ok(Ok((response, reply))) =
-            tokio::time::timeout(TIMEOUT, wire.connections.send(&request)).await
+            tokio::time::timeout(TIMEOUT, wire.connections.send(&request.into())).await
         {
             match response.status() {
                 StatusCode::OK => {

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use forewarm_core::pool::{Priority, Tenants};
-use http::{HeaderName, request::Parts};
+use http::request::Parts;
 
 use crate::{
     ask::{Ask, prompt_tokens},
@@ -11,8 +11,6 @@ use crate::{
     tenant::{Tenant, TenantId},
 };
 
-/// The header in which a client says how urgent its request is, and the gateway how urgent it took it to be.
-pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("x-forewarm-priority");
 /// Bytes of a tenant's name that count, where clients write it.
 const MAX_NAME_BYTES: usize = 256;
 /// Ends of paths whose answers have no tokens of their own.
@@ -33,24 +31,16 @@ pub(crate) struct Demand {
     pub(crate) prefers: Option<Prefers>,
 }
 
-/// A priority that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("`{PRIORITY}` is `{0}`; it takes high, normal or low")]
-pub(crate) struct BadPriority(String);
-
 impl Demand {
-    /// Reads it off a request with a body of so many bytes.
-    ///
-    /// # Errors
-    /// When it names a priority that there is not.
+    /// Reads it off a request with a body of so many bytes, whose tenant is known by its key or not.
     pub(crate) fn of(
         ask: &Ask<'_>,
+        asked: Option<Priority>,
         parts: &Parts,
         bytes: usize,
+        known: Option<&Tenant>,
         tenants: &Tenants,
-    ) -> Result<Self, BadPriority> {
-        let known = parts.extensions.get::<Tenant>();
-        let asked = asked(parts)?;
+    ) -> Self {
         let (tenant, weight, allowed) = match known {
             Some(Tenant { id, weight, priority }) => (Some(id.clone()), *weight, Some(*priority)),
             None => {
@@ -68,7 +58,7 @@ impl Demand {
         let path = parts.uri.path();
         let answers =
             if NO_ANSWER.iter().any(|end| path.ends_with(end)) { 0 } else { ask.n.unwrap_or(1).max(1) };
-        Ok(Self {
+        Self {
             priority,
             tenant,
             weight,
@@ -77,7 +67,7 @@ impl Demand {
             answers,
             max_answer: ask.max_tokens,
             prefers: None,
-        })
+        }
     }
 
     /// The same to the pool, where an answer is expected to have so many tokens.
@@ -95,13 +85,6 @@ impl Demand {
     }
 }
 
-fn asked(parts: &Parts) -> Result<Option<Priority>, BadPriority> {
-    let Some(value) = parts.headers.get(PRIORITY) else { return Ok(None) };
-    let text = String::from_utf8_lossy(value.as_bytes());
-    let found = Priority::ALL.into_iter().find(|priority| priority.label().eq_ignore_ascii_case(text.trim()));
-    found.map(Some).ok_or_else(|| BadPriority(text.into_owned()))
-}
-
 /// The tenant's name where no key says it.
 fn named<'a>(ask: &'a Ask<'_>, parts: &'a Parts, tenants: &Tenants) -> Option<&'a str> {
     let header = tenants.header.as_deref().and_then(|name| parts.headers.get(name)?.to_str().ok());
@@ -116,9 +99,9 @@ mod tests {
 
     use super::*;
 
-    fn demand(request: Request<()>, body: &str, tenants: &Tenants) -> Result<Demand, BadPriority> {
+    fn demand(request: Request<()>, body: &str, tenants: &Tenants) -> Demand {
         let (parts, ()) = request.into_parts();
-        Demand::of(&Ask::of(body.as_bytes()), &parts, body.len(), tenants)
+        Demand::of(&Ask::of(body.as_bytes()), None, &parts, body.len(), None, tenants)
     }
 
     fn request(headers: &[(&str, &str)]) -> Request<()> {
@@ -132,21 +115,19 @@ mod tests {
         let all = Tenants { header: Some("x-tenant".into()), user: true, weights: [].into() };
         let cases = [
             (Normal, None, Normal),
-            (Normal, Some("high"), Normal),
-            (Normal, Some("low"), Low),
+            (Normal, Some(High), Normal),
+            (Normal, Some(Low), Low),
             (High, None, High),
-            (High, Some("normal"), Normal),
+            (High, Some(Normal), Normal),
             (Low, None, Low),
-            (Low, Some("high"), Low),
+            (Low, Some(High), Low),
         ];
         for (priority, asked, expected) in cases {
-            let mut request = request(&[("x-tenant", "another")]);
-            if let Some(asked) = asked {
-                request.headers_mut().insert(PRIORITY, asked.parse().unwrap());
-            }
+            let (parts, ()) = request(&[("x-tenant", "another")]).into_parts();
             let weight = NonZeroU32::new(3).unwrap();
-            request.extensions_mut().insert(Tenant { id: TenantId::from("t"), weight, priority });
-            let demand = demand(request, r#"{"user":"yet another"}"#, &all).unwrap();
+            let tenant = Tenant { id: TenantId::from("t"), weight, priority };
+            let ask = Ask::of(br#"{"user":"yet another"}"#);
+            let demand = Demand::of(&ask, asked, &parts, 0, Some(&tenant), &all);
             assert_eq!(demand.priority, expected, "{priority:?} asks for {asked:?}");
             assert_eq!((demand.tenant, demand.weight), (Some(TenantId::from("t")), weight));
         }
@@ -170,7 +151,7 @@ mod tests {
         ];
         for (tenants, header, user, expected, weight) in cases {
             let body = format!(r#"{{"user":"{user}"}}"#);
-            let demand = demand(request(&[("x-tenant", header)]), &body, tenants).unwrap();
+            let demand = demand(request(&[("x-tenant", header)]), &body, tenants);
             assert_eq!(demand.tenant.as_ref().map(TenantId::as_str), expected, "{tenants:?}");
             assert_eq!(demand.weight.get(), weight);
         }
@@ -179,10 +160,10 @@ mod tests {
     #[test]
     fn every_answer_counts_and_an_embedding_has_none() {
         let tenants = Tenants::default();
-        let three = demand(request(&[]), r#"{"n":3,"max_tokens":50}"#, &tenants).unwrap();
+        let three = demand(request(&[]), r#"{"n":3,"max_tokens":50}"#, &tenants);
         let arrival = three.arrival(50, Duration::ZERO);
         assert_eq!((arrival.answer_tokens, three.max_answer), (150, Some(50)));
         let embeddings = Request::post("/v1/embeddings").body(()).unwrap();
-        assert_eq!(demand(embeddings, "{}", &tenants).unwrap().arrival(50, Duration::ZERO).answer_tokens, 0);
+        assert_eq!(demand(embeddings, "{}", &tenants).arrival(50, Duration::ZERO).answer_tokens, 0);
     }
 }

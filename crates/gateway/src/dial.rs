@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use forewarm_tls::TlsError;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     http1::Http1,
+    outgoing::Outgoing,
     reply::{Reply, ReplyError},
 };
 
@@ -85,7 +86,7 @@ impl Dialer {
         let stream = TcpStream::connect(&target.authority).await?;
         stream.set_nodelay(true)?;
         match target.scheme {
-            Scheme::Http => Ok(Link::Http1(Http1::plain(stream))),
+            Scheme::Http => Ok(Link::Http1(Box::new(Http1::plain(stream)))),
             Scheme::Http2 => http2(stream, target).await,
             Scheme::Https => {
                 let name = match &self.server_name {
@@ -95,7 +96,7 @@ impl Dialer {
                 let stream = self.tls()?.connect(name, stream).await?;
                 match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => http2(stream, target).await,
-                    _ => Ok(Link::Http1(Http1::encrypted(stream))),
+                    _ => Ok(Link::Http1(Box::new(Http1::encrypted(stream)))),
                 }
             }
         }
@@ -168,8 +169,7 @@ impl Target {
         host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    fn uri(&self, uri: &Uri) -> Option<Uri> {
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    fn uri(&self, path: &str) -> Option<Uri> {
         let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
         Uri::builder().scheme(scheme).authority(self.authority.as_str()).path_and_query(path).build().ok()
     }
@@ -179,7 +179,7 @@ impl Target {
 #[derive(Debug)]
 pub(crate) enum Link {
     /// For one request at a time.
-    Http1(Http1),
+    Http1(Box<Http1>),
     /// For many.
     Http2(Multiplexed),
 }
@@ -195,7 +195,7 @@ impl Link {
     /// Sends a request and waits for the head of the answer.
     pub(crate) async fn send(
         self,
-        request: &Request<Bytes>,
+        request: &Outgoing,
         target: &Target,
     ) -> Result<(Response<()>, Reply), ReplyError> {
         match self {
@@ -210,15 +210,18 @@ impl Link {
 }
 
 impl Multiplexed {
-    async fn send(mut self, request: &Request<Bytes>) -> Result<(Response<()>, Reply), ReplyError> {
-        let mut request = request.clone().map(Full::new);
+    async fn send(mut self, request: &Outgoing) -> Result<(Response<()>, Reply), ReplyError> {
+        let mut same = Request::new(Full::new(request.body().clone()));
+        *same.method_mut() = request.method().clone();
         // Here the host is part of the URI.
-        request.headers_mut().remove(header::HOST);
-        if let Some(uri) = self.target.uri(request.uri()) {
-            *request.uri_mut() = uri;
-        }
+        *same.uri_mut() = self.target.uri(request.path()).unwrap_or_default();
+        request.headers(|name, value| {
+            if let Ok(value) = HeaderValue::try_from(value.concat()) {
+                same.headers_mut().append(name.clone(), value);
+            }
+        });
         self.sender.ready().await?;
-        let (parts, body) = self.sender.send_request(request).await?.into_parts();
+        let (parts, body) = self.sender.send_request(same).await?.into_parts();
         Ok((Response::from_parts(parts, ()), Reply::Http2(body)))
     }
 }

@@ -3,20 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use forewarm_core::pool::Affinity;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use crate::{
     account::Cause,
     answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
-    demand::{Demand, PRIORITY},
+    asked::{Asked, PRIORITY},
+    decimal::seconds,
+    demand::Demand,
     keepalive::{self, Standing},
+    outgoing::Outgoing,
     pace::Pace,
-    pool::{Fault, Prefers},
-    prefix,
+    pool::Fault,
     relay::{Ending, Relay},
     reply::Reply,
     scaler::{Place, Scaler, Slot},
@@ -31,12 +32,7 @@ use crate::{
 const MAX_ATTEMPTS: u32 = 6;
 /// Bytes read of an error answer to see whether the replica is starting or stopping.
 const MAX_ERROR_BYTES: usize = 16 << 10;
-/// Highest value a client may ask for in `X-Request-Timeout` or `X-Scale-Up-Timeout`.
-const MAX_ASKED_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a client waits while replicas serve, and while none does.
-const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
-const SCALE_UP_TIMEOUT: HeaderName = HeaderName::from_static("x-scale-up-timeout");
 /// Whether the request waited for a cold start.
 const COLD_START: HeaderName = HeaderName::from_static("x-forewarm-cold-start");
 /// How long it waited for a slot, in modelled seconds.
@@ -94,9 +90,9 @@ impl Failed {
     }
 }
 
-/// A request with its body at hand, so that it can be sent again.
+/// A request on its way.
 pub(crate) struct Forward {
-    request: Request<Bytes>,
+    request: Outgoing,
     demand: Demand,
     /// Whether its answer, if it is a stream, ends with `[DONE]`.
     says_done: bool,
@@ -128,61 +124,26 @@ struct Answer {
     rest: Reply,
 }
 
-/// A timeout that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("`{name}` is `{value}`; it takes seconds, such as 30 or 0.5")]
-pub(crate) struct BadTimeout {
-    name: HeaderName,
-    value: String,
-}
-
-/// The modelled time that a client asks for in a header, up to a maximum.
-fn asked(headers: &HeaderMap, name: HeaderName) -> Result<Option<Duration>, BadTimeout> {
-    let Some(value) = headers.get(&name) else { return Ok(None) };
-    let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
-    match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-        Some(asked) => Ok(Some(asked.min(MAX_ASKED_TIMEOUT))),
-        None => Err(BadTimeout { name, value: String::from_utf8_lossy(value.as_bytes()).into_owned() }),
-    }
-}
-
 impl Forward {
-    /// Prepares a request for its way to a replica.
-    ///
-    /// # Errors
-    /// When a timeout that it asks for makes no sense.
+    /// Prepares a request for its way to a replica. It is large, and would be a part of each future that it goes through.
     pub(crate) fn new(
         scaler: &Scaler,
         terms: Terms,
-        parts: http::request::Parts,
-        body: Bytes,
-        mut demand: Demand,
+        request: Outgoing,
+        demand: Demand,
+        asked: Asked,
         wants_stream: bool,
         pace: Pace,
-    ) -> Result<Self, BadTimeout> {
-        let warm = asked(&parts.headers, REQUEST_TIMEOUT)?.unwrap_or(terms.warm);
-        let cold = asked(&parts.headers, SCALE_UP_TIMEOUT)?.unwrap_or(terms.cold);
+    ) -> Box<Self> {
+        let (warm, cold) = (asked.warm.unwrap_or(terms.warm), asked.cold.unwrap_or(terms.cold));
         let patience = Patience::new(scaler.on_the_wall(warm), scaler.on_the_wall(cold));
         // vLLM, SGLang, TGI and llama.cpp end these streams, and only these, with `[DONE]`.
-        let says_done = parts.uri.path().ends_with("/completions");
+        let says_done = request.route().ends_with("/completions");
         // Only where an answer is a stream for certain may its head be sent before it is there.
         let keepalive =
-            keepalive::wished(&parts.headers, terms.keepalive).filter(|_| wants_stream && says_done);
+            keepalive::wished(asked.keepalive_seconds, terms.keepalive).filter(|_| wants_stream && says_done);
         let keepalive = keepalive.map(|interval| scaler.on_the_wall(interval));
-        demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
-            Some(Prefers { prefix: prefix::of(&body, prefix_bytes)?, load_factor })
-        });
-        let mut request = Request::new(body);
-        *request.method_mut() = parts.method;
-        *request.uri_mut() =
-            parts.uri.path_and_query().map_or_else(http::Uri::default, |path| path.clone().into());
-        *request.headers_mut() = end_to_end(parts.headers);
-        // Set anew by the connection, from the body's length.
-        request.headers_mut().remove(header::CONTENT_LENGTH);
-        request.headers_mut().remove(header::EXPECT);
-        request.headers_mut().remove(keepalive::HEADER);
-        let accepted = Instant::now();
-        Ok(Self {
+        Box::new(Self {
             request,
             demand,
             says_done,
@@ -192,14 +153,14 @@ impl Forward {
             standing: Arc::default(),
             position: 0,
             patience,
-            accepted,
+            accepted: Instant::now(),
             pace,
         })
     }
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
-    pub(crate) async fn run(self, scaler: &Arc<Scaler>) -> Response<Body> {
+    pub(crate) async fn run(self: Box<Self>, scaler: &Arc<Scaler>) -> Response<Body> {
         scaler.account.arrive(self.demand.priority);
         let patience = self.patience.warm_left();
         let entered = match scaler.enter(&self.demand, patience) {
@@ -227,7 +188,7 @@ impl Forward {
     }
 
     /// The answer of a request that has its place, or its slot.
-    async fn answered(mut self, scaler: &Arc<Scaler>, turn: Turn) -> Response<Body> {
+    async fn answered(mut self: Box<Self>, scaler: &Arc<Scaler>, turn: Turn) -> Response<Body> {
         let mut left = ClientLeft::new(scaler, self.accepted);
         let response = self.serve(scaler, turn).await;
         left.counted();
@@ -243,7 +204,7 @@ impl Forward {
                     let served = tokio::select! {
                         biased;
                         () = scaler.stopping.cancelled() => return self.stopped(scaler),
-                        served = self.slot(scaler, place) => served,
+                        served = Box::pin(self.slot(scaler, place)) => served,
                     };
                     match served {
                         Ok(slot) => slot,
@@ -257,8 +218,9 @@ impl Forward {
             }
             let watched = self.wants_stream && !self.was_moved;
             let answer = tokio::select! {
+                biased;
                 answer = self.answer(&slot) => answer,
-                () = slot.gone.cancelled() => Err(Failed::Gone),
+                () = slot.link.gone.cancelled() => Err(Failed::Gone),
                 () = scaler.silence(&slot), if watched => Err(Failed::Silent),
             };
             let failed = match answer {
@@ -270,13 +232,13 @@ impl Forward {
                 }
                 Err(failed) => failed,
             };
-            let why = failed.describe(slot.replica.as_str());
+            let why = failed.describe(slot.link.replica.as_str());
             tracing::debug!(scaler = scaler.id.as_str(), why, "a request has to be sent again");
             // Where nobody took it up, it costs no attempt: it waits, by its clocks, until somebody does.
             let ended = matches!(failed, Failed::Ended(_));
             unanswered += u32::from(ended);
             self.was_moved |= matches!(failed, Failed::Silent);
-            if ended && unanswered < MAX_ATTEMPTS && !scaler.may_retry(&slot.replica) {
+            if ended && unanswered < MAX_ATTEMPTS && !scaler.may_retry(&slot.link.replica) {
                 return self.out_of_retries(scaler, &why);
             }
             if unanswered >= MAX_ATTEMPTS {
@@ -315,7 +277,7 @@ impl Forward {
             true => Ending::Events,
             false => Ending::Http,
         };
-        let replica = slot.replica.clone();
+        let replica = slot.link.label.clone();
         let is_error = parts.status.is_server_error();
         scaler.answered(&mut slot, is_stream, is_error);
         // An answer in one piece does not show when its first token was there; when it was sent to the replica is
@@ -325,13 +287,13 @@ impl Forward {
         let client = (self.pace.clone(), Arc::clone(scaler));
         let relay = Relay::new(first, ending, is_error, client, (slot, rest));
         let response = Response::from_parts(parts, relay.boxed_unsync());
-        self.label(response, replica.as_str(), queue_wait)
+        self.label(response, replica, queue_wait)
     }
 
     /// Sends the request and waits for the first bytes of the answer: until then it can be sent again.
     async fn answer(&self, slot: &Slot) -> Result<Answer, Failed> {
         let (response, mut rest) =
-            slot.connections.send(&self.request).await.map_err(|error| match error {
+            slot.link.connections.send(&self.request).await.map_err(|error| match error {
                 SendError::Connect(error) => Failed::Refused(error.to_string()),
                 SendError::Closed(error) => Failed::Ended(error.to_string()),
             })?;
@@ -396,7 +358,12 @@ impl Forward {
     }
 
     /// Tells the client where its answer comes from, and how long it waited for it, in modelled seconds.
-    fn label(&self, mut response: Response<Body>, replica: &str, queue_wait: f64) -> Response<Body> {
+    fn label(
+        &self,
+        mut response: Response<Body>,
+        replica: Option<HeaderValue>,
+        queue_wait: f64,
+    ) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(ACCEPTED, HeaderValue::from_static("true"));
         headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
@@ -406,29 +373,11 @@ impl Forward {
             headers.insert(QUEUE_POSITION, HeaderValue::from(self.position));
         }
         headers.insert(QUEUE_WAIT, seconds(queue_wait));
-        if let Ok(replica) = HeaderValue::try_from(replica) {
+        if let Some(replica) = replica {
             headers.insert(REPLICA, replica);
         }
         response
     }
-}
-
-/// Seconds with six digits after the point; to format them takes ten times as long.
-fn seconds(span: f64) -> HeaderValue {
-    // The longest number, and the point.
-    let mut text = [b'0'; 21];
-    let mut rest = (span * 1e6).round() as u64;
-    let mut start = text.len();
-    while rest > 0 || start > text.len() - 8 {
-        start -= 1;
-        if start == text.len() - 7 {
-            text[start] = b'.';
-            continue;
-        }
-        text[start] += (rest % 10) as u8;
-        rest /= 10;
-    }
-    HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// The next bytes of an answer; `None` at its end.

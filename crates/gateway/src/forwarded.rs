@@ -3,27 +3,17 @@
 //! What a request says itself is kept only if a trusted proxy sent it; anybody else could say anything.
 
 use std::{
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use ipnet::IpNet;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// What we say.
-const OURS: [HeaderName; 4] = [FOR, PROTO, HOST, header::FORWARDED];
-/// What else is said about the client, by one proxy or another; never by us.
-const OTHERS: [HeaderName; 5] = [
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("true-client-ip"),
-];
 
 /// Addresses of proxies whose word is taken: `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +43,8 @@ impl Network {
 #[derive(Debug)]
 pub(crate) struct Origin {
     peer: IpAddr,
-    /// The same as a header.
-    address: HeaderValue,
+    /// The same in letters.
+    address: String,
     proto: &'static str,
     /// What an element of `Forwarded` begins with.
     element: String,
@@ -70,67 +60,85 @@ impl Origin {
             IpAddr::V4(_) => format!("for={address};proto={proto}"),
             IpAddr::V6(_) => format!("for=\"[{address}]\";proto={proto}"),
         };
-        let address = HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown"));
         Self { peer, address, proto, element }
     }
 }
 
-/// Writes the headers of a request that is passed on.
-pub(crate) fn stamp(headers: &mut HeaderMap, uri: &Uri, origin: &Origin, trusted: &[Network]) {
+/// Whether the gateway says this itself.
+pub(crate) fn is_ours(name: &str) -> bool {
+    matches!(name, "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto")
+}
+
+/// Whether this is said about the client by one proxy or another, and never by us.
+pub(crate) fn is_others(name: &str) -> bool {
+    matches!(
+        name,
+        "x-forwarded-port" | "x-forwarded-prefix" | "x-forwarded-server" | "x-real-ip" | "true-client-ip"
+    )
+}
+
+/// Whether somebody is believed who connects from there.
+pub(crate) fn is_trusted(origin: &Origin, trusted: &[Network]) -> bool {
+    trusted.iter().any(|network| network.contains(origin.peer))
+}
+
+/// Calls `line` with each header in which a replica is told where a request came from, in the place of what the request
+/// says. A value comes in pieces.
+pub(crate) fn lines(
+    request: &Parts,
+    origin: &Origin,
+    is_trusted: bool,
+    mut line: impl FnMut(&HeaderName, &[&[u8]]),
+) {
     // HTTP/2 has the host in its URI.
-    let host = uri.authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok());
-    let host = host.or_else(|| headers.get(header::HOST).cloned());
-    let is_said = |name: &HeaderName| OURS.contains(name) || OTHERS.contains(name);
-    // One look at all names costs less than a search for each.
-    if headers.keys().any(is_said) && !trusted.iter().any(|network| network.contains(origin.peer)) {
-        for name in OURS.iter().chain(&OTHERS) {
-            headers.remove(name);
-        }
-    }
-    append(headers, FOR, origin.address.clone());
-    if let Ok(element) = HeaderValue::from_maybe_shared(Bytes::from(forwarded(origin, host.as_ref()))) {
-        append(headers, header::FORWARDED, element);
+    let host = request.uri.authority().map(|host| host.as_str().as_bytes());
+    let host = host.or_else(|| request.headers.get(header::HOST).map(HeaderValue::as_bytes));
+    let said = |name: &HeaderName| if is_trusted { listed(&request.headers, name) } else { Vec::new() };
+    line(&FOR, &[&said(&FOR), origin.address.as_bytes()]);
+    // It is quoted, for it may have a port.
+    let quoted = host.filter(|host| !host.is_empty() && host.iter().all(u8::is_ascii)).map(unquoted);
+    let (before, element) = (said(&header::FORWARDED), origin.element.as_bytes());
+    match &quoted {
+        Some(host) => line(&header::FORWARDED, &[&before, element, b";host=\"", host, b"\""]),
+        None => line(&header::FORWARDED, &[&before, element]),
     }
     // What the first proxy saw is what the client did.
-    headers.entry(PROTO).or_insert(HeaderValue::from_static(origin.proto));
-    if let Some(host) = host {
-        headers.entry(HOST).or_insert(host);
+    let first =
+        |name: HeaderName| request.headers.get(name).filter(|_| is_trusted).map(HeaderValue::as_bytes);
+    line(&PROTO, &[first(PROTO).unwrap_or(origin.proto.as_bytes())]);
+    if let Some(host) = first(HOST).or(host) {
+        line(&HOST, &[host]);
     }
 }
 
-/// Adds an element to a list, whose lines become one.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
+/// The elements of a list, whose lines become one, in front of one more.
+fn listed(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     let mut list = Vec::new();
-    for line in headers.get_all(&name) {
+    for line in headers.get_all(name) {
         list.extend_from_slice(line.as_bytes());
         list.extend_from_slice(b", ");
     }
-    if list.is_empty() {
-        headers.insert(name, element);
-        return;
-    }
-    list.extend_from_slice(element.as_bytes());
-    if let Ok(list) = HeaderValue::try_from(list) {
-        headers.insert(name, list);
-    }
+    list
 }
 
-/// One element of `Forwarded`. The host is quoted, for it may have a port.
-fn forwarded(origin: &Origin, host: Option<&HeaderValue>) -> Vec<u8> {
-    let host = host.map_or(&[][..], HeaderValue::as_bytes);
-    let mut element = Vec::with_capacity(origin.element.len() + host.len() + 8);
-    element.extend_from_slice(origin.element.as_bytes());
-    if host.iter().all(u8::is_ascii) && !host.is_empty() {
-        element.extend_from_slice(b";host=\"");
-        element.extend(host.iter().filter(|letter| !matches!(letter, b'"' | b'\\')));
-        element.push(b'"');
+/// What may stand between quotes.
+fn unquoted(host: &[u8]) -> Cow<'_, [u8]> {
+    let is_plain = |letter: &u8| !matches!(letter, b'"' | b'\\');
+    match host.iter().all(is_plain) {
+        true => Cow::Borrowed(host),
+        false => Cow::Owned(host.iter().copied().filter(is_plain).collect()),
     }
-    element
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::Request;
+
     use super::*;
+    use crate::outgoing::{Outgoing, Provenance, Withheld};
 
     #[test]
     fn only_a_trusted_proxys_word_is_kept() {
@@ -147,7 +155,6 @@ mod tests {
                 said: &[("host", "api:8080")],
                 expected: &[
                     ("forwarded", "for=192.0.2.1;proto=http;host=\"api:8080\""),
-                    ("host", "api:8080"),
                     ("x-forwarded-for", "192.0.2.1"),
                     ("x-forwarded-host", "api:8080"),
                     ("x-forwarded-proto", "http"),
@@ -182,7 +189,6 @@ mod tests {
                 ],
                 expected: &[
                     ("forwarded", "for=198.51.100.7, for=10.1.2.3;proto=http;host=\"inner\""),
-                    ("host", "inner"),
                     ("x-forwarded-for", "198.51.100.7, 10.0.0.2, 10.1.2.3"),
                     ("x-forwarded-host", "api.example"),
                     ("x-forwarded-proto", "https"),
@@ -194,7 +200,6 @@ mod tests {
                 said: &[("host", "a\"b\\c")],
                 expected: &[
                     ("forwarded", "for=\"[2001:db8::1]\";proto=http;host=\"abc\""),
-                    ("host", "a\"b\\c"),
                     ("x-forwarded-for", "2001:db8::1"),
                     ("x-forwarded-host", "a\"b\\c"),
                     ("x-forwarded-proto", "http"),
@@ -203,14 +208,20 @@ mod tests {
         ];
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         for Case { peer, tls, said, expected } in cases {
-            let mut headers = HeaderMap::new();
+            let mut request = Request::get("/v1/models");
             for (name, value) in said {
-                headers.append(*name, HeaderValue::from_static(value));
+                request = request.header(*name, *value);
             }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
             let origin = Origin::new(peer.parse().unwrap(), tls);
-            stamp(&mut headers, &Uri::from_static("/v1/models"), &origin, &trusted);
-            let mut found: Vec<_> =
-                headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+            let from = Provenance { is_trusted: is_trusted(&origin, &trusted), origin: Arc::new(origin) };
+            let outgoing = Outgoing::new(parts, Bytes::new(), Withheld::default(), Some(from), None);
+            let mut found = Vec::new();
+            outgoing.headers(|name, value| {
+                found.push((name.to_string(), String::from_utf8(value.concat()).unwrap()))
+            });
+            let expected: Vec<_> =
+                expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             found.sort_unstable();
             assert_eq!(found, expected, "{peer} {said:?}");
         }

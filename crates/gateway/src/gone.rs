@@ -14,21 +14,15 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Waits for the end of what a gone replica has sent.
+#[derive(Default)]
 pub(crate) struct Gone {
-    gone: CancellationToken,
     /// Waits for it, from the first time on that there is something to wait for.
     waiting: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    stopping: CancellationToken,
     /// Runs once it is gone; anew with each word.
     silence: Option<Pin<Box<Sleep>>>,
 }
 
 impl Gone {
-    /// `gone` is cancelled with `stopping`, too; then nothing is waited for.
-    pub(crate) fn new(gone: CancellationToken, stopping: CancellationToken) -> Self {
-        Self { gone, waiting: None, stopping, silence: None }
-    }
-
     /// The replica said something.
     pub(crate) fn heard(&mut self) {
         if let Some(silence) = &mut self.silence {
@@ -36,13 +30,18 @@ impl Gone {
         }
     }
 
-    /// Ready when nothing more is to be expected.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready when nothing more is to be expected. `gone`, the same at each call, is cancelled with `stopping`, too; then
+    /// nothing is waited for.
+    pub(crate) fn poll(
+        &mut self,
+        gone: &CancellationToken,
+        stopping: &CancellationToken,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
         if self.silence.is_none() {
-            let gone = &self.gone;
             let waiting = self.waiting.get_or_insert_with(|| Box::pin(gone.clone().cancelled_owned()));
             ready!(waiting.as_mut().poll(context));
-            if self.stopping.is_cancelled() {
+            if stopping.is_cancelled() {
                 return Poll::Ready(());
             }
         }

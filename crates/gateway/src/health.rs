@@ -11,13 +11,12 @@ use std::{
 };
 
 use forewarm_core::{ReplicaId, pool::Endpoint};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     outlier::Outliers,
     pool::Aside,
     retry::RetryBudget,
-    scaler::{Scaler, Slot},
+    scaler::{Link, Scaler, Slot},
     upstream::Connections,
 };
 
@@ -69,7 +68,7 @@ impl Scaler {
     pub(crate) fn owed(&self, slot: &mut Slot) {
         slot.is_owed = true;
         let now = self.modelled_now();
-        self.lock().health.outliers.sent(&slot.replica, now);
+        self.lock().health.outliers.sent(&slot.link.replica, now);
     }
 
     /// The replica of this slot began an answer.
@@ -80,24 +79,24 @@ impl Scaler {
         let now = self.modelled_now();
         let (may_have_more, off) = {
             let mut state = self.lock();
-            let may_have_more = state.pool.answered(&slot.replica, ttft);
+            let may_have_more = state.pool.answered(&slot.link.replica, ttft);
             let health = &mut state.health;
-            health.retries.answered(&slot.replica);
+            health.retries.answered(&slot.link.replica);
             if std::mem::take(&mut slot.is_owed) {
-                health.outliers.owes_no_more(&slot.replica);
+                health.outliers.owes_no_more(&slot.link.replica);
             }
-            health.outliers.answered(&slot.replica, first_byte, is_error, now);
-            let off = health.outliers.look(now).and_then(|(replica, why)| {
-                let link = state.links.get(&replica)?;
-                Some((replica, why, Arc::clone(&link.connections), link.gone.clone()))
-            });
+            health.outliers.answered(&slot.link.replica, first_byte, is_error, now);
+            let off = health
+                .outliers
+                .look(now)
+                .and_then(|(replica, why)| Some((Arc::clone(state.links.get(&replica)?), why)));
             (may_have_more, off)
         };
         if may_have_more {
             self.update(|_, _| ());
         }
-        if let Some((replica, why, connections, gone)) = off {
-            self.eject(&replica, why, connections, gone);
+        if let Some((link, why)) = off {
+            self.eject(&link, why);
         }
     }
 
@@ -117,9 +116,9 @@ impl Scaler {
         loop {
             tokio::time::sleep(self.on_the_wall(wait).max(MIN_GLANCE)).await;
             let left = {
-                let heard = self.of_wall(slot.heard.when());
+                let heard = self.of_wall(slot.link.heard.when());
                 let now = self.modelled_now();
-                self.lock().health.outliers.may_be_silent(&slot.replica, heard, now)
+                self.lock().health.outliers.may_be_silent(&slot.link.replica, heard, now)
             };
             wait = left.unwrap_or(GLANCE);
             if wait.is_zero() && self.gives_up_on(slot) {
@@ -129,22 +128,16 @@ impl Scaler {
     }
 
     fn gives_up_on(self: &Arc<Self>, slot: &Slot) -> bool {
-        let is_aside = self.lock().pool.is_suspended(&slot.replica)
-            || self.eject(&slot.replica, Aside::Silent, Arc::clone(&slot.connections), slot.gone.clone());
-        is_aside && self.may_retry(&slot.replica)
+        let is_aside =
+            self.lock().pool.is_suspended(&slot.link.replica) || self.eject(&slot.link, Aside::Silent);
+        is_aside && self.may_retry(&slot.link.replica)
     }
 
     /// Keeps trying to connect to a replica that was put aside, and lets requests come to it again.
-    pub(crate) fn probe(
-        self: &Arc<Self>,
-        why: Aside,
-        replica: ReplicaId,
-        connections: Arc<Connections>,
-        times: u32,
-    ) {
+    pub(crate) fn probe(self: &Arc<Self>, why: Aside, link: Arc<Link>, times: u32) {
         tracing::warn!(
             scaler = self.id.as_str(),
-            replica = replica.as_str(),
+            replica = link.replica.as_str(),
             times,
             reason = why.code(),
             "a replica is put aside"
@@ -153,13 +146,13 @@ impl Scaler {
         tokio::spawn(async move {
             let doubled = FIRST_PROBE.saturating_mul(1 << (times - 1).min(10));
             let mut interval = doubled.min(MAX_PROBE_INTERVAL);
-            while scaler.lock().pool.is_suspended(&replica) {
+            while scaler.lock().pool.is_suspended(&link.replica) {
                 tokio::select! {
                     () = scaler.stopping.cancelled() => return,
                     () = tokio::time::sleep(interval) => {}
                 }
-                if connections.probe().await {
-                    scaler.update(|state, now| state.pool.readmit(&replica, now));
+                if link.connections.probe().await {
+                    scaler.update(|state, now| state.pool.readmit(&link.replica, now));
                     return;
                 }
                 interval = interval.saturating_mul(2).min(MAX_PROBE_INTERVAL);
@@ -168,33 +161,27 @@ impl Scaler {
     }
 
     /// Puts a replica aside that does worse than its peers, unless too many are; whether it is.
-    fn eject(
-        self: &Arc<Self>,
-        replica: &ReplicaId,
-        why: Aside,
-        connections: Arc<Connections>,
-        gone: CancellationToken,
-    ) -> bool {
+    fn eject(self: &Arc<Self>, link: &Arc<Link>, why: Aside) -> bool {
         let lasts = self.update(|state, now| {
-            let ejected = state.pool.eject(replica, why, now);
-            ejected.then(|| state.health.outliers.ejected(replica))
+            let ejected = state.pool.eject(&link.replica, why, now);
+            ejected.then(|| state.health.outliers.ejected(&link.replica))
         });
         let Some(lasts) = lasts else { return false };
         self.account.put_aside(why);
-        let (scaler, name) = (self.id.as_str(), replica.as_str());
-        tracing::warn!(scaler, replica = name, reason = why.code(), "a replica is put aside");
-        let (scaler, replica) = (Arc::clone(self), replica.clone());
+        let (scaler, replica) = (self.id.as_str(), link.replica.as_str());
+        tracing::warn!(scaler, replica, reason = why.code(), "a replica is put aside");
+        let (scaler, link) = (Arc::clone(self), Arc::clone(link));
         tokio::spawn(async move {
             let over = async {
                 if why == Aside::Silent {
-                    answers(&connections).await;
+                    answers(&link.connections).await;
                 } else {
                     tokio::time::sleep(scaler.on_the_wall(lasts)).await;
                 }
             };
             tokio::select! {
-                () = gone.cancelled() => {}
-                () = over => scaler.update(|state, now| state.pool.readmit(&replica, now)),
+                () = link.gone.cancelled() => {}
+                () = over => scaler.update(|state, now| state.pool.readmit(&link.replica, now)),
             }
         });
         true

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderValue, Response, header};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::time::Sleep;
@@ -23,8 +23,6 @@ use crate::{
     sse::is_event_stream,
 };
 
-/// How often a client wants a comment, in seconds on its own clock; 0: never.
-pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-forewarm-keepalive");
 /// Shortest time between two comments: each counts who stands in front, and thousands may wait.
 const LEAST: Duration = Duration::from_secs(5);
 /// Longest: most proxies cut a silent connection after a minute or a few.
@@ -50,9 +48,8 @@ impl Standing {
 }
 
 /// What a client wishes; `default` where it says nothing, and where what it says is no number.
-pub(crate) fn wished(headers: &HeaderMap, default: Option<Duration>) -> Option<Duration> {
-    let said = headers.get(HEADER).and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
-    let interval = match said {
+pub(crate) fn wished(seconds: Option<f64>, default: Option<Duration>) -> Option<Duration> {
+    let interval = match seconds {
         Some(seconds) => Duration::try_from_secs_f64(seconds).ok().filter(|interval| !interval.is_zero())?,
         None => default?,
     };

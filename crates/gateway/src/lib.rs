@@ -5,14 +5,17 @@
 //! its last plan for as long as nobody gives it another.
 
 mod account;
+mod alarm;
 mod alias;
 mod answer;
 mod ask;
+mod asked;
 mod changes;
 mod config;
 mod connection;
 mod control_api;
 mod control_client;
+mod decimal;
 mod demand;
 mod dial;
 mod forward;
@@ -24,6 +27,7 @@ mod http1;
 mod keepalive;
 mod keys;
 mod metrics;
+mod outgoing;
 mod outlier;
 mod pace;
 pub mod pool;
@@ -39,6 +43,7 @@ mod retry;
 mod scaler;
 mod served;
 mod server;
+mod shallow;
 mod sse;
 mod tenant;
 mod terms;
@@ -56,7 +61,8 @@ pub mod fuzzing {
 
     /// How a request's prompt begins, as a number.
     pub fn prefix(body: &[u8], bytes: u32) -> Option<u64> {
-        crate::prefix::of(body, bytes)
+        let ask = crate::ask::Ask::of(body);
+        ask.beginning.number(ask.model.as_deref(), bytes)
     }
 
     /// The body with another model.

@@ -4,117 +4,84 @@
 //! in any case after so many bytes. Beside it stands what engines put in front of messages: instructions and tools.
 
 use forewarm_core::affinity::{extended, hash};
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::value::RawValue;
 
-/// The number of a request's prefix, of which so many bytes of each part are looked at; `None` where it has no prompt.
-pub(crate) fn of(body: &[u8], bytes: u32) -> Option<u64> {
-    let mut body = serde_json::Deserializer::from_slice(body);
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    Fields(bytes).deserialize(&mut body).ok().flatten()
+use crate::shallow;
+
+/// Fields that are taken note of; each has its place once in a request that makes sense.
+const MOST_PARTS: usize = 8;
+
+/// What of a request's body comes first for an engine, as it stands there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beginning<'a>(Vec<(Part, &'a [u8])>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Prompt,
+    /// What engines put in front of it.
+    Before,
 }
 
-/// Reads the fields of a body.
-struct Fields(usize);
-
-impl<'de> DeserializeSeed<'de> for Fields {
-    type Value = Option<u64>;
-
-    fn deserialize<D: Deserializer<'de>>(self, body: D) -> Result<Option<u64>, D::Error> {
-        body.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Fields {
-    type Value = Option<u64>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Option<u64>, A::Error> {
-        let (mut prefix, mut has_prompt) = (hash(&[]), false);
-        while let Some(name) = fields.next_key::<String>()? {
-            match name.as_str() {
-                "messages" | "prompt" | "input" => {
-                    prefix = beginning(prefix, fields.next_value::<&RawValue>()?.get(), self.0);
-                    has_prompt = true;
-                }
-                // Adapters share nothing with their base, nor with each other.
-                "model" | "system" | "instructions" | "tools" => {
-                    let value = fields.next_value::<&RawValue>()?.get().as_bytes();
-                    prefix = extended(prefix, &value[..value.len().min(self.0)]);
-                }
-                _ => {
-                    fields.next_value::<IgnoredAny>()?;
-                }
-            }
+impl<'a> Beginning<'a> {
+    /// Takes note of a field of the body.
+    pub(crate) fn see(&mut self, name: &[u8], value: &'a [u8]) {
+        let part = match name {
+            b"messages" | b"prompt" | b"input" => Part::Prompt,
+            b"system" | b"instructions" | b"tools" => Part::Before,
+            _ => return,
+        };
+        if self.0.len() < MOST_PARTS {
+            self.0.push((part, value));
         }
-        Ok(has_prompt.then_some(prefix))
+    }
+
+    /// The number of the prefix, of which so many bytes of each part are looked at; `None` where there is no prompt.
+    /// Adapters share nothing with their base, nor with each other, so the model counts.
+    pub(crate) fn number(&self, model: Option<&str>, bytes: u32) -> Option<u64> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let model = hash(model.unwrap_or_default().as_bytes());
+        let number = self.0.iter().fold(model, |prefix, (part, value)| match part {
+            Part::Prompt => beginning(prefix, value, bytes),
+            Part::Before => extended(prefix, &value[..value.len().min(bytes)]),
+        });
+        self.0.iter().any(|(part, _)| *part == Part::Prompt).then_some(number)
     }
 }
 
 /// Adds the beginning of a prompt: of a list the elements up to the first of the user.
-fn beginning(prefix: u64, prompt: &str, bytes: usize) -> u64 {
-    let mut prompt_as_list = serde_json::Deserializer::from_str(prompt);
-    match (List { prefix, left: bytes }).deserialize(&mut prompt_as_list) {
-        Ok(prefix) => prefix,
-        Err(_) => extended(prefix, &prompt.as_bytes()[..prompt.len().min(bytes)]),
-    }
-}
-
-struct List {
-    prefix: u64,
-    left: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for List {
-    type Value = u64;
-
-    fn deserialize<D: Deserializer<'de>>(self, list: D) -> Result<u64, D::Error> {
-        list.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for List {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<u64, A::Error> {
-        while self.left > 0
-            && let Some(element) = elements.next_element::<&RawValue>()?
-        {
-            let element = element.get();
-            let taken = element.len().min(self.left);
-            self.prefix = extended(self.prefix, &element.as_bytes()[..taken]);
-            self.left -= taken;
-            if is_of_user(element) {
-                break;
-            }
+fn beginning(mut prefix: u64, prompt: &[u8], bytes: usize) -> u64 {
+    let Some(elements) = shallow::elements(prompt) else {
+        return extended(prefix, &prompt[..prompt.len().min(bytes)]);
+    };
+    let mut left = bytes;
+    for element in elements {
+        let taken = element.len().min(left);
+        prefix = extended(prefix, &element[..taken]);
+        left -= taken;
+        if left == 0 || is_of_user(element) {
+            break;
         }
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(self.prefix)
     }
+    prefix
 }
 
-fn is_of_user(message: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        role: &'a str,
-    }
-    serde_json::from_str::<Message<'_>>(message).is_ok_and(|message| message.role == "user")
+fn is_of_user(message: &[u8]) -> bool {
+    let mut is_of_user = false;
+    let is_object = shallow::fields(message, |name, value| {
+        if name == b"role" {
+            is_of_user = value == b"\"user\"";
+        }
+    });
+    is_object.is_some() && is_of_user
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::ask::Ask;
+
+    fn of(body: &[u8], bytes: u32) -> Option<u64> {
+        let ask = Ask::of(body);
+        ask.beginning.number(ask.model.as_deref(), bytes)
+    }
 
     fn same(a: &str, b: &str, bytes: u32) -> bool {
         let (a, b) = (of(a.as_bytes(), bytes), of(b.as_bytes(), bytes));

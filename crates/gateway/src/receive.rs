@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
@@ -53,11 +54,19 @@ impl Receiving {
         }
         let mut share = Share { of: self, bytes: 0 };
         let (mut first, mut more) = (Bytes::new(), BytesMut::new());
-        let began = Instant::now();
-        loop {
-            let earned = Duration::from_secs_f64(share.bytes as f64 / f64::from(MIN_BYTES_PER_SECOND));
-            let left = patience.saturating_add(earned).saturating_sub(began.elapsed());
-            let next = tokio::time::timeout(left, body.frame()).await.map_err(|_| Unread::TooSlow)?;
+        let mut began = None;
+        while !body.is_end_stream() {
+            // What is there already needs no clock, and no room for one.
+            let next = match body.frame().now_or_never() {
+                Some(next) => next,
+                None => {
+                    let began = *began.get_or_insert_with(Instant::now);
+                    let earned =
+                        Duration::from_secs_f64(share.bytes as f64 / f64::from(MIN_BYTES_PER_SECOND));
+                    let until = patience.saturating_add(earned).saturating_sub(began.elapsed());
+                    Box::pin(tokio::time::timeout(until, body.frame())).await.map_err(|_| Unread::TooSlow)?
+                }
+            };
             let Some(frame) = next else { break };
             let Ok(data) = frame.map_err(Unread::Broken)?.into_data() else { continue };
             share.grow(data.len(), most)?;

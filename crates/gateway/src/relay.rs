@@ -54,9 +54,9 @@ impl Relay {
         (pace, scaler): (Pace, Arc<Scaler>),
         (slot, reply): (Slot, Reply),
     ) -> Self {
-        let gone = Gone::new(slot.gone.clone(), scaler.stopping.clone());
         let held = Some((slot, reply));
         let watch = Watch::default();
+        let gone = Gone::default();
         let mut relay =
             Self { first, ending, watch, scaler, pace, held, gone, is_server_error, breaks: None };
         if relay.first.is_none() {
@@ -99,7 +99,7 @@ impl Relay {
         let cause = if stopping { Cause::GatewayStopping } else { Cause::ReplicaDiedMidStream };
         self.scaler.fail(cause);
         if let Some((slot, _)) = self.held.take() {
-            let (scaler, replica) = (self.scaler.id.as_str(), slot.replica.as_str());
+            let (scaler, replica) = (self.scaler.id.as_str(), slot.link.replica.as_str());
             tracing::warn!(scaler, replica, why, "an answer was cut in the middle");
         }
         if self.ending == Ending::Http {
@@ -120,7 +120,7 @@ impl Relay {
         } else {
             self.scaler.account.succeed();
         }
-        slot.connections.put_back(reply);
+        slot.link.connections.put_back(reply);
     }
 }
 
@@ -139,10 +139,16 @@ impl HttpBody for Relay {
         if let Some(why) = self.breaks.take() {
             return Poll::Ready(Some(Err(why)));
         }
-        let Some((_, reply)) = &mut self.held else {
+        let Self { held, gone, scaler, .. } = &mut *self;
+        let Some((slot, reply)) = held else {
             return Poll::Ready(None);
         };
-        let why = match reply.poll_data(context) {
+        let polled = reply.poll_data(context);
+        if polled.is_pending() {
+            // A replica that hangs is given up when the controller says that it is gone.
+            ready!(gone.poll(&slot.link.gone, &scaler.stopping, context));
+        }
+        let why = match polled {
             Poll::Ready(Some(Ok(data))) => {
                 self.see(&data);
                 return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -153,11 +159,7 @@ impl HttpBody for Relay {
             }
             Poll::Ready(None) => "the stream ended without [DONE]".to_owned(),
             Poll::Ready(Some(Err(error))) => error.to_string(),
-            Poll::Pending => {
-                // A replica that hangs is given up when the controller says that it is gone.
-                ready!(self.gone.poll(context));
-                "the replica is gone, or the gateway stops".to_owned()
-            }
+            Poll::Pending => "the replica is gone, or the gateway stops".to_owned(),
         };
         if self.has_said_done() {
             // Whatever goes wrong after the last event is no harm to anybody.

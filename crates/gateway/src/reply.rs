@@ -14,7 +14,7 @@ use crate::http1::{Http1, Http1Error};
 
 /// The rest of an answer. To drop it before its end stops whoever writes it.
 pub(crate) enum Reply {
-    Http1(Http1),
+    Http1(Box<Http1>),
     Http2(Incoming),
 }
 

@@ -12,7 +12,7 @@
 //!
 //! Where both are used up, the request fails.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use forewarm_core::{ReplicaId, pool::Endpoint};
 
@@ -26,7 +26,7 @@ const MOST: f64 = 100.0;
 /// What is left.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
-    credits: HashMap<ReplicaId, Credit>,
+    credits: BTreeMap<ReplicaId, Credit>,
     left: f64,
     at: Duration,
 }
@@ -40,7 +40,7 @@ struct Credit {
 impl RetryBudget {
     /// A budget that was saved up already.
     pub(crate) fn new() -> Self {
-        Self { credits: HashMap::new(), left: MOST, at: Duration::ZERO }
+        Self { credits: BTreeMap::new(), left: MOST, at: Duration::ZERO }
     }
 
     /// These are the replicas from now on; a new one has its whole credit.

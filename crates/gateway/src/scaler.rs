@@ -1,7 +1,7 @@
 //! One scaler at this gateway: its pool, its account, its plan, and who wants to know of changes.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,6 +10,7 @@ use forewarm_core::{
     ReplicaId, ScalerId,
     pool::{ClassReport, PoolPlan, PoolReport, Priority, QueueLimits, Tenants},
 };
+use http::HeaderValue;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +49,7 @@ pub(crate) struct State {
     pub(crate) served: Served,
     pub(crate) tenants: Arc<Tenants>,
     pub(crate) pool: Pool<Waiter>,
-    pub(crate) links: HashMap<ReplicaId, Link>,
+    pub(crate) links: BTreeMap<ReplicaId, Arc<Link>>,
     pub(crate) health: Health,
 }
 
@@ -64,12 +65,15 @@ pub(crate) enum Lost {
 }
 
 /// What belongs to one replica of the plan.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) connections: Arc<Connections>,
+    pub(crate) replica: ReplicaId,
+    /// The same as a header; `None`: it cannot be one.
+    pub(crate) label: Option<HeaderValue>,
+    pub(crate) connections: Connections,
     /// Cancelled when the replica leaves the plan: what it has not finished is not waited for.
     pub(crate) gone: CancellationToken,
-    heard: Arc<Heard>,
+    pub(crate) heard: Heard,
 }
 
 /// A place in the queue, given up when dropped.
@@ -89,16 +93,13 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Slot {
     scaler: Option<Arc<Scaler>>,
-    pub(crate) replica: ReplicaId,
+    pub(crate) link: Arc<Link>,
     grant: Grant,
     /// Tokens that were passed on.
     tokens: u64,
-    pub(crate) connections: Arc<Connections>,
-    pub(crate) gone: CancellationToken,
     /// The pool's clocks when the slot was granted.
     pub(crate) clocks: Clocks,
     pub(crate) granted: Instant,
-    pub(crate) heard: Arc<Heard>,
     /// Whether a stream was asked for there and has not begun.
     pub(crate) is_owed: bool,
 }
@@ -119,7 +120,7 @@ impl Scaler {
                 planned_at: began,
                 tenants,
                 pool,
-                links: HashMap::new(),
+                links: BTreeMap::new(),
                 served: Served::default(),
                 health: Health::new(),
             }),
@@ -197,17 +198,13 @@ impl Scaler {
 
     /// The slot of a grant. The pool grants planned replicas only, and each of them has a link.
     fn slot(self: &Arc<Self>, state: &State, grant: Grant, now: Duration) -> Option<Slot> {
-        let Link { connections, gone, heard } = state.links.get(&grant.replica).cloned()?;
         Some(Slot {
             scaler: Some(Arc::clone(self)),
-            replica: grant.replica.clone(),
+            link: Arc::clone(state.links.get(&grant.replica)?),
             grant,
             tokens: 0,
-            connections,
-            gone,
             clocks: state.pool.clocks(now),
             granted: self.began + now,
-            heard,
             is_owed: false,
         })
     }
@@ -227,14 +224,13 @@ impl Scaler {
                     continue;
                 }
                 let link = Link {
-                    connections: Arc::new(Connections::new(
-                        endpoint.address.clone(),
-                        Arc::clone(&self.dialer),
-                    )),
+                    replica: endpoint.replica.clone(),
+                    label: HeaderValue::try_from(endpoint.replica.as_str()).ok(),
+                    connections: Connections::new(endpoint.address.clone(), Arc::clone(&self.dialer)),
                     gone: self.stopping.child_token(),
-                    heard: Arc::default(),
+                    heard: Heard::default(),
                 };
-                if let Some(old) = state.links.insert(endpoint.replica.clone(), link) {
+                if let Some(old) = state.links.insert(endpoint.replica.clone(), Arc::new(link)) {
                     old.gone.cancel();
                 }
             }
@@ -291,15 +287,15 @@ impl Scaler {
         failed.scaler = None;
         let (ticket, clocks, put_aside) = self.update(|state, now| {
             let put_aside = fault.and_then(|fault| {
-                let times = state.pool.failed(&failed.replica, fault, now)?;
+                let times = state.pool.failed(&failed.link.replica, fault, now)?;
                 Some((fault, times))
             });
             if fault == Some(Fault::Ended) {
                 let at = Duration::try_from_secs_f64(self.modelled(now)).unwrap_or(Duration::MAX);
-                state.health.outliers.failed(&failed.replica, at);
+                state.health.outliers.failed(&failed.link.replica, at);
             }
             if std::mem::take(&mut failed.is_owed) {
-                state.health.outliers.owes_no_more(&failed.replica);
+                state.health.outliers.owes_no_more(&failed.link.replica);
             }
             state.pool.release(&failed.grant, now);
             let ticket = state.pool.enqueue_again(&failed.grant, patience, now, slot);
@@ -308,7 +304,7 @@ impl Scaler {
         if let Some((fault, times)) = put_aside {
             let why = Aside::from(fault);
             self.account.put_aside(why);
-            self.probe(why, failed.replica.clone(), Arc::clone(&failed.connections), times);
+            self.probe(why, Arc::clone(&failed.link), times);
         }
         Place { scaler: Arc::clone(self), ticket, position: 1, granted, clocks, left: false }
     }
@@ -460,7 +456,7 @@ impl Slot {
     /// The replica said something.
     pub(crate) fn heard(&self) {
         if let Some(scaler) = &self.scaler {
-            self.heard.at(scaler.now());
+            self.link.heard.at(scaler.now());
         }
     }
 
@@ -479,7 +475,7 @@ impl Drop for Slot {
                 }
                 state.pool.release(&self.grant, now);
                 if self.is_owed {
-                    state.health.outliers.owes_no_more(&self.replica);
+                    state.health.outliers.owes_no_more(&self.link.replica);
                 }
                 scaler.account.complete();
             });

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use forewarm_core::pool::Affinity;
 use forewarm_tls::{ServerTls, TlsFiles};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -17,16 +18,19 @@ use crate::{
     alias,
     answer::{self, Body, error, refusal},
     ask::Ask,
+    asked::Asked,
     config::{GatewayConfig, GatewayError},
     connection::{self, Client},
     control_api::{self, ControlPort},
     demand::Demand,
     dial::Dialer,
     forward::Forward,
-    forwarded::stamp,
+    forwarded,
     handover::{Handover, Predecessor},
     keys::{Keys, Pass},
     metrics::GatewayMetrics,
+    outgoing::{Outgoing, Provenance, Withheld},
+    pool::Prefers,
     receive::{self, Receiving, Unread},
     registry::GatewayHandle,
     reload::{Followed, Reloader},
@@ -369,7 +373,7 @@ impl Front {
         client: Client,
         mut pass: Option<&mut Pass>,
     ) -> Response<Body> {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let body = match read(&self.config, &self.receiving, body).await {
             Ok(body) => body,
             Err(response) => return *response,
@@ -383,27 +387,30 @@ impl Front {
         };
         let wants_stream = ask.stream;
         let terms = scaler.terms(ask.model.as_deref());
-        if let Some(pass) = pass {
-            pass.prepare(&mut parts);
-        }
-        if let Some(keys) = &self.keys {
-            keys.exchange(&mut parts.headers, &scaler.id);
-        }
-        stamp(&mut parts.headers, &parts.uri, &client.origin, &self.config.trusted_proxies);
-        let invalid =
-            |code, message: String| error(StatusCode::BAD_REQUEST, "invalid_request_error", code, &message);
-        let demand = match Demand::of(&ask, &parts, body.len(), &terms.tenants) {
-            Ok(demand) => demand,
-            Err(bad) => return invalid("invalid_priority", bad.to_string()),
+        let asked = match Asked::of(&parts.headers) {
+            Ok(asked) => asked,
+            Err(bad) => {
+                let (status, message) = (StatusCode::BAD_REQUEST, bad.to_string());
+                return error(status, "invalid_request_error", bad.code(), &message);
+            }
         };
+        let tenant = pass.as_ref().map(|pass| pass.tenant());
+        let mut demand = Demand::of(&ask, asked.priority, &parts, body.len(), tenant, &terms.tenants);
+        demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
+            let model = terms.model.as_deref().or(ask.model.as_deref());
+            Some(Prefers { prefix: ask.beginning.number(model, prefix_bytes)?, load_factor })
+        });
         let body = match &terms.model {
             Some(model) => alias::renamed(body, model),
             None => body,
         };
-        match Forward::new(&scaler, terms, parts, body, demand, wants_stream, client.pace) {
-            Ok(forward) => forward.run(&scaler).await,
-            Err(bad) => invalid("invalid_timeout", bad.to_string()),
-        }
+        let is_trusted = forwarded::is_trusted(&client.origin, &self.config.trusted_proxies);
+        let from = Provenance { origin: client.origin, is_trusted };
+        let codings = pass.is_some_and(|pass| pass.counts_tokens());
+        let withheld = Withheld { keys: self.keys.is_some(), codings };
+        let key = self.keys.as_ref().and_then(|keys| keys.for_replicas(&scaler.id));
+        let request = Outgoing::new(parts, body, withheld, Some(from), key);
+        Forward::new(&scaler, terms, request, demand, asked, wants_stream, client.pace).run(&scaler).await
     }
 }
 

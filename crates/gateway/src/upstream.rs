@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use crate::{
     dial::{Dialer, Link, Multiplexed, Target},
     http1::Http1,
+    outgoing::Outgoing,
     reply::{Reply, ReplyError},
     worker,
 };
@@ -24,13 +25,16 @@ const IDLE_LISTS: usize = 64;
 /// Idle connections kept in a list; a replica never has more requests than its concurrency.
 const MAX_IDLE: usize = 256;
 
+/// In boxes: a connection goes from hand to hand with each request.
+type Idle = Vec<Box<Http1>>;
+
 /// Idle connections to one replica, and the one that requests share where it speaks HTTP/2.
 #[derive(Debug)]
 pub(crate) struct Connections {
     address: String,
     target: Target,
     dialer: Arc<Dialer>,
-    idle: [Mutex<Vec<Http1>>; IDLE_LISTS],
+    idle: [Mutex<Idle>; IDLE_LISTS],
     shared: Mutex<Option<Multiplexed>>,
 }
 
@@ -64,7 +68,7 @@ impl Connections {
 
     /// Sends a request and waits for the head of the answer. An idle connection that turns out to be
     /// closed is replaced by a new one without further ado.
-    pub(crate) async fn send(&self, request: &Request<Bytes>) -> Result<(Response<()>, Reply), SendError> {
+    pub(crate) async fn send(&self, request: &Outgoing) -> Result<(Response<()>, Reply), SendError> {
         while let Some(link) = self.take_idle() {
             let is_shared = matches!(link, Link::Http2(_));
             match link.send(request, &self.target).await {
@@ -95,14 +99,15 @@ impl Connections {
     pub(crate) async fn answers(&self) -> bool {
         let mut request = Request::new(Bytes::new());
         *request.uri_mut() = http::Uri::from_static("/health");
+        let request = request.into();
         let answer = async { self.connect().await.ok()?.send(&request, &self.target).await.ok() };
         matches!(tokio::time::timeout(CONNECT_TIMEOUT, answer).await, Ok(Some(_)))
     }
 
     /// Keeps the connection of an answer that was read to its end.
     pub(crate) fn put_back(&self, reply: Reply) {
-        let Reply::Http1(mut connection) = reply else { return };
-        if !connection.is_free() {
+        let Reply::Http1(connection) = reply else { return };
+        if !connection.may_be_followed() {
             return;
         }
         let mut idle = self.idle();
@@ -115,7 +120,7 @@ impl Connections {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Http1>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle[worker::number() % IDLE_LISTS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 

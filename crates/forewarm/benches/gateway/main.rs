@@ -5,6 +5,7 @@
 //! the rounds counts, so that whatever else the machine does hits all of them.
 
 mod client;
+mod cores;
 mod floor;
 mod proxy;
 mod upstream;
@@ -16,8 +17,6 @@ use proxy::{Kind, Proxy};
 use tokio::time::Instant;
 use upstream::{EVENTS, Upstream};
 
-/// The core that client and replica share.
-const CORE: &str = "1";
 const ROUNDS: usize = 3;
 /// The first is for caches and connections, and does not count.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -82,7 +81,8 @@ fn main() -> Result<()> {
         return skip("everything", "it takes a core for the proxy and another for client and replica");
     }
     let pid = std::process::id().to_string();
-    let pinned = Command::new("taskset").args(["--all-tasks", "--cpu-list", "--pid", CORE, &pid]).output();
+    let core = cores::of_client();
+    let pinned = Command::new("taskset").args(["--all-tasks", "--cpu-list", "--pid", &core, &pid]).output();
     pinned.context("cannot run taskset, of util-linux")?;
     let peers = std::env::var_os("FOREWARM_BENCH_PEERS").unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -14,7 +14,7 @@ use forewarm_core::{
     pool::{Affinity, Concurrency, Endpoint, PoolPlan, PoolReport, QueueLimits, Routing, Tenants},
 };
 
-use crate::client::Connection;
+use crate::{client::Connection, cores};
 
 /// Longest time for a proxy to answer for the first time; an interpreter with its libraries takes some.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -23,8 +23,6 @@ const LOOK: Duration = Duration::from_millis(20);
 const NO_QUEUE: u32 = 20_000;
 /// The same, in tokens.
 const KV_TOKENS: u64 = 1 << 40;
-/// The core that proxies have to themselves.
-const CORE: &str = "0";
 
 /// Who passes requests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +134,7 @@ impl Proxy {
             bail!("it is not installed");
         }
         let mut command = Command::new("taskset");
-        command.args(["--cpu-list", CORE]).arg(program).args(arguments);
+        command.args(["--cpu-list", cores::OF_PROXY]).arg(program).args(arguments);
         command.env("LD_LIBRARY_PATH", peers.join("debian/usr/lib/x86_64-linux-gnu"));
         // LiteLLM asks the network for prices otherwise, for as long as a minute.
         command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True");

@@ -3,46 +3,44 @@
 use std::{mem::MaybeUninit, str::from_utf8};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::ext::ReasonPhrase;
 
 use super::chunked::Chunked;
+use crate::outgoing::Outgoing;
 
 /// Headers an answer may have.
 const MAX_HEADERS: usize = 100;
 /// Headers that the gateway adds to an answer: a map that grows for them has to be made anew.
 const ADDED: usize = 6;
 
-/// Writes the head of a request, with room for so many bytes behind it. What it says itself of host, length and coding does
-/// not count.
-pub(super) fn write(request: &Request<Bytes>, host: Option<&HeaderValue>, room: usize) -> Vec<u8> {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    let mut head = Vec::with_capacity(path.len() + lines.sum::<usize>() + 96 + room);
+/// Writes the head of a request, with room for so many bytes behind it.
+pub(super) fn write(request: &Outgoing, host: Option<&HeaderValue>, room: usize) -> Vec<u8> {
+    let path = request.path();
+    let mut head = Vec::with_capacity(path.len() + request.header_bytes() + 96 + room);
     for word in [request.method().as_str().as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1\r\n"] {
         head.extend_from_slice(word);
     }
     if let Some(host) = host {
-        line(&mut head, &header::HOST, host.as_bytes());
+        line(&mut head, &header::HOST, &[host.as_bytes()]);
     }
-    for (name, value) in request.headers() {
-        if *name != header::HOST && *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
-            line(&mut head, name, value.as_bytes());
-        }
-    }
+    request.headers(|name, value| line(&mut head, name, value));
     // Without a body these methods mean an empty one, and the others none (RFC 9110, section 8.6).
     let length = request.body().len();
     if length > 0 || matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) {
-        line(&mut head, &header::CONTENT_LENGTH, HeaderValue::from(length).as_bytes());
+        line(&mut head, &header::CONTENT_LENGTH, &[HeaderValue::from(length).as_bytes()]);
     }
     head.extend_from_slice(b"\r\n");
     head
 }
 
-fn line(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    for word in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
-        head.extend_from_slice(word);
+fn line(head: &mut Vec<u8>, name: &HeaderName, value: &[&[u8]]) {
+    head.extend_from_slice(name.as_str().as_bytes());
+    head.extend_from_slice(b": ");
+    for piece in value {
+        head.extend_from_slice(piece);
     }
+    head.extend_from_slice(b"\r\n");
 }
 
 /// How the end of a body is known.

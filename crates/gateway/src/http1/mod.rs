@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -30,6 +30,7 @@ use tokio_rustls::client::TlsStream;
 
 use self::answer::Answer;
 pub(crate) use self::{chunked::BadChunk, head::BadHead};
+use crate::outgoing::Outgoing;
 
 /// Bytes that are read at a time.
 const READ: usize = 16 << 10;
@@ -93,7 +94,7 @@ impl Http1 {
     /// When there is none. The connection is of no use any more then.
     pub(crate) async fn send(
         &mut self,
-        request: &Request<Bytes>,
+        request: &Outgoing,
         host: Option<&HeaderValue>,
     ) -> Result<Response<()>, Http1Error> {
         self.unsent = Unsent::new(request, host);
@@ -152,14 +153,19 @@ impl Http1 {
         self.answer.is_end()
     }
 
-    /// Whether it can take a request: all of the last one was sent and answered, and the replica has not hung up. It wakes
-    /// nobody until it is used again.
+    /// Whether all of the last request was sent and answered, and the replica keeps the connection.
+    pub(crate) fn may_be_followed(&self) -> bool {
+        self.answer.may_be_followed() && self.unsent.is_sent()
+    }
+
+    /// Whether it can take a request: the last one is over, and the replica has not hung up. It wakes nobody until it is used
+    /// again.
     pub(crate) fn is_free(&mut self) -> bool {
         // What comes unasked is the answer to no request.
         let is_silent = |stream: &mut Stream| {
             stream.poll_read(&mut Context::from_waker(Waker::noop()), |_| ()).is_pending()
         };
-        self.answer.may_be_followed() && self.unsent.is_sent() && is_silent(&mut self.stream)
+        self.may_be_followed() && is_silent(&mut self.stream)
     }
 }
 
@@ -171,7 +177,7 @@ impl fmt::Debug for Http1 {
 }
 
 impl Unsent {
-    fn new(request: &Request<Bytes>, host: Option<&HeaderValue>) -> Self {
+    fn new(request: &Outgoing, host: Option<&HeaderValue>) -> Self {
         let body = request.body();
         if body.len() > JOINED {
             let head = head::write(request, host, 0).into();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -53,7 +53,7 @@ fn headers(response: &http::response::Parts) -> Vec<(String, Vec<u8>)> {
 async fn ours(method: Method, pieces: Vec<Vec<u8>>) -> (Seen, bool) {
     let (stream, answers) = replica(pieces).await;
     let mut connection = Http1::plain(stream);
-    let Ok(response) = connection.send(&request(method), None).await else { return (None, false) };
+    let Ok(response) = connection.send(&request(method).into(), None).await else { return (None, false) };
     let (parts, ()) = response.into_parts();
     let mut body = Vec::new();
     while let Some(data) = poll_fn(|context| connection.poll_data(context)).await {
@@ -198,6 +198,7 @@ async fn what_was_sent_is_not_kept_while_a_stream_goes_on() {
     let (stream, _answers) = replica(vec![head]).await;
     let mut connection = Http1::plain(stream);
     let request = request(Method::POST).map(|_| Bytes::from_owner(Arc::clone(&sent)));
+    let request = Outgoing::from(request);
     connection.send(&request, None).await.unwrap();
     assert_eq!(Arc::strong_count(&sent), 2, "whoever may send it again has it");
     drop(request);
@@ -227,7 +228,7 @@ async fn what_is_no_answer_is_named() {
     ];
     for (answer, expected) in cases {
         let (stream, _answers) = replica(vec![answer.as_bytes().to_vec()]).await;
-        let error = Http1::plain(stream).send(&request(Method::GET), None).await.unwrap_err();
+        let error = Http1::plain(stream).send(&request(Method::GET).into(), None).await.unwrap_err();
         assert_eq!(error.to_string(), expected, "{answer:.60}");
     }
 }
@@ -251,7 +252,7 @@ async fn a_request_is_written_with_one_host_and_one_length_and_an_answer_before_
     request.headers_mut().append("x-twice", "2".parse().unwrap());
     let mut connection = Http1::plain(stream);
     let host = HeaderValue::from_static("replica:8000");
-    let response = connection.send(&request, Some(&host)).await.unwrap();
+    let response = connection.send(&request.into(), Some(&host)).await.unwrap();
     assert_eq!(response.status(), 413);
     let data = poll_fn(|context| connection.poll_data(context)).await.unwrap().unwrap();
     assert_eq!(data, "{}");

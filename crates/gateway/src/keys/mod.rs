@@ -30,6 +30,7 @@ use self::{
 use crate::{
     answer::{Body, error, set_retry_after},
     ask::prompt_tokens,
+    decimal::decimal,
     tenant::{Tenant, TenantId},
 };
 
@@ -198,15 +199,9 @@ impl Keys {
             .ok_or_else(|| unauthorized("invalid_api_key", "the API key that was shown is not known"))
     }
 
-    /// Takes the client's key away, and puts that of the scaler's replicas in its place if there is one.
-    pub(crate) fn exchange(&self, headers: &mut HeaderMap, scaler: &ScalerId) {
-        headers.remove(header::AUTHORIZATION);
-        for name in KEY_HEADERS {
-            headers.remove(name);
-        }
-        if let Some(key) = self.members().upstream.get(scaler) {
-            headers.insert(header::AUTHORIZATION, key.clone());
-        }
+    /// What the scaler's replicas are to be shown, in the place of the client's key.
+    pub(crate) fn for_replicas(&self, scaler: &ScalerId) -> Option<HeaderValue> {
+        self.members().upstream.get(scaler).cloned()
     }
 
     /// What all tenants have used.
@@ -295,26 +290,31 @@ impl Member {
         };
         for (names, shown) in [(&REQUESTS_LEFT, requests), (&TOKENS_LEFT, tokens)] {
             let Some((limit, remaining, reset)) = shown else { continue };
-            let values = [Ok(limit.into()), Ok(remaining.into()), HeaderValue::try_from(span(reset))];
+            let values = [decimal(limit, 0, ""), decimal(remaining, 0, ""), span(reset)];
             for (name, value) in names.iter().zip(values) {
-                if let Ok(value) = value {
-                    headers.insert(name, value);
-                }
+                headers.insert(name, value);
             }
         }
     }
 }
 
 /// A span as OpenAI's API writes it in these headers: `17ms`, `8.5s`, `6m0s`.
-fn span(span: Duration) -> String {
+fn span(span: Duration) -> HeaderValue {
     // Rounded up: who comes earlier comes in vain.
-    let millis = span.as_micros().div_ceil(1_000);
+    let millis = u64::try_from(span.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
     match millis {
-        0..1_000 => format!("{millis}ms"),
-        1_000..60_000 => format!("{}s", millis as f64 / 1e3),
+        0..1_000 => decimal(millis, 0, "ms"),
+        1_000..60_000 => {
+            let (mut number, mut decimals) = (millis, 3);
+            while decimals > 0 && number % 10 == 0 {
+                (number, decimals) = (number / 10, decimals - 1);
+            }
+            decimal(number, decimals, "s")
+        }
         _ => {
             let seconds = millis.div_ceil(1_000);
-            format!("{}m{}s", seconds / 60, seconds % 60)
+            let text = format!("{}m{}s", seconds / 60, seconds % 60);
+            HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("60m0s"))
         }
     }
 }
@@ -340,16 +340,13 @@ impl Pass {
         Ok(())
     }
 
-    /// Tells the rest of the gateway whose request it is.
-    pub(crate) fn prepare(&self, request: &mut http::request::Parts) {
-        request.extensions.insert(self.member.tenant.clone());
-        if self.counts_tokens() {
-            // A compressed answer cannot be looked into.
-            request.headers.remove(header::ACCEPT_ENCODING);
-        }
+    /// Whose request it is.
+    pub(crate) fn tenant(&self) -> &Tenant {
+        &self.member.tenant
     }
 
-    fn counts_tokens(&self) -> bool {
+    /// Whether the tokens of its answer are counted.
+    pub(crate) fn counts_tokens(&self) -> bool {
         self.member.quota.tokens_per_minute.is_some()
     }
 
@@ -381,8 +378,9 @@ impl Pass {
             Over::Concurrency => (quota.max_concurrent, "requests at a time"),
         };
         let limit = limit.map_or(0, std::num::NonZeroU32::get);
-        let message =
-            format!("`{}` has used its {limit} {unit}; try again in {}", member.tenant.id, span(wait));
+        let soon = span(wait);
+        let soon = soon.to_str().unwrap_or("a while");
+        let message = format!("`{}` has used its {limit} {unit}; try again in {soon}", member.tenant.id);
         let mut response = error(StatusCode::TOO_MANY_REQUESTS, over.name(), "rate_limit_exceeded", &message);
         set_retry_after(&mut response, wait);
         member.label(response.headers_mut());

@@ -1,9 +1,13 @@
 //! How many tokens an answer says that it cost.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, FinderRev};
 
 /// What it stands in, in all engines with OpenAI's API. Inside a text the quotes would be escaped.
 const NAME: &[u8] = b"\"usage\"";
+/// To prepare the search takes longer than to search an answer.
+static FINDER: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(NAME));
 /// Bytes kept from there on.
 const MOST: usize = 1 << 10;
 
@@ -21,7 +25,7 @@ impl Usage {
     /// Looks at the next bytes.
     pub(super) fn see(&mut self, data: &[u8]) {
         let rest = &NAME[self.cut..];
-        let begins = match memmem::rfind(data, NAME) {
+        let begins = match FINDER.rfind(data) {
             Some(at) => Some(&data[at + NAME.len()..]),
             None if self.cut > 0 => data.strip_prefix(rest),
             None => None,
@@ -42,8 +46,8 @@ impl Usage {
 
     /// The number that follows a field's name the last time that it stands there.
     pub(super) fn number(&self, field: &str) -> Option<u64> {
-        let name = format!("\"{field}\":");
         let kept = self.kept.as_deref()?;
+        let name = format!("\"{field}\":");
         let rest = kept[memmem::rfind(kept, name.as_bytes())? + name.len()..].trim_ascii_start();
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()

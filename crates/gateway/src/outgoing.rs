@@ -1,0 +1,133 @@
+//! A request as it goes to a replica: without what was for the gateway or for one connection alone, with what the gateway
+//! adds, and with its body at hand, so that it can be sent again.
+//!
+//! Its headers stay as they came, and what does not go on is left out where they are written: to take a header out of a map
+//! costs more than to pass over it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, header, request::Parts};
+
+use crate::forwarded::{self, Origin};
+
+/// Bytes of headers that the gateway adds, as a rule.
+const ADDED_BYTES: usize = 256;
+
+/// A request for a replica.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    parts: Parts,
+    body: Bytes,
+    withheld: Withheld,
+    from: Option<Provenance>,
+    /// What the replica is shown.
+    key: Option<HeaderValue>,
+    /// What it says itself to be for one connection.
+    named: Vec<HeaderName>,
+}
+
+/// Where it came from.
+#[derive(Debug)]
+pub(crate) struct Provenance {
+    pub(crate) origin: Arc<Origin>,
+    /// Whether what it says about that itself is believed.
+    pub(crate) is_trusted: bool,
+}
+
+/// What does not go on beside what belongs to one connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Withheld {
+    /// What a client shows to the gateway.
+    pub(crate) keys: bool,
+    /// Which codings of an answer it takes: one that is compressed cannot be looked into.
+    pub(crate) codings: bool,
+}
+
+impl Outgoing {
+    pub(crate) fn new(
+        parts: Parts,
+        body: Bytes,
+        withheld: Withheld,
+        from: Option<Provenance>,
+        key: Option<HeaderValue>,
+    ) -> Self {
+        let named = parts.headers.get_all(header::CONNECTION).iter();
+        let named = named.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        let named = named.filter_map(|name| HeaderName::try_from(name.trim()).ok()).collect();
+        Self { parts, body, withheld, from, key, named }
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.parts.method
+    }
+
+    /// Path and query.
+    pub(crate) fn path(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("/", |path| path.as_str())
+    }
+
+    /// The path alone.
+    pub(crate) fn route(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Calls `line` with the headers that go on, but for those that belong to a connection: the host, and how long the body
+    /// is. A value comes in pieces.
+    pub(crate) fn headers(&self, mut line: impl FnMut(&HeaderName, &[&[u8]])) {
+        for (name, value) in &self.parts.headers {
+            if !self.withholds(name) {
+                line(name, &[value.as_bytes()]);
+            }
+        }
+        if let Some(key) = &self.key {
+            line(&header::AUTHORIZATION, &[key.as_bytes()]);
+        }
+        if let Some(Provenance { origin, is_trusted }) = &self.from {
+            forwarded::lines(&self.parts, origin, *is_trusted, line);
+        }
+    }
+
+    fn withholds(&self, name: &HeaderName) -> bool {
+        match name.as_str() {
+            // A connection's own (RFC 9110, section 7.6.1); the host and the length are said anew, what is expected of
+            // whoever reads the body was answered.
+            "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "host"
+            | "content-length"
+            | "expect" => true,
+            // For the gateway.
+            "x-forewarm-keepalive" => true,
+            "authorization" | "api-key" | "x-api-key" => self.withheld.keys,
+            "accept-encoding" => self.withheld.codings,
+            name if forwarded::is_ours(name) => self.from.is_some(),
+            name if forwarded::is_others(name) => self.from.as_ref().is_some_and(|from| !from.is_trusted),
+            _ => self.named.contains(name),
+        }
+    }
+
+    /// About so many bytes of headers.
+    pub(crate) fn header_bytes(&self) -> usize {
+        let own = self.parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        own.sum::<usize>() + ADDED_BYTES
+    }
+}
+
+/// A request of our own.
+impl From<Request<Bytes>> for Outgoing {
+    fn from(request: Request<Bytes>) -> Self {
+        let (parts, body) = request.into_parts();
+        Self { parts, body, withheld: Withheld::default(), from: None, key: None, named: Vec::new() }
+    }
+}
