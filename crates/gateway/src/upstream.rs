@@ -22,8 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Lists of idle connections: one for each thread that serves, because a connection belongs to the runtime that
 /// opened it. With more threads than that some share a list, and wake each other.
 const IDLE_LISTS: usize = 64;
-/// Idle connections kept in a list; a replica never has more requests than its concurrency.
-const MAX_IDLE: usize = 256;
+/// Idle connections kept in a list, which is what large engines take at a time. With fewer, who falls behind for a moment, and
+/// so has more requests under way, would open a connection for each of the rest, and fall behind further.
+const MAX_IDLE: usize = 1_024;
 
 /// In boxes: a connection goes from hand to hand with each request.
 type Idle = Vec<Box<Http1>>;
