@@ -93,7 +93,7 @@ pub enum Reason {
         /// Share that may miss from now on.
         allowed: f64,
     },
-    /// A backlog is to be worked off within two minutes, beside the load that goes on.
+    /// A backlog is to be worked off within two minutes, or a cold start where that is shorter, beside the load that goes on.
     Backlog {
         /// Requests that wait.
         waiting: Requests,

@@ -121,6 +121,7 @@ async fn run(
     tell(&case, &live, &simulated);
     figures(&live, &simulated)
 }
+
 /// What the two are compared by.
 struct Live {
     load: LoadReport,

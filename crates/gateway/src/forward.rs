@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::{
     asked::{Asked, PRIORITY},
     decimal::seconds,
     demand::Demand,
+    hop_by_hop::end_to_end,
     keepalive::{self, Standing},
     outgoing::Outgoing,
     pace::Pace,
@@ -41,18 +42,6 @@ const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-forewarm-queue-wait-se
 const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-forewarm-queue-position");
 /// Which replica answered.
 const REPLICA: HeaderName = HeaderName::from_static("x-forewarm-replica");
-
-/// Headers that belong to one connection (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
 
 /// Why a try gave no answer; every one of these is worth another.
 enum Failed {
@@ -402,24 +391,6 @@ fn is_passing(words: &[u8]) -> bool {
     // llama.cpp while loading; vLLM after SIGTERM, and beyond its admission limit.
     let passing = [b"Loading model".as_slice(), b"after shutdown", b"shutting down", b"currently busy"];
     passing.into_iter().any(says)
-}
-
-fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
-    // One look at all names costs less than a search for each.
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        return headers;
-    }
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
-        headers.remove(name);
-    }
-    headers
 }
 
 /// Counts a client that leaves before its answer began: then the future is dropped where it waits.

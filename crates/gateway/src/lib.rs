@@ -23,6 +23,7 @@ mod forwarded;
 mod gone;
 mod handover;
 mod health;
+mod hop_by_hop;
 mod http1;
 mod keepalive;
 mod keys;

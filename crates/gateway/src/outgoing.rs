@@ -9,7 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, header, request::Parts};
 
-use crate::forwarded::{self, Origin};
+use crate::{
+    forwarded::{self, Origin},
+    hop_by_hop, keys,
+};
 
 /// Bytes of headers that the gateway adds, as a rule.
 const ADDED_BYTES: usize = 256;
@@ -52,9 +55,7 @@ impl Outgoing {
         from: Option<Provenance>,
         key: Option<HeaderValue>,
     ) -> Self {
-        let named = parts.headers.get_all(header::CONNECTION).iter();
-        let named = named.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        let named = named.filter_map(|name| HeaderName::try_from(name.trim()).ok()).collect();
+        let named = hop_by_hop::named(&parts.headers);
         Self { parts, body, withheld, from, key, named }
     }
 
@@ -94,26 +95,16 @@ impl Outgoing {
 
     fn withholds(&self, name: &HeaderName) -> bool {
         match name.as_str() {
-            // A connection's own (RFC 9110, section 7.6.1); the host and the length are said anew, what is expected of
-            // whoever reads the body was answered.
-            "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "host"
-            | "content-length"
-            | "expect" => true,
+            // The host and the length are said anew; what is expected of whoever reads the body was answered.
+            "host" | "content-length" | "expect" => true,
             // For the gateway.
             "x-forewarm-keepalive" => true,
-            "authorization" | "api-key" | "x-api-key" => self.withheld.keys,
+            _ if hop_by_hop::is_hop_by_hop(name) || self.named.contains(name) => true,
             "accept-encoding" => self.withheld.codings,
+            name if keys::may_be_in(name) => self.withheld.keys,
             name if forwarded::is_ours(name) => self.from.is_some(),
             name if forwarded::is_others(name) => self.from.as_ref().is_some_and(|from| !from.is_trusted),
-            _ => self.named.contains(name),
+            _ => false,
         }
     }
 

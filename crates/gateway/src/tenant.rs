@@ -1,7 +1,7 @@
 //! Who a request belongs to, once its key was looked up.
 //!
-//! [`Tenant`] is put into the request's extensions. A gateway without keys puts none there: then all requests
-//! belong to nobody, and nobody comes before another.
+//! A gateway without keys knows none: then all requests belong to nobody, unless the plan lets clients say for whom they
+//! ask, and nobody comes before another.
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
 

@@ -224,6 +224,11 @@ impl Keys {
     }
 }
 
+/// Whether a client's key may be in a header of this name: wherever one is looked for.
+pub(crate) fn may_be_in(name: &str) -> bool {
+    name == header::AUTHORIZATION || KEY_HEADERS.iter().any(|header| header == name)
+}
+
 fn shown(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
