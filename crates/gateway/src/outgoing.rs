@@ -122,3 +122,51 @@ impl From<Request<Bytes>> for Outgoing {
         Self { parts, body, withheld: Withheld::default(), from: None, key: None, named: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_for_a_replica_does_not_reach_it() {
+        let said = [
+            ("host", "gateway"),
+            ("connection", "keep-alive, X-Mine, accept-encoding"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "7"),
+            ("expect", "100-continue"),
+            ("x-mine", "1"),
+            ("accept-encoding", "gzip"),
+            ("authorization", "Bearer client"),
+            ("api-key", "client"),
+            ("x-api-key", "client"),
+            ("x-forewarm-keepalive", "15"),
+            ("x-request-timeout", "30"),
+            ("accept", "*/*"),
+        ];
+        let key = Some(HeaderValue::from_static("Bearer replicas"));
+        let shown = ["authorization: Bearer client", "api-key: client", "x-api-key: client"];
+        let always = ["x-request-timeout: 30", "accept: */*"];
+        let cases = [
+            (Withheld::default(), None, [&shown[..], &always].concat()),
+            (Withheld { keys: true, codings: true }, None, always.to_vec()),
+            (
+                Withheld { keys: true, codings: false },
+                key,
+                [&always[..], &["authorization: Bearer replicas"]].concat(),
+            ),
+        ];
+        for (withheld, key, expected) in cases {
+            let request =
+                said.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let mut lines = Vec::new();
+            Outgoing::new(parts, Bytes::new(), withheld, None, key).headers(|name, value| {
+                lines.push(format!("{name}: {}", String::from_utf8(value.concat()).unwrap()));
+            });
+            assert_eq!(lines, expected, "{withheld:?}");
+        }
+    }
+}
