@@ -2,10 +2,12 @@
 //! misses were.
 //!
 //! `cargo run --release -p forewarm-sim --example policy -- [--cold-start SECONDS] [--min REPLICAS] [--warm-up HOURS]
-//! PERCENT,… WORKLOAD…`
+//! [--clairvoyant] PERCENT,… WORKLOAD…`
 //!
-//! `--min mean` is as many replicas as the mean load fills. `--warm-up` gives so much of the workload as history, and
-//! judges the rest. Misses are told apart by when the request came, in multiples of what the objective allows:
+//! `--cold-start heavy:240` is a median with a heavy tail. `--min mean` is as many replicas as the mean load fills.
+//! `--warm-up` gives so much of the workload as history, and judges the rest. `--clairvoyant` plans for what is judged
+//! in the knowledge of it, from the same replicas on, and says what it attained. Misses are told apart by when the
+//! request came, in multiples of what the objective allows:
 //!
 //! - `start`: in the first cold start of all.
 //! - `onset`: in the first cold start of a busy spell. It begins when the load exceeds the replicas that are ready, and
@@ -21,7 +23,7 @@ use std::{error::Error, time::Duration};
 
 use forewarm_core::{Bounds, ColdStartSpec, Environment, Forewarm, Policy, ScalerSpec};
 use forewarm_sim::{
-    ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, Report, World,
+    ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, Report, World, clairvoyant,
     engine::{EngineModel, SlotsModel},
     simulate, warm_up,
 };
@@ -36,14 +38,19 @@ fn main() -> Result<(), Box<dyn Error>> {
             None => Ok(None),
         }
     };
-    let cold_start_seconds = option("--cold-start")?.map_or(Ok(240.0), |word| word.parse())?;
+    let cold_start = option("--cold-start")?.unwrap_or("240".to_owned());
+    let (cold_start, cold_start_seconds) = match cold_start.strip_prefix("heavy:") {
+        Some(median) => median.parse().map(|median| (ColdStartLaw::heavy_tailed(median), median))?,
+        None => cold_start.parse().map(|seconds| (ColdStartLaw::fixed(seconds), seconds))?,
+    };
     let min = option("--min")?;
     let history = option("--warm-up")?.map_or(Ok(0.0), |word| word.parse())?;
     let history = Duration::from_secs_f64(history * 3_600.0);
+    let beside = words.next_if(|word| word == "--clairvoyant").is_some();
     let percents: Vec<f64> =
         words.next().ok_or("which percent?")?.split(',').map(str::parse).collect::<Result<_, _>>()?;
     println!(
-        "{:<40} {:>7} {:>8} {:>8} {:>6} {:>6} {:>6} {:>6} {:>9} {:>10} {:>9} {:>6}",
+        "{:<40} {:>7} {:>8} {:>8} {:>6} {:>6} {:>6} {:>6} {:>9} {:>10} {:>9} {:>6}{}",
         "workload",
         "percent",
         "missed %",
@@ -55,7 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "worst day",
         "worst hour",
         "GPU-hours",
-        "starts"
+        "starts",
+        if beside { "  clairvoyant: GPU-hours, attained %, ratio" } else { "" },
     );
     for word in words {
         let mut requests = word.parse::<WorkloadSource>()?.load(None)?.requests;
@@ -72,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for &percent in &percents {
             let world = World {
                 engine: EngineModel::Slots(SlotsModel { slots: SLOTS }),
-                cold_start: ColdStartLaw::fixed(cold_start_seconds),
+                cold_start: cold_start.clone(),
                 data_plane: DataPlane::Gateway,
                 queue_order: QueueOrder::LateYields,
                 objective: Objective { ttft: Duration::from_secs(5), percent },
@@ -95,7 +103,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let allowance = world.objective.allowance();
             let [start, onset, later, within] = parts(&report, &load, cold_start_seconds)
                 .map(|missed| missed / report.sent as f64 / allowance);
-            println!(
+            print!(
                 "{:<40} {percent:>7} {:>8.3} {:>8.2} {start:>6.2} {onset:>6.2} {later:>6.2} {within:>6.2} \
                  {:>9.3} {:>10.3} {:>9.1} {:>6}",
                 word.chars().rev().take(40).collect::<String>().chars().rev().collect::<String>(),
@@ -106,6 +114,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 report.replica_hours,
                 report.starts,
             );
+            if beside {
+                let plan = clairvoyant(&world, (min, 1_000), &judged).report;
+                let ratio = report.replica_hours / plan.replica_hours;
+                print!("  {:>10.1} {:>8.3} {ratio:>6.2}", plan.replica_hours, plan.attainment() * 100.0);
+            }
+            println!();
         }
     }
     Ok(())
