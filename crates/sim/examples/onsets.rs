@@ -8,12 +8,14 @@
 
 #![expect(clippy::print_stdout, reason = "an example prints what it measured")]
 
+mod spells;
 mod steps;
 
 use std::error::Error;
 
 use forewarm_workload::WorkloadSource;
-use steps::{CALM, SLOTS, STEP, by_step};
+use spells::CALM;
+use steps::{SLOTS, STEP, by_step};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1).peekable();

@@ -17,6 +17,7 @@
 
 #![expect(clippy::print_stdout, reason = "an example prints what it measured")]
 
+mod spells;
 mod steps;
 
 use std::{error::Error, time::Duration};
@@ -28,7 +29,8 @@ use forewarm_sim::{
     simulate, warm_up,
 };
 use forewarm_workload::WorkloadSource;
-use steps::{CALM, SLOTS, STEP, by_step};
+use spells::CALM;
+use steps::{SLOTS, STEP, by_step};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1).peekable();

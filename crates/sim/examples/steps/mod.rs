@@ -7,8 +7,6 @@ use forewarm_workload::Request;
 pub(crate) const SLOTS: u32 = 8;
 /// Step of the load, in microseconds.
 pub(crate) const STEP: u64 = 15_000_000;
-/// Steps without excess after which a busy spell has ended.
-pub(crate) const CALM: usize = 40;
 
 /// The mean number of requests that would be worked on if none waited, and the arrivals, in each step.
 pub(crate) fn by_step(requests: &[Request]) -> (Vec<f64>, Vec<f64>) {
