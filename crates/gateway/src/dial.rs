@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use forewarm_tls::TlsError;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     http1::Http1,
+    message::ResponseHead,
     outgoing::Outgoing,
     reply::{Reply, ReplyError},
 };
@@ -197,7 +198,7 @@ impl Link {
         self,
         request: &Outgoing,
         target: &Target,
-    ) -> Result<(Response<()>, Reply), ReplyError> {
+    ) -> Result<(ResponseHead, Reply), ReplyError> {
         match self {
             Link::Http1(mut connection) => {
                 let answer = connection.send(request, target.host.as_ref()).await?;
@@ -210,19 +211,21 @@ impl Link {
 }
 
 impl Multiplexed {
-    async fn send(mut self, request: &Outgoing) -> Result<(Response<()>, Reply), ReplyError> {
+    async fn send(mut self, request: &Outgoing) -> Result<(ResponseHead, Reply), ReplyError> {
         let mut same = Request::new(Full::new(request.body().clone()));
         *same.method_mut() = request.method().clone();
         // Here the host is part of the URI.
         *same.uri_mut() = self.target.uri(request.path()).unwrap_or_default();
         request.headers(|name, value| {
-            if let Ok(value) = HeaderValue::try_from(value.concat()) {
-                same.headers_mut().append(name.clone(), value);
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name), HeaderValue::try_from(value.concat()))
+            {
+                same.headers_mut().append(name, value);
             }
         });
         self.sender.ready().await?;
         let (parts, body) = self.sender.send_request(same).await?.into_parts();
-        Ok((Response::from_parts(parts, ()), Reply::Http2(body)))
+        Ok((parts.into(), Reply::Http2(body)))
     }
 }
 

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, header, request::Parts};
+use http::{HeaderValue, Method, Request};
 
 use crate::{
     forwarded::{self, Origin},
     hop_by_hop, keys,
+    message::RequestHead,
 };
 
 /// Bytes of headers that the gateway adds, as a rule.
@@ -20,14 +21,14 @@ const ADDED_BYTES: usize = 256;
 /// A request for a replica.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    parts: Parts,
+    head: RequestHead,
     body: Bytes,
     withheld: Withheld,
     from: Option<Provenance>,
     /// What the replica is shown.
     key: Option<HeaderValue>,
     /// What it says itself to be for one connection.
-    named: Vec<HeaderName>,
+    named: Vec<Vec<u8>>,
 }
 
 /// Where it came from.
@@ -49,28 +50,31 @@ pub(crate) struct Withheld {
 
 impl Outgoing {
     pub(crate) fn new(
-        parts: Parts,
+        head: RequestHead,
         body: Bytes,
         withheld: Withheld,
         from: Option<Provenance>,
         key: Option<HeaderValue>,
     ) -> Self {
-        let named = hop_by_hop::named(&parts.headers);
-        Self { parts, body, withheld, from, key, named }
+        let named = hop_by_hop::named(&head.headers);
+        Self { head, body, withheld, from, key, named }
     }
 
     pub(crate) fn method(&self) -> &Method {
-        &self.parts.method
+        &self.head.method
     }
 
     /// Path and query.
     pub(crate) fn path(&self) -> &str {
-        self.parts.uri.path_and_query().map_or("/", |path| path.as_str())
+        match self.head.target.path() {
+            "" => "/",
+            path => path,
+        }
     }
 
     /// The path alone.
     pub(crate) fn route(&self) -> &str {
-        self.parts.uri.path()
+        self.head.target.route()
     }
 
     pub(crate) fn body(&self) -> &Bytes {
@@ -79,28 +83,28 @@ impl Outgoing {
 
     /// Calls `line` with the headers that go on, but for those that belong to a connection: the host, and how long the body
     /// is. A value comes in pieces.
-    pub(crate) fn headers(&self, mut line: impl FnMut(&HeaderName, &[&[u8]])) {
-        for (name, value) in &self.parts.headers {
+    pub(crate) fn headers(&self, mut line: impl FnMut(&[u8], &[&[u8]])) {
+        for (name, value) in self.head.headers.iter() {
             if !self.withholds(name) {
-                line(name, &[value.as_bytes()]);
+                line(name, &[value]);
             }
         }
         if let Some(key) = &self.key {
-            line(&header::AUTHORIZATION, &[key.as_bytes()]);
+            line(b"authorization", &[key.as_bytes()]);
         }
         if let Some(Provenance { origin, is_trusted }) = &self.from {
-            forwarded::lines(&self.parts, origin, *is_trusted, line);
+            forwarded::lines(&self.head, origin, *is_trusted, line);
         }
     }
 
-    fn withholds(&self, name: &HeaderName) -> bool {
-        match name.as_str() {
+    fn withholds(&self, name: &[u8]) -> bool {
+        match name {
             // The host and the length are said anew; what is expected of whoever reads the body was answered.
-            "host" | "content-length" | "expect" => true,
+            b"host" | b"content-length" | b"expect" => true,
             // For the gateway.
-            "x-forewarm-keepalive" => true,
-            _ if hop_by_hop::is_hop_by_hop(name) || self.named.contains(name) => true,
-            "accept-encoding" => self.withheld.codings,
+            b"x-forewarm-keepalive" => true,
+            _ if hop_by_hop::is_hop_by_hop(name) || self.named.iter().any(|other| other == name) => true,
+            b"accept-encoding" => self.withheld.codings,
             name if keys::may_be_in(name) => self.withheld.keys,
             name if forwarded::is_ours(name) => self.from.is_some(),
             name if forwarded::is_others(name) => self.from.as_ref().is_some_and(|from| !from.is_trusted),
@@ -110,8 +114,7 @@ impl Outgoing {
 
     /// About so many bytes of headers.
     pub(crate) fn header_bytes(&self) -> usize {
-        let own = self.parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-        own.sum::<usize>() + ADDED_BYTES
+        self.head.headers.length() + ADDED_BYTES
     }
 }
 
@@ -119,7 +122,8 @@ impl Outgoing {
 impl From<Request<Bytes>> for Outgoing {
     fn from(request: Request<Bytes>) -> Self {
         let (parts, body) = request.into_parts();
-        Self { parts, body, withheld: Withheld::default(), from: None, key: None, named: Vec::new() }
+        let head = parts.into();
+        Self { head, body, withheld: Withheld::default(), from: None, key: None, named: Vec::new() }
     }
 }
 
@@ -163,8 +167,8 @@ mod tests {
                 said.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = request.body(()).unwrap().into_parts();
             let mut lines = Vec::new();
-            Outgoing::new(parts, Bytes::new(), withheld, None, key).headers(|name, value| {
-                lines.push(format!("{name}: {}", String::from_utf8(value.concat()).unwrap()));
+            Outgoing::new(parts.into(), Bytes::new(), withheld, None, key).headers(|name, value| {
+                lines.push(String::from_utf8([name, b": ", &value.concat()].concat()).unwrap());
             });
             assert_eq!(lines, expected, "{withheld:?}");
         }

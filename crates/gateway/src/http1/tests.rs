@@ -1,8 +1,9 @@
 //! The connection beside hyper's, on the same bytes.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc};
 
-use http::{Method, Request};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -12,7 +13,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::*;
+use super::replica::Http1;
+use crate::{headers::Headers, outgoing::Outgoing};
 
 /// What a client saw of an answer that came to an honest end: the status, the headers, and the body.
 type Seen = Option<(u16, Vec<(String, Vec<u8>)>, Vec<u8>)>;
@@ -42,10 +44,9 @@ fn request(method: Method) -> Request<Bytes> {
     request
 }
 
-fn headers(response: &http::response::Parts) -> Vec<(String, Vec<u8>)> {
-    let line =
-        |(name, value): (&http::HeaderName, &HeaderValue)| (name.to_string(), value.as_bytes().to_vec());
-    let mut headers: Vec<_> = response.headers.iter().map(line).collect();
+fn headers(headers: &Headers) -> Vec<(String, Vec<u8>)> {
+    let line = |(name, value): (&[u8], &[u8])| (String::from_utf8(name.to_vec()).unwrap(), value.to_vec());
+    let mut headers: Vec<_> = headers.iter().map(line).collect();
     headers.sort();
     headers
 }
@@ -53,15 +54,14 @@ fn headers(response: &http::response::Parts) -> Vec<(String, Vec<u8>)> {
 async fn ours(method: Method, pieces: Vec<Vec<u8>>) -> (Seen, bool) {
     let (stream, answers) = replica(pieces).await;
     let mut connection = Http1::plain(stream);
-    let Ok(response) = connection.send(&request(method).into(), None).await else { return (None, false) };
-    let (parts, ()) = response.into_parts();
+    let Ok(head) = connection.send(&request(method).into(), None).await else { return (None, false) };
     let mut body = Vec::new();
     while let Some(data) = poll_fn(|context| connection.poll_data(context)).await {
         let Ok(data) = data else { return (None, connection.answer.may_be_followed()) };
         body.extend_from_slice(&data);
     }
     answers.await.unwrap();
-    (Some((parts.status.as_u16(), headers(&parts), body)), connection.answer.may_be_followed())
+    (Some((head.status.as_u16(), headers(&head.headers), body)), connection.answer.may_be_followed())
 }
 
 async fn hypers(method: Method, pieces: Vec<Vec<u8>>) -> Seen {
@@ -72,7 +72,7 @@ async fn hypers(method: Method, pieces: Vec<Vec<u8>>) -> Seen {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.ok()?.to_bytes().to_vec();
     answers.await.unwrap();
-    Some((parts.status.as_u16(), headers(&parts), body))
+    Some((parts.status.as_u16(), headers(&(&parts.headers).into()), body))
 }
 
 fn answer() -> impl Strategy<Value = Vec<u8>> {
@@ -209,22 +209,22 @@ async fn what_was_sent_is_not_kept_while_a_stream_goes_on() {
 async fn what_is_no_answer_is_named() {
     let long = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(64 << 10));
     let cases = [
-        ("", "the connection was closed before the end of the answer"),
-        ("HTTP/1.1 200", "the connection was closed before the end of the answer"),
-        ("SSH-2.0-OpenSSH\r\n", "the head of the answer is not HTTP: invalid HTTP version"),
+        ("", "the connection was closed before the end of the message"),
+        ("HTTP/1.1 200", "the connection was closed before the end of the message"),
+        ("SSH-2.0-OpenSSH\r\n", "the head is not HTTP: invalid HTTP version"),
         (
             "HTTP/1.1 101 Switching Protocols\r\n\r\n",
             "the answer changes the protocol, which nobody asked for",
         ),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-            "the Content-Length of the answer is not one number",
+            "the Content-Length is not one number",
         ),
         (
             "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-            "an answer of HTTP/1.0 has a Transfer-Encoding",
+            "a message of HTTP/1.0 has a Transfer-Encoding",
         ),
-        (&long, "the head of the answer has more than 65536 bytes"),
+        (&long, "the head has more than 65536 bytes"),
     ];
     for (answer, expected) in cases {
         let (stream, _answers) = replica(vec![answer.as_bytes().to_vec()]).await;
@@ -253,7 +253,7 @@ async fn a_request_is_written_with_one_host_and_one_length_and_an_answer_before_
     let mut connection = Http1::plain(stream);
     let host = HeaderValue::from_static("replica:8000");
     let response = connection.send(&request.into(), Some(&host)).await.unwrap();
-    assert_eq!(response.status(), 413);
+    assert_eq!(response.status, 413);
     let data = poll_fn(|context| connection.poll_data(context)).await.unwrap().unwrap();
     assert_eq!(data, "{}");
     assert!(connection.is_end() && !connection.is_free(), "most of the request was never sent");
