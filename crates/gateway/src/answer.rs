@@ -63,12 +63,7 @@ pub(crate) fn error(status: StatusCode, kind: &str, code: &str, message: &str) -
 }
 
 /// An honest refusal: the request was not given a place, and may come again after `retry_after`.
-pub(crate) fn refusal(
-    status: StatusCode,
-    code: &str,
-    message: &str,
-    retry_after: Duration,
-) -> Response {
+pub(crate) fn refusal(status: StatusCode, code: &str, message: &str, retry_after: Duration) -> Response {
     let kind =
         if status == StatusCode::TOO_MANY_REQUESTS { "rate_limit_error" } else { "service_unavailable" };
     let mut response = error(status, kind, code, message);

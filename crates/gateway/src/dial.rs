@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use forewarm_tls::TlsError;
-use http::{HeaderName, HeaderValue, Request, Uri};
+use http::{HeaderValue, Request, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -216,13 +216,7 @@ impl Multiplexed {
         *same.method_mut() = request.method().clone();
         // Here the host is part of the URI.
         *same.uri_mut() = self.target.uri(request.path()).unwrap_or_default();
-        request.headers(|name, value| {
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::from_bytes(name), HeaderValue::try_from(value.concat()))
-            {
-                same.headers_mut().append(name, value);
-            }
-        });
+        *same.headers_mut() = request.headers().into();
         self.sender.ready().await?;
         let (parts, body) = self.sender.send_request(same).await?.into_parts();
         Ok((parts.into(), Reply::Http2(body)))

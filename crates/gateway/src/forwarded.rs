@@ -88,29 +88,50 @@ pub(crate) fn is_trusted(origin: &Origin, trusted: &[Network]) -> bool {
     trusted.iter().any(|network| network.contains(origin.peer))
 }
 
-/// Calls `line` with each header in which a replica is told where a request came from, in the place of what the request
-/// says. A value comes in pieces.
-pub(crate) fn lines(
-    request: &RequestHead,
-    origin: &Origin,
-    is_trusted: bool,
-    mut line: impl FnMut(&[u8], &[&[u8]]),
-) {
-    let host = request.host();
-    let said = |name| if is_trusted { listed(&request.headers, name) } else { Vec::new() };
-    line(FOR.as_bytes(), &[&said(FOR), origin.address.as_bytes()]);
-    // It is quoted, for it may have a port.
-    let quoted = host.filter(|host| !host.is_empty() && host.iter().all(u8::is_ascii)).map(unquoted);
-    let (before, element) = (said(FORWARDED), origin.element.as_bytes());
-    match &quoted {
-        Some(host) => line(FORWARDED.as_bytes(), &[&before, element, b";host=\"", host, b"\""]),
-        None => line(FORWARDED.as_bytes(), &[&before, element]),
+/// What a request says about that before it is taken out of its headers.
+pub(crate) struct Said {
+    host: Option<Vec<u8>>,
+    /// Elements of lists in front of ours.
+    addresses: Vec<u8>,
+    elements: Vec<u8>,
+    /// What the first proxy saw, which is what the client did.
+    proto: Option<Vec<u8>>,
+    first_host: Option<Vec<u8>>,
+}
+
+impl Said {
+    /// Of what it says itself, nothing is believed unless it is trusted.
+    pub(crate) fn of(request: &RequestHead, is_trusted: bool) -> Self {
+        let headers = &request.headers;
+        let said = |name| if is_trusted { listed(headers, name) } else { Vec::new() };
+        let first = |name| headers.get(name).filter(|_| is_trusted).map(<[u8]>::to_vec);
+        Self {
+            host: request.host().map(<[u8]>::to_vec),
+            addresses: said(FOR),
+            elements: said(FORWARDED),
+            proto: first(PROTO),
+            first_host: first(HOST),
+        }
     }
-    // What the first proxy saw is what the client did.
-    let first = |name| request.headers.get(name).filter(|_| is_trusted);
-    line(PROTO.as_bytes(), &[first(PROTO).unwrap_or(origin.proto.as_bytes())]);
-    if let Some(host) = first(HOST).or(host) {
-        line(HOST.as_bytes(), &[host]);
+
+    /// Adds the headers in which a replica is told where a request came from.
+    pub(crate) fn say(&self, origin: &Origin, headers: &mut Headers) {
+        let Self { host, addresses, elements, proto, first_host } = self;
+        headers.push_pieces(FOR, &[addresses, origin.address.as_bytes()]);
+        // It is quoted, for it may have a port.
+        let host = host.as_deref();
+        let quoted = host.filter(|host| !host.is_empty() && host.iter().all(u8::is_ascii)).map(unquoted);
+        match &quoted {
+            Some(host) => {
+                let element = [elements, origin.element.as_bytes(), b";host=\"", host, b"\""];
+                headers.push_pieces(FORWARDED, &element);
+            }
+            None => headers.push_pieces(FORWARDED, &[elements, origin.element.as_bytes()]),
+        }
+        headers.push(PROTO, proto.as_deref().unwrap_or(origin.proto.as_bytes()));
+        if let Some(host) = first_host.as_deref().or(host) {
+            headers.push(HOST, host);
+        }
     }
 }
 
@@ -220,9 +241,10 @@ mod tests {
             let from = Provenance { is_trusted: is_trusted(&origin, &trusted), origin: Arc::new(origin) };
             let outgoing = Outgoing::new(parts.into(), Bytes::new(), Withheld::default(), Some(from), None);
             let mut found = Vec::new();
-            outgoing.headers(|name, value| {
-                found.push((String::from_utf8(name.to_vec()).unwrap(), String::from_utf8(value.concat()).unwrap()))
-            });
+            for (name, value) in outgoing.headers().iter() {
+                let text = |part: &[u8]| String::from_utf8(part.to_vec()).unwrap();
+                found.push((text(name), text(value)));
+            }
             let expected: Vec<_> =
                 expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             found.sort_unstable();

@@ -63,8 +63,7 @@ impl Front {
     /// Takes the body of a request in, or says why not.
     pub(crate) async fn receive(&self, body: &mut impl Source) -> Result<Bytes, Box<Response>> {
         let Front { config, receiving, .. } = self;
-        let invalid =
-            |status, code, message: String| error(status, "invalid_request_error", code, &message);
+        let invalid = |status, code, message: String| error(status, "invalid_request_error", code, &message);
         let unread = receiving.read(body, config.max_body_bytes, config.read_timeout).await;
         unread.map_err(|unread| {
             Box::new(match unread {

@@ -14,48 +14,84 @@ const ADDED_BYTES: usize = 256;
 pub(crate) struct Headers {
     text: Vec<u8>,
     lines: Vec<Line>,
+    /// A bit for each length of a name that there is or was: most that is looked for is not there.
+    lengths: u64,
 }
 
-/// Where a line stands in the text: its name, and its value.
+/// Where a line stands in the text, as it is sent: a name, a colon and a blank, a value, CR and LF.
 #[derive(Clone, Copy)]
 struct Line {
-    name: (u32, u32),
-    value: (u32, u32),
+    start: u32,
+    name_end: u32,
+    /// Of the value.
+    end: u32,
+}
+
+impl Line {
+    fn name(self, text: &[u8]) -> &[u8] {
+        &text[self.start as usize..self.name_end as usize]
+    }
+
+    fn value(self, text: &[u8]) -> &[u8] {
+        &text[self.name_end as usize + COLON.len()..self.end as usize]
+    }
+
+    /// Where the next one may begin.
+    fn next(self) -> usize {
+        self.end as usize + CRLF.len()
+    }
+}
+
+const COLON: &[u8] = b": ";
+const CRLF: &[u8] = b"\r\n";
+
+fn bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 impl Headers {
     /// Those that were found in this head, of which they are parts.
     pub(crate) fn parsed(head: &[u8], found: &[httparse::Header<'_>]) -> Self {
-        let place = |part: &[u8]| {
-            // A value without bytes need not be a part of anything.
-            let start = part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
-            let start = if start <= head.len() { start as u32 } else { 0 };
-            (start, start + part.len() as u32)
+        let mut headers = Self {
+            text: Vec::with_capacity(head.len() + ADDED_BYTES),
+            lines: Vec::with_capacity(found.len() + ADDED_LINES),
+            lengths: 0,
         };
-        let mut text = Vec::with_capacity(head.len() + ADDED_BYTES);
-        text.extend_from_slice(head);
-        let mut lines = Vec::with_capacity(found.len() + ADDED_LINES);
+        headers.text.extend_from_slice(head);
+        let place = |part: &[u8]| part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
         for header in found {
-            let line = Line { name: place(header.name.as_bytes()), value: place(header.value) };
-            text[line.name.0 as usize..line.name.1 as usize].make_ascii_lowercase();
-            lines.push(line);
+            let (name, value) = (header.name.as_bytes(), header.value);
+            let start = place(name);
+            let name_end = start.wrapping_add(name.len());
+            let end = name_end.wrapping_add(COLON.len() + value.len());
+            let is_as_sent = place(value) == name_end.wrapping_add(COLON.len())
+                && head.get(name_end..).is_some_and(|rest| rest.starts_with(COLON))
+                && head.get(end..).is_some_and(|rest| rest.starts_with(CRLF));
+            if is_as_sent {
+                headers.text[start..name_end].make_ascii_lowercase();
+                headers.add(start, name_end, end);
+            } else {
+                headers.push(&header.name.to_ascii_lowercase(), value);
+            }
         }
-        Self { text, lines }
+        headers
     }
 
-    fn part(&self, (start, end): (u32, u32)) -> &[u8] {
-        &self.text[start as usize..end as usize]
+    fn add(&mut self, start: usize, name_end: usize, end: usize) {
+        self.lengths |= bit(name_end - start);
+        self.lines.push(Line { start: start as u32, name_end: name_end as u32, end: end as u32 });
     }
 
     /// Names and values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.lines.iter().map(|line| (self.part(line.name), self.part(line.value)))
+        self.lines.iter().map(|line| (line.name(&self.text), line.value(&self.text)))
     }
 
     /// The values of all lines with this name.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let is_it = move |line: &&Line| self.part(line.name).eq_ignore_ascii_case(name.as_bytes());
-        self.lines.iter().filter(is_it).map(|line| self.part(line.value))
+        let lines: &[Line] = if self.lengths & bit(name.len()) == 0 { &[] } else { &self.lines };
+        let is_it = move |line: &&Line| line.name(&self.text).eq_ignore_ascii_case(name.as_bytes());
+        lines.iter().filter(is_it).map(|line| line.value(&self.text))
     }
 
     /// The value of the first line with this name.
@@ -70,13 +106,22 @@ impl Headers {
 
     /// Adds a line. The name is in small letters.
     pub(crate) fn push(&mut self, name: &str, value: &[u8]) {
-        // Whoever could end a line could begin another.
-        debug_assert!(HeaderValue::from_bytes(value).is_ok(), "{name}");
-        let start = self.text.len() as u32;
+        self.push_pieces(name, &[value]);
+    }
+
+    /// The same, with a value in pieces.
+    pub(crate) fn push_pieces(&mut self, name: &str, value: &[&[u8]]) {
+        let start = self.text.len();
         self.text.extend_from_slice(name.as_bytes());
-        let middle = self.text.len() as u32;
-        self.text.extend_from_slice(value);
-        self.lines.push(Line { name: (start, middle), value: (middle, self.text.len() as u32) });
+        let name_end = self.text.len();
+        self.text.extend_from_slice(COLON);
+        for piece in value {
+            // Whoever could end a line could begin another.
+            debug_assert!(HeaderValue::from_bytes(piece).is_ok(), "{name}");
+            self.text.extend_from_slice(piece);
+        }
+        self.add(start, name_end, self.text.len());
+        self.text.extend_from_slice(CRLF);
     }
 
     /// Says this, and nothing else under this name.
@@ -94,14 +139,26 @@ impl Headers {
 
     /// Keeps the lines whose names are wanted.
     pub(crate) fn retain(&mut self, mut wanted: impl FnMut(&[u8]) -> bool) {
-        let Self { text, lines } = self;
-        lines.retain(|line| wanted(&text[line.name.0 as usize..line.name.1 as usize]));
+        let Self { text, lines, .. } = self;
+        lines.retain(|line| wanted(line.name(text)));
     }
 
-    /// Bytes that they take in a message.
-    pub(crate) fn length(&self) -> usize {
-        let length = |(start, end): (u32, u32)| (end - start) as usize;
-        self.lines.iter().map(|line| length(line.name) + length(line.value) + ": \r\n".len()).sum()
+    /// Bytes that they take in a message, or more.
+    pub(crate) fn most_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Writes them as they are sent. Lines that stand behind each other are copied at once.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let mut run = 0..0;
+        for line in &self.lines {
+            if line.start as usize != run.end {
+                out.extend_from_slice(&self.text[run]);
+                run = line.start as usize..line.start as usize;
+            }
+            run.end = line.next();
+        }
+        out.extend_from_slice(&self.text[run]);
     }
 }
 
@@ -155,6 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn however_lines_are_written_they_are_sent_alike() {
+        let cases = [
+            "Host: a\r\nX: b c\r\n\r\n",
+            "hOST:a\r\nx:  b c  \r\n\r\n",
+            "host: a\nx: b c\n\n",
+            "host:\ta\r\nx: b c\t\r\n\r\n",
+        ];
+        for head in cases {
+            let mut written = Vec::new();
+            parsed(head).write(&mut written);
+            assert_eq!(String::from_utf8(written).unwrap(), "host: a\r\nx: b c\r\n", "{head:?}");
+        }
+    }
+
+    #[test]
     fn lines_are_found_changed_and_stay_in_their_order() {
         let mut headers = parsed("Host: a\r\nX-Empty:\r\nx-Twice: 1\r\nAccept:  */* \r\nX-TWICE: 2\r\n\r\n");
         let came = [("host", "a"), ("x-empty", ""), ("x-twice", "1"), ("accept", "*/*"), ("x-twice", "2")];
@@ -166,8 +238,14 @@ mod tests {
         headers.retain(|name| name != b"x-empty");
         let kept = [("host", "a"), ("accept", "*/*"), ("x-twice", "3")];
         assert_eq!(lines(&headers), pairs(&kept));
-        assert_eq!(headers.length(), "host: a\r\naccept: */*\r\nx-twice: 3\r\n".len());
+        let mut written = Vec::new();
+        headers.write(&mut written);
+        assert_eq!(String::from_utf8(written).unwrap(), "host: a\r\naccept: */*\r\nx-twice: 3\r\n");
         assert_eq!(lines(&Headers::from(&HeaderMap::from(&headers))), pairs(&kept), "as a map");
-        assert_eq!(format!("{headers:?}"), r#"["host", "accept", "x-twice"]"#, "values are nobody's business");
+        assert_eq!(
+            format!("{headers:?}"),
+            r#"["host", "accept", "x-twice"]"#,
+            "values are nobody's business"
+        );
     }
 }

@@ -15,8 +15,8 @@ mod config;
 mod connection;
 mod control_api;
 mod control_client;
-mod decimal;
 mod date;
+mod decimal;
 mod demand;
 mod dial;
 mod forward;
@@ -91,6 +91,7 @@ pub mod fuzzing {
     }
 
     /// Targets and bodies of the requests that come in these pieces on one connection, and how it ended.
+    #[expect(clippy::type_complexity, reason = "it is read by one test")]
     pub fn requests<'a>(
         pieces: impl Iterator<Item = &'a [u8]>,
     ) -> (Vec<(String, Vec<u8>)>, Result<(), String>) {

@@ -58,6 +58,8 @@ struct Sending {
     /// `None`: all of it was taken.
     body: Option<Body>,
     framing: Framing,
+    /// Why it breaks off, once what came before is sent: a client that is hung up on without a word knows less.
+    breaks: Option<BodyError>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FromClient<S> {
@@ -126,9 +128,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FromClient<S> {
         write::response(&mut self.unsent.bytes, &head, framing, connection, JOINED);
         drop(head);
         let has_more = !matches!(framing, Framing::None) && !body.is_end_stream();
-        let mut sending = Sending { body: has_more.then_some(body), framing };
+        let mut sending = Sending { body: has_more.then_some(body), framing, breaks: None };
         if !has_more {
-            sending.end(&mut self.unsent.bytes)?;
+            sending.breaks = sending.end(&mut self.unsent.bytes).err();
         }
         poll_fn(|context| self.poll_send(&mut sending, context)).await
     }
@@ -137,7 +139,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FromClient<S> {
     fn framing(&self, head: &mut ResponseHead, body: &Body) -> Framing {
         let exact = body.size_hint().exact();
         if has_no_body(head.status, &self.request.method) {
-            let may_have_length = !head.status.is_informational() && head.status != http::StatusCode::NO_CONTENT;
+            let may_have_length =
+                !head.status.is_informational() && head.status != http::StatusCode::NO_CONTENT;
             if !may_have_length {
                 head.headers.remove("content-length");
             }
@@ -152,16 +155,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FromClient<S> {
         }
     }
 
-    fn poll_send(
-        &mut self,
-        sending: &mut Sending,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), BodyError>> {
+    fn poll_send(&mut self, sending: &mut Sending, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         loop {
-            let waits = sending.poll_take(&mut self.unsent.bytes, context)?.is_pending();
+            let taken = sending.poll_take(&mut self.unsent.bytes, context);
+            let waits = taken.is_pending();
+            if let Poll::Ready(Err(why)) = taken {
+                (sending.body, sending.breaks) = (None, Some(why));
+            }
             ready!(self.unsent.poll_send(&mut self.stream, context))?;
             if sending.body.is_none() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(sending.breaks.take().map_or(Ok(()), Err));
             }
             if waits {
                 if self.request.is_read() && self.poll_gone(context).is_ready() {

@@ -74,10 +74,8 @@ pub(crate) fn whole_answer<'a>(
     answer::whole(method, pieces)
 }
 
-/// Requests that come in these pieces on one connection: the target and the body of each, and whether that is how it ended.
+/// Requests that come in these pieces on one connection.
 #[cfg(fuzzing)]
-pub(crate) fn whole_requests<'a>(
-    pieces: impl Iterator<Item = &'a [u8]>,
-) -> (Vec<(String, Vec<u8>)>, Result<(), String>) {
+pub(crate) fn whole_requests<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> request::Ended {
     request::whole(pieces)
 }

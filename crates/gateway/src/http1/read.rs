@@ -172,17 +172,24 @@ pub(super) fn has_no_body(status: StatusCode, method: &Method) -> bool {
 /// One length, however often it is said.
 pub(super) fn content_length(headers: &Headers) -> Result<Option<u64>, BadHead> {
     let mut length = None;
-    for said in headers.all("content-length").flat_map(|value| value.split(|&byte| byte == b',')) {
-        let digits = said.trim_ascii();
-        // The parser of numbers would take a sign.
-        let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-        let said = from_utf8(digits).ok().filter(|_| is_number).and_then(|digits| digits.parse().ok());
-        let said: u64 = said.ok_or(BadHead::Length)?;
-        if *length.get_or_insert(said) != said {
-            return Err(BadHead::Length);
+    for value in headers.all("content-length") {
+        for said in value.split(|&byte| byte == b',') {
+            let said = number(said.trim_ascii()).ok_or(BadHead::Length)?;
+            if *length.get_or_insert(said) != said {
+                return Err(BadHead::Length);
+            }
         }
     }
     Ok(length)
+}
+
+/// A number of digits alone: the usual parser would take a sign.
+fn number(digits: &[u8]) -> Option<u64> {
+    let add = |number: u64, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }
 
 /// Whether the other side keeps the connection.

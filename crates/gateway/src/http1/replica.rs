@@ -10,10 +10,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http::HeaderValue;
-use tokio::{
-    io::AsyncWrite,
-    net::TcpStream,
-};
+use tokio::{io::AsyncWrite, net::TcpStream};
 use tokio_rustls::client::TlsStream;
 
 use super::{Http1Error, answer::Answer, poll_read, write};

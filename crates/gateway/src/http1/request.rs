@@ -118,11 +118,13 @@ impl Request {
     }
 }
 
-/// Requests that come in these pieces on one connection: the target and the body of each, and whether that is how it ended.
+/// The target and the body of each request on a connection, and whether that is how it ended.
 #[cfg(fuzzing)]
-pub(super) fn whole<'a>(
-    pieces: impl Iterator<Item = &'a [u8]>,
-) -> (Vec<(String, Vec<u8>)>, Result<(), String>) {
+pub(crate) type Ended = (Vec<(String, Vec<u8>)>, Result<(), String>);
+
+/// What comes on one connection, in these pieces.
+#[cfg(fuzzing)]
+pub(super) fn whole<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Ended {
     let (mut request, mut seen) = (Request::none(), Vec::new());
     let mut under_way: Option<(String, Vec<u8>)> = None;
     for piece in pieces {

@@ -10,18 +10,18 @@ const REST: usize = 128;
 /// Writes the head of a request, with room for so many bytes behind it.
 pub(super) fn request(request: &Outgoing, host: Option<&HeaderValue>, room: usize) -> Vec<u8> {
     let path = request.path();
-    let mut head = Vec::with_capacity(path.len() + request.header_bytes() + REST + room);
+    let mut head = Vec::with_capacity(path.len() + request.headers().most_bytes() + REST + room);
     for word in [request.method().as_str().as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1\r\n"] {
         head.extend_from_slice(word);
     }
     if let Some(host) = host {
-        line(&mut head, b"host", &[host.as_bytes()]);
+        line(&mut head, b"host", host.as_bytes());
     }
-    request.headers(|name, value| line(&mut head, name, value));
+    request.headers().write(&mut head);
     // Without a body these methods mean an empty one, and the others none (RFC 9110, section 8.6).
     let length = request.body().len();
     if length > 0 || matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) {
-        line(&mut head, b"content-length", &[Decimal::whole(length as u64).as_bytes()]);
+        line(&mut head, b"content-length", Decimal::whole(length as u64).as_bytes());
     }
     head.extend_from_slice(b"\r\n");
     head
@@ -47,22 +47,20 @@ pub(super) fn response(
     connection: Option<&'static str>,
     room: usize,
 ) {
-    out.reserve(head.headers.length() + REST + room);
+    out.reserve(head.headers.most_bytes() + REST + room);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(head.reason());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in head.headers.iter() {
-        line(out, name, &[value]);
-    }
+    head.headers.write(out);
     match framing {
-        Framing::Length(length) => line(out, b"content-length", &[Decimal::whole(length).as_bytes()]),
-        Framing::Chunked => line(out, b"transfer-encoding", &[b"chunked"]),
+        Framing::Length(length) => line(out, b"content-length", Decimal::whole(length).as_bytes()),
+        Framing::Chunked => line(out, b"transfer-encoding", b"chunked"),
         Framing::None | Framing::Close => {}
     }
     if let Some(connection) = connection {
-        line(out, b"connection", &[connection.as_bytes()]);
+        line(out, b"connection", connection.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -91,11 +89,9 @@ pub(super) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
 /// What ends a body that comes in chunks.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-fn line(head: &mut Vec<u8>, name: &[u8], value: &[&[u8]]) {
+fn line(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     head.extend_from_slice(name);
     head.extend_from_slice(b": ");
-    for piece in value {
-        head.extend_from_slice(piece);
-    }
+    head.extend_from_slice(value);
     head.extend_from_slice(b"\r\n");
 }

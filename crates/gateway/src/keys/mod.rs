@@ -38,16 +38,10 @@ use crate::{
 /// Where clients of other APIs than OpenAI's put their key: Azure's, and Anthropic's.
 const KEY_HEADERS: [&str; 2] = ["api-key", "x-api-key"];
 /// What is left of a tenant's quotas, as OpenAI's API says it: the quota, what remains, and when it is full again.
-const REQUESTS_LEFT: [&str; 3] = [
-    "x-ratelimit-limit-requests",
-    "x-ratelimit-remaining-requests",
-    "x-ratelimit-reset-requests",
-];
-const TOKENS_LEFT: [&str; 3] = [
-    "x-ratelimit-limit-tokens",
-    "x-ratelimit-remaining-tokens",
-    "x-ratelimit-reset-tokens",
-];
+const REQUESTS_LEFT: [&str; 3] =
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+const TOKENS_LEFT: [&str; 3] =
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
 /// Longest key that is looked up; ours have 67 bytes.
 const MAX_KEY_BYTES: usize = 1 << 10;
 /// What a client is told that has as many requests under way as it may: nobody knows when the first ends.
@@ -234,8 +228,7 @@ fn shown(headers: &Headers) -> Option<&[u8]> {
         let (scheme, key) = value.split_at_checked(b"Bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
     });
-    let other =
-        || KEY_HEADERS.iter().find_map(|name| headers.get(name)).map(<[u8]>::trim_ascii);
+    let other = || KEY_HEADERS.iter().find_map(|name| headers.get(name)).map(<[u8]>::trim_ascii);
     bearer.or_else(other).filter(|key| !key.is_empty())
 }
 

@@ -1,0 +1,13 @@
+//! Requests of clients over HTTP/1.1, as the gateway reads them: however they are cut, the same is read.
+#![no_main]
+
+use forewarm_gateway::fuzzing::requests;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let (seen, end) = requests(std::iter::once(bytes).filter(|bytes| !bytes.is_empty()));
+    for length in [1, 2, 7, 64] {
+        let (cut, its_end) = requests(bytes.chunks(length));
+        assert_eq!((cut, its_end), (seen.clone(), end.clone()), "in pieces of {length}");
+    }
+});
