@@ -87,16 +87,25 @@ impl Headers {
         self.lines.iter().map(|line| (line.name(&self.text), line.value(&self.text)))
     }
 
-    /// The values of all lines with this name.
+    /// Whether there can be a line with this name.
+    fn may_have(&self, name: &str) -> bool {
+        self.lengths & bit(name.len()) != 0
+    }
+
+    /// The values of all lines with this name, which is in small letters.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let lines: &[Line] = if self.lengths & bit(name.len()) == 0 { &[] } else { &self.lines };
-        let is_it = move |line: &&Line| line.name(&self.text).eq_ignore_ascii_case(name.as_bytes());
+        let lines: &[Line] = if self.may_have(name) { &self.lines } else { &[] };
+        let is_it = move |line: &&Line| line.name(&self.text) == name.as_bytes();
         lines.iter().filter(is_it).map(|line| line.value(&self.text))
     }
 
-    /// The value of the first line with this name.
+    /// The value of the first line with this name, which is in small letters.
     pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
-        self.all(name).next()
+        if !self.may_have(name) {
+            return None;
+        }
+        let line = self.lines.iter().find(|line| line.name(&self.text) == name.as_bytes());
+        line.map(|line| line.value(&self.text))
     }
 
     /// The same, if it is text.
@@ -132,8 +141,8 @@ impl Headers {
 
     /// Takes all lines with this name out.
     pub(crate) fn remove(&mut self, name: &str) {
-        if self.get(name).is_some() {
-            self.retain(|other| !other.eq_ignore_ascii_case(name.as_bytes()));
+        if self.may_have(name) {
+            self.retain(|other| other != name.as_bytes());
         }
     }
 
@@ -231,7 +240,7 @@ mod tests {
         let mut headers = parsed("Host: a\r\nX-Empty:\r\nx-Twice: 1\r\nAccept:  */* \r\nX-TWICE: 2\r\n\r\n");
         let came = [("host", "a"), ("x-empty", ""), ("x-twice", "1"), ("accept", "*/*"), ("x-twice", "2")];
         assert_eq!(lines(&headers), pairs(&came));
-        assert_eq!(headers.all("X-Twice").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(headers.all("x-twice").collect::<Vec<_>>(), [b"1", b"2"]);
         assert_eq!((headers.get("host"), headers.get("x-empty")), (Some(&b"a"[..]), Some(&b""[..])));
         assert_eq!((headers.get("hos"), headers.text("accept")), (None, Some("*/*")));
         headers.set("x-twice", b"3");
