@@ -22,7 +22,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    http1::Http1,
+    http1::ToReplica,
     message::ResponseHead,
     outgoing::Outgoing,
     reply::{Reply, ReplyError},
@@ -87,7 +87,7 @@ impl Dialer {
         let stream = TcpStream::connect(&target.authority).await?;
         stream.set_nodelay(true)?;
         match target.scheme {
-            Scheme::Http => Ok(Link::Http1(Box::new(Http1::plain(stream)))),
+            Scheme::Http => Ok(Link::Http1(Box::new(ToReplica::plain(stream)))),
             Scheme::Http2 => http2(stream, target).await,
             Scheme::Https => {
                 let name = match &self.server_name {
@@ -97,7 +97,7 @@ impl Dialer {
                 let stream = self.tls()?.connect(name, stream).await?;
                 match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => http2(stream, target).await,
-                    _ => Ok(Link::Http1(Box::new(Http1::encrypted(stream)))),
+                    _ => Ok(Link::Http1(Box::new(ToReplica::encrypted(stream)))),
                 }
             }
         }
@@ -180,7 +180,7 @@ impl Target {
 #[derive(Debug)]
 pub(crate) enum Link {
     /// For one request at a time.
-    Http1(Box<Http1>),
+    Http1(Box<ToReplica>),
     /// For many.
     Http2(Multiplexed),
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     dial::{Dialer, Link, Multiplexed, Target},
-    http1::Http1,
+    http1::ToReplica,
     message::ResponseHead,
     outgoing::Outgoing,
     reply::{Reply, ReplyError},
@@ -28,7 +28,7 @@ const IDLE_LISTS: usize = 64;
 const MAX_IDLE: usize = 1_024;
 
 /// In boxes: a connection goes from hand to hand with each request.
-type Idle = Vec<Box<Http1>>;
+type Idle = Vec<Box<ToReplica>>;
 
 /// Idle connections to one replica, and the one that requests share where it speaks HTTP/2.
 #[derive(Debug)]

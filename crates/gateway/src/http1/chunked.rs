@@ -104,7 +104,9 @@ impl Chunked {
             (State::DataLf, b'\n') => State::Start,
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerStart | State::TrailerName, _) if is_name(byte) => self.aside(State::TrailerName)?,
+            (State::TrailerStart | State::TrailerName, _) if is_name(byte) => {
+                self.aside(State::TrailerName)?
+            }
             (State::TrailerName, b':') => self.aside(State::Trailer)?,
             (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => self.aside(State::Trailer)?,
             (State::TrailerStart | State::TrailerName | State::Trailer, _) => return Err(BadChunk::Trailer),

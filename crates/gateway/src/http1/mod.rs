@@ -26,7 +26,7 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-pub(crate) use self::{chunked::BadChunk, client::FromClient, read::BadHead, replica::Http1};
+pub(crate) use self::{chunked::BadChunk, client::FromClient, read::BadHead, replica::ToReplica};
 
 /// Bytes that are read at a time.
 const READ: usize = 16 << 10;

@@ -20,7 +20,7 @@ use crate::{message::ResponseHead, outgoing::Outgoing};
 const JOINED: usize = 8 << 10;
 
 /// A connection.
-pub(crate) struct Http1 {
+pub(crate) struct ToReplica {
     stream: Stream,
     unsent: Unsent,
     pub(super) answer: Answer,
@@ -37,7 +37,7 @@ struct Unsent {
     failed: Option<io::Error>,
 }
 
-impl Http1 {
+impl ToReplica {
     pub(crate) fn plain(stream: TcpStream) -> Self {
         Self::new(Stream::Plain(stream))
     }
@@ -131,10 +131,10 @@ impl Http1 {
     }
 }
 
-impl fmt::Debug for Http1 {
+impl fmt::Debug for ToReplica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What passes is nobody's business.
-        f.debug_struct("Http1").finish_non_exhaustive()
+        f.debug_struct("ToReplica").finish_non_exhaustive()
     }
 }
 

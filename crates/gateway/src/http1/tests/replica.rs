@@ -13,7 +13,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{super::replica::Http1, harmed, sorted};
+use super::{super::replica::ToReplica, harmed, sorted};
 use crate::outgoing::Outgoing;
 
 /// What a client saw of an answer that came to an honest end: the status, the headers, and the body.
@@ -46,7 +46,7 @@ fn request(method: Method) -> Request<Bytes> {
 
 async fn ours(method: Method, pieces: Vec<Vec<u8>>) -> (Seen, bool) {
     let (stream, answers) = replica(pieces).await;
-    let mut connection = Http1::plain(stream);
+    let mut connection = ToReplica::plain(stream);
     let Ok(head) = connection.send(&request(method).into(), None).await else { return (None, false) };
     let mut body = Vec::new();
     while let Some(data) = poll_fn(|context| connection.poll_data(context)).await {
@@ -169,7 +169,7 @@ async fn what_was_sent_is_not_kept_while_a_stream_goes_on() {
     let sent: Arc<[u8]> = Arc::from(*b"{}");
     let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     let (stream, _answers) = replica(vec![head]).await;
-    let mut connection = Http1::plain(stream);
+    let mut connection = ToReplica::plain(stream);
     let request = request(Method::POST).map(|_| Bytes::from_owner(Arc::clone(&sent)));
     let request = Outgoing::from(request);
     connection.send(&request, None).await.unwrap();
@@ -201,7 +201,7 @@ async fn what_is_no_answer_is_named() {
     ];
     for (answer, expected) in cases {
         let (stream, _answers) = replica(vec![answer.as_bytes().to_vec()]).await;
-        let error = Http1::plain(stream).send(&request(Method::GET).into(), None).await.unwrap_err();
+        let error = ToReplica::plain(stream).send(&request(Method::GET).into(), None).await.unwrap_err();
         assert_eq!(error.to_string(), expected, "{answer:.60}");
     }
 }
@@ -223,7 +223,7 @@ async fn a_request_is_written_with_one_host_and_one_length_and_an_answer_before_
     request.headers_mut().insert(http::header::CONTENT_LENGTH, 7.into());
     request.headers_mut().append("x-twice", "1".parse().unwrap());
     request.headers_mut().append("x-twice", "2".parse().unwrap());
-    let mut connection = Http1::plain(stream);
+    let mut connection = ToReplica::plain(stream);
     let host = HeaderValue::from_static("replica:8000");
     let response = connection.send(&request.into(), Some(&host)).await.unwrap();
     assert_eq!(response.status, 413);
