@@ -17,6 +17,8 @@ use crate::message::RequestHead;
 pub(super) struct Request {
     /// What came and was not looked at: the beginning of a head, or of the request after this one.
     unread: Vec<u8>,
+    /// Whether that is known to be less than a head.
+    is_begun: bool,
     /// What of the body came with the head.
     first: Bytes,
     framing: Framing,
@@ -34,6 +36,7 @@ impl Request {
     pub(super) fn none() -> Self {
         Self {
             unread: Vec::new(),
+            is_begun: false,
             first: Bytes::new(),
             framing: Framing::Length(0),
             method: Method::GET,
@@ -55,7 +58,7 @@ impl Request {
         }
         self.unread.extend_from_slice(came);
         // A head that comes byte by byte is not read from its beginning at each of them.
-        if !came.is_empty() && memchr(b'\n', came).is_none() && self.unread.len() <= MAX_HEAD_BYTES {
+        if self.is_begun && memchr(b'\n', came).is_none() && self.unread.len() <= MAX_HEAD_BYTES {
             return Ok(None);
         }
         let all = mem::take(&mut self.unread);
@@ -68,7 +71,7 @@ impl Request {
             if bytes.len() > MAX_HEAD_BYTES {
                 return Err(Http1Error::LongHead);
             }
-            self.unread = bytes.to_vec();
+            (self.unread, self.is_begun) = (bytes.to_vec(), true);
             return Ok(None);
         };
         if length > MAX_HEAD_BYTES {
