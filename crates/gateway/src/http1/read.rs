@@ -58,6 +58,9 @@ pub(crate) enum BadHead {
     /// What is asked for is neither a path nor a URI.
     #[error("the target is neither a path nor a URI")]
     Target,
+    /// A tunnel leads to a host.
+    #[error("CONNECT asks for a path, and not for a host")]
+    Tunnel,
     /// Another protocol than was asked for.
     #[error("the answer changes the protocol, which nobody asked for")]
     Upgrade,
@@ -109,6 +112,10 @@ pub(super) fn request(bytes: &[u8]) -> Result<Option<Request>, BadHead> {
     let method = parsed.method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
     let method = method.ok_or(httparse::Error::Token)?;
     let target = parsed.path.and_then(Target::parse).ok_or(BadHead::Target)?;
+    // To some servers what follows it is no HTTP any more, and to others another request.
+    if method == Method::CONNECT && !target.path().is_empty() {
+        return Err(BadHead::Tunnel);
+    }
     let is_http_11 = parsed.version == Some(1);
     let headers = Headers::parsed(&bytes[..length], parsed.headers);
     if headers.all("host").nth(1).is_some() {

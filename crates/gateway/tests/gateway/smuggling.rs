@@ -6,7 +6,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{BODY, PATIENCE, Rig, Upstream};
+use crate::support::{BODY, CHAT, PATIENCE, Rig, Upstream};
 
 /// Sends bytes, and reads all that is answered until the gateway hangs up.
 async fn exchange(rig: &Rig, bytes: &[u8]) -> String {
@@ -65,6 +65,7 @@ async fn what_could_be_read_in_two_ways_reaches_no_replica() {
                 "x".repeat(100_000)
             ),
         ),
+        ("a tunnel to a path", format!("CONNECT {CHAT} HTTP/1.1\r\nhost: g\r\ncontent-length: {length}\r\n\r\n{BODY}")),
         (
             "an unknown version",
             format!("POST /v1/chat/completions HTTP/3.0\r\ncontent-length: {length}\r\n\r\n{BODY}"),
