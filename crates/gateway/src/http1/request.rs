@@ -15,7 +15,7 @@ use crate::message::RequestHead;
 
 /// The request that is read, or was read last.
 pub(super) struct Request {
-    /// What came and was not looked at: the beginning of a head, or of the request after this one.
+    /// What came and was not taken: the beginning of a head, or of what comes after this request.
     unread: Vec<u8>,
     /// Whether that is known to be less than a head.
     is_begun: bool,
@@ -46,7 +46,7 @@ impl Request {
         }
     }
 
-    /// Whether nothing came that was not looked at.
+    /// Whether all that came was taken.
     pub(super) fn is_all_seen(&self) -> bool {
         self.unread.is_empty()
     }
@@ -66,17 +66,16 @@ impl Request {
     }
 
     fn head_of(&mut self, bytes: &[u8]) -> Result<Option<RequestHead>, Http1Error> {
-        let Some(read::Request { head, framing, is_http_11, keeps, expects, length }) = read::request(bytes)?
-        else {
-            if bytes.len() > MAX_HEAD_BYTES {
-                return Err(Http1Error::LongHead);
-            }
+        let read = read::request(bytes).map_err(Http1Error::from).and_then(|read| {
+            let length = read.as_ref().map_or(bytes.len(), |read| read.length);
+            if length > MAX_HEAD_BYTES { Err(Http1Error::LongHead) } else { Ok(read) }
+        });
+        // Where a request ends that cannot be read, nobody knows.
+        let read = read.inspect_err(|_| *self = Self { framing: Framing::Close, ..Self::none() })?;
+        let Some(read::Request { head, framing, is_http_11, keeps, expects, length }) = read else {
             (self.unread, self.is_begun) = (bytes.to_vec(), true);
             return Ok(None);
         };
-        if length > MAX_HEAD_BYTES {
-            return Err(Http1Error::LongHead);
-        }
         let method = head.method.clone();
         *self = Self { framing, method, is_http_11, keeps, expects, ..Self::none() };
         self.first = self.data(&bytes[length..])?;

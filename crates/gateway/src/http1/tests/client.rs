@@ -280,6 +280,29 @@ async fn a_client_that_leaves_is_missed_and_one_that_sends_ahead_is_not_lost() {
 }
 
 #[tokio::test]
+async fn who_is_told_that_a_request_is_none_may_have_sent_more_than_was_read() {
+    let (mut far, near) = duplex(1 << 10);
+    let serve = async {
+        let mut connection = FromClient::new(near);
+        poll_fn(|context| connection.poll_head(context)).await.unwrap().unwrap();
+        connection.send(Response::new(StatusCode::OK, full("{}")), false).await.unwrap();
+        poll_fn(|context| connection.poll_head(context)).await.unwrap_err();
+        connection.send(Response::new(StatusCode::BAD_REQUEST, full("no")), false).await.unwrap();
+        assert!(!connection.keeps());
+        connection.close().await;
+    };
+    let client = async {
+        far.write_all(b"HEAD / HTTP/1.1\r\nhost: g\r\n\r\nno HTTP\r\n\r\n").await.unwrap();
+        far.write_all(&[b'x'; 10 << 10]).await.expect("hung up on while it sends, it may lose the answer");
+        far.shutdown().await.unwrap();
+        let mut answers = String::new();
+        far.read_to_string(&mut answers).await.unwrap();
+        assert!(answers.ends_with("\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"), "{answers}");
+    };
+    tokio::join!(serve, client);
+}
+
+#[tokio::test]
 async fn a_stream_goes_out_event_by_event_and_a_slow_client_holds_it_up() {
     let (mut far, near) = duplex(256 << 10);
     let mut connection = FromClient::new(near);
