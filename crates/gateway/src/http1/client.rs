@@ -95,8 +95,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FromClient<S> {
     /// Returns when the client has hung up. To be asked when all of its request was read.
     pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Self { stream, request, .. } = self;
-        // One that sends ahead is looked at again when it has its answer.
-        while request.is_all_seen() {
+        // One that sends much ahead is looked at again when it has its answer.
+        while !request.is_full() {
             let is_gone = ready!(poll_read(stream, context, |came| {
                 request.unread(came);
                 came.is_empty()

@@ -94,6 +94,11 @@ impl Request {
         Ok(data)
     }
 
+    /// Whether so much came beyond it that no more is taken before its turn.
+    pub(super) fn is_full(&self) -> bool {
+        self.unread.len() >= MAX_HEAD_BYTES
+    }
+
     /// These came, and belong to the request after this one.
     pub(super) fn unread(&mut self, came: &[u8]) {
         self.unread.extend_from_slice(came);

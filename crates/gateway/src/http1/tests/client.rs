@@ -275,8 +275,10 @@ async fn a_client_that_leaves_is_missed_and_one_that_sends_ahead_is_not_lost() {
     connection.send(Response::new(StatusCode::OK, full("{}")), false).await.unwrap();
     let head = poll_fn(|context| connection.poll_head(context)).await.unwrap().unwrap();
     assert_eq!(head.target.path(), "/2");
+    far.write_all(b"GET /3 HTTP/1.1\r\nhost: g\r\n\r\n").await.unwrap();
+    assert!(!is_gone(&mut connection), "it sends ahead again");
     drop(far);
-    assert!(is_gone(&mut connection));
+    assert!(is_gone(&mut connection), "whatever it has sent ahead");
 }
 
 #[tokio::test]
