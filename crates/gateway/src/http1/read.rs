@@ -156,14 +156,14 @@ fn answer_framing(
 
 /// The same of a request, which ends without its connection.
 fn request_framing(headers: &Headers, is_http_11: bool) -> Result<(Framing, bool), BadHead> {
-    let length = content_length(headers);
+    let length = content_length(headers)?;
     let mut codings = headers.all("transfer-encoding");
     match (codings.next(), codings.next()) {
-        (None, _) => Ok((Framing::Length(length?.unwrap_or(0)), true)),
+        (None, _) => Ok((Framing::Length(length.unwrap_or(0)), true)),
         (Some(_), _) if !is_http_11 => Err(BadHead::Coding),
         (Some(coding), None) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
             // The coding counts, and whoever sent both may have been talked into it.
-            Ok((Framing::Chunked(Chunked::default()), matches!(length, Ok(None))))
+            Ok((Framing::Chunked(Chunked::default()), length.is_none()))
         }
         (Some(_), _) => Err(BadHead::UnknownCoding),
     }
@@ -201,9 +201,11 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 /// Whether the other side keeps the connection.
 fn stays(headers: &Headers, is_http_11: bool) -> bool {
+    let lists = || headers.all("connection");
     let says = |word: &str| {
-        let mut said = headers.all("connection").flat_map(|value| value.split(|&byte| byte == b','));
+        let mut said = lists().flat_map(|list| list.split(|&byte| byte == b','));
         said.any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     };
-    if is_http_11 { !says("close") } else { says("keep-alive") && !says("close") }
+    // A list that is no text asks for nothing.
+    !says("close") && (is_http_11 || says("keep-alive") && lists().all(<[u8]>::is_ascii))
 }

@@ -32,6 +32,10 @@ async fn what_could_be_read_in_two_ways_reaches_no_replica() {
         ("a length with a sign", format!("{post}content-length: +{length}\r\n\r\n{BODY}")),
         ("a length in hexadecimal", format!("{post}content-length: 0x{length:x}\r\n\r\n{BODY}")),
         ("a length that overflows", format!("{post}content-length: 99999999999999999999999\r\n\r\n{BODY}")),
+        (
+            "a length beside chunks that is none",
+            format!("{post}content-length: x\r\ntransfer-encoding: chunked\r\n\r\n{chunked}"),
+        ),
         ("a coding that is not chunked", format!("{post}transfer-encoding: gzip\r\n\r\n{BODY}")),
         ("chunked, but not last", format!("{post}transfer-encoding: chunked, gzip\r\n\r\n{chunked}")),
         (
@@ -65,7 +69,10 @@ async fn what_could_be_read_in_two_ways_reaches_no_replica() {
                 "x".repeat(100_000)
             ),
         ),
-        ("a tunnel to a path", format!("CONNECT {CHAT} HTTP/1.1\r\nhost: g\r\ncontent-length: {length}\r\n\r\n{BODY}")),
+        (
+            "a tunnel to a path",
+            format!("CONNECT {CHAT} HTTP/1.1\r\nhost: g\r\ncontent-length: {length}\r\n\r\n{BODY}"),
+        ),
         (
             "an unknown version",
             format!("POST /v1/chat/completions HTTP/3.0\r\ncontent-length: {length}\r\n\r\n{BODY}"),
