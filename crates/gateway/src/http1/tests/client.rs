@@ -199,14 +199,22 @@ async fn an_answer_is_framed_as_its_client_can_read_it() {
         response.head.headers.push("content-length", b"3");
         response
     };
+    let not_one: Answer = || {
+        let mut response = Response::new(StatusCode::NOT_MODIFIED, full(""));
+        response.head.headers.push("content-length", b"3");
+        response.head.headers.push("content-length", b"4");
+        response
+    };
     let get = "GET / HTTP/1.1\r\nhost: g\r\n\r\n";
-    let cases: [(&str, Answer, &str); 12] = [
+    let cases: [(&str, Answer, &str); 14] = [
         (get, known, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
         (get, unknown, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"),
         (get, said, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"),
         (get, short, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\na"),
         (get, long, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"),
         (get, none, "HTTP/1.1 204 No Content\r\n\r\n"),
+        (get, not_one, "HTTP/1.1 304 Not Modified\r\n\r\n"),
+        ("HEAD / HTTP/1.1\r\nhost: g\r\n\r\n", known, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"),
         ("HEAD / HTTP/1.1\r\nhost: g\r\n\r\n", said, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"),
         (
             "GET / HTTP/1.0\r\n\r\n",
