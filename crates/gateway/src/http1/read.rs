@@ -13,6 +13,7 @@ use crate::{
 
 /// Headers a message may have.
 const MAX_HEADERS: usize = 100;
+
 /// How the end of a body is known.
 #[derive(Debug)]
 pub(super) enum Framing {

@@ -89,7 +89,7 @@ impl Request {
 
     /// What of its body came; it may be nothing.
     pub(super) fn data(&mut self, came: &[u8]) -> Result<Bytes, BadChunk> {
-        let (data, beyond) = answer::body(&mut self.framing, came).inspect_err(|_| self.keeps = false)?;
+        let (data, beyond) = answer::body(&mut self.framing, came)?;
         self.unread(&came[came.len() - beyond..]);
         Ok(data)
     }
