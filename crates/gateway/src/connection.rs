@@ -166,9 +166,10 @@ impl Connection {
                 return tracing::trace!(%error, "a client's connection ended");
             }
             if !connection.keeps() {
-                return connection.close().await;
+                break;
             }
         }
+        connection.close().await;
     }
 
     async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> hyper::Result<()> {

@@ -10,7 +10,7 @@ const ADDED_LINES: usize = 8;
 const ADDED_BYTES: usize = 256;
 
 /// What a message says beside its body.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Headers {
     text: Vec<u8>,
     lines: Vec<Line>,

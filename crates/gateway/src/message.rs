@@ -6,7 +6,7 @@ use hyper::ext::ReasonPhrase;
 use crate::headers::Headers;
 
 /// What a client wants.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct RequestHead {
     pub(crate) method: Method,
     pub(crate) target: Target,
@@ -14,7 +14,7 @@ pub(crate) struct RequestHead {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Target {
     /// Path and query.
     path: String,
@@ -70,7 +70,7 @@ impl From<request::Parts> for RequestHead {
 }
 
 /// What is answered.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
     /// Other words for the status than the usual ones.

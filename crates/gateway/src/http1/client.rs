@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{Method, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     answer::{Body, BodyError, Response},
     date,
+    decimal::Decimal,
     message::{RequestHead, ResponseHead},
     receive::Source,
 };
@@ -95,8 +97,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FromClient<S> {
     /// Returns when the client has hung up. To be asked when all of its request was read.
     pub(crate) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Self { stream, request, .. } = self;
-        // One that sends ahead is looked at again when it has its answer.
-        while request.is_all_seen() {
+        // One that sends much ahead is looked at again when it has its answer.
+        while !request.is_full() {
             let is_gone = ready!(poll_read(stream, context, |came| {
                 request.unread(came);
                 came.is_empty()
@@ -138,16 +140,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FromClient<S> {
     /// How the end of an answer is said. Whoever wrote its head may have said how long its body is.
     fn framing(&self, head: &mut ResponseHead, body: &Body) -> Framing {
         let exact = body.size_hint().exact();
+        let said = content_length(&head.headers).ok().flatten();
+        head.headers.remove("content-length");
         if has_no_body(head.status, &self.request.method) {
-            let may_have_length =
-                !head.status.is_informational() && head.status != http::StatusCode::NO_CONTENT;
-            if !may_have_length {
-                head.headers.remove("content-length");
+            let may_have_length = !head.status.is_informational() && head.status != StatusCode::NO_CONTENT;
+            // As it would be with its body, which to another request than a HEAD is not the one that is there.
+            let length = said.or(exact.filter(|_| self.request.method == Method::HEAD));
+            if let Some(length) = length.filter(|_| may_have_length) {
+                head.headers.push("content-length", Decimal::whole(length).as_bytes());
             }
             return Framing::None;
         }
-        let said = content_length(&head.headers).ok().flatten();
-        head.headers.remove("content-length");
         match said.or(exact) {
             Some(length) => Framing::Length(length),
             None if self.request.is_http_11 => Framing::Chunked,

@@ -13,6 +13,7 @@ use crate::{
 
 /// Headers a message may have.
 const MAX_HEADERS: usize = 100;
+
 /// How the end of a body is known.
 #[derive(Debug)]
 pub(super) enum Framing {
@@ -58,6 +59,9 @@ pub(crate) enum BadHead {
     /// What is asked for is neither a path nor a URI.
     #[error("the target is neither a path nor a URI")]
     Target,
+    /// A tunnel leads to a host.
+    #[error("CONNECT asks for a path, and not for a host")]
+    Tunnel,
     /// Another protocol than was asked for.
     #[error("the answer changes the protocol, which nobody asked for")]
     Upgrade,
@@ -109,6 +113,10 @@ pub(super) fn request(bytes: &[u8]) -> Result<Option<Request>, BadHead> {
     let method = parsed.method.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
     let method = method.ok_or(httparse::Error::Token)?;
     let target = parsed.path.and_then(Target::parse).ok_or(BadHead::Target)?;
+    // To some servers what follows it is no HTTP any more, and to others another request.
+    if method == Method::CONNECT && !target.path().is_empty() {
+        return Err(BadHead::Tunnel);
+    }
     let is_http_11 = parsed.version == Some(1);
     let headers = Headers::parsed(&bytes[..length], parsed.headers);
     if headers.all("host").nth(1).is_some() {
@@ -149,14 +157,14 @@ fn answer_framing(
 
 /// The same of a request, which ends without its connection.
 fn request_framing(headers: &Headers, is_http_11: bool) -> Result<(Framing, bool), BadHead> {
-    let length = content_length(headers);
+    let length = content_length(headers)?;
     let mut codings = headers.all("transfer-encoding");
     match (codings.next(), codings.next()) {
-        (None, _) => Ok((Framing::Length(length?.unwrap_or(0)), true)),
+        (None, _) => Ok((Framing::Length(length.unwrap_or(0)), true)),
         (Some(_), _) if !is_http_11 => Err(BadHead::Coding),
         (Some(coding), None) if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
             // The coding counts, and whoever sent both may have been talked into it.
-            Ok((Framing::Chunked(Chunked::default()), matches!(length, Ok(None))))
+            Ok((Framing::Chunked(Chunked::default()), length.is_none()))
         }
         (Some(_), _) => Err(BadHead::UnknownCoding),
     }
@@ -194,9 +202,11 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 /// Whether the other side keeps the connection.
 fn stays(headers: &Headers, is_http_11: bool) -> bool {
+    let lists = || headers.all("connection");
     let says = |word: &str| {
-        let mut said = headers.all("connection").flat_map(|value| value.split(|&byte| byte == b','));
+        let mut said = lists().flat_map(|list| list.split(|&byte| byte == b','));
         said.any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     };
-    if is_http_11 { !says("close") } else { says("keep-alive") && !says("close") }
+    // A list that is no text asks for nothing.
+    !says("close") && (is_http_11 || says("keep-alive") && lists().all(<[u8]>::is_ascii))
 }

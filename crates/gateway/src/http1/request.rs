@@ -15,8 +15,10 @@ use crate::message::RequestHead;
 
 /// The request that is read, or was read last.
 pub(super) struct Request {
-    /// What came and was not looked at: the beginning of a head, or of the request after this one.
+    /// What came and was not taken: the beginning of a head, or of what comes after this request.
     unread: Vec<u8>,
+    /// Whether that is known to be less than a head.
+    is_begun: bool,
     /// What of the body came with the head.
     first: Bytes,
     framing: Framing,
@@ -34,6 +36,7 @@ impl Request {
     pub(super) fn none() -> Self {
         Self {
             unread: Vec::new(),
+            is_begun: false,
             first: Bytes::new(),
             framing: Framing::Length(0),
             method: Method::GET,
@@ -43,7 +46,7 @@ impl Request {
         }
     }
 
-    /// Whether nothing came that was not looked at.
+    /// Whether all that came was taken.
     pub(super) fn is_all_seen(&self) -> bool {
         self.unread.is_empty()
     }
@@ -55,7 +58,7 @@ impl Request {
         }
         self.unread.extend_from_slice(came);
         // A head that comes byte by byte is not read from its beginning at each of them.
-        if !came.is_empty() && memchr(b'\n', came).is_none() && self.unread.len() <= MAX_HEAD_BYTES {
+        if self.is_begun && memchr(b'\n', came).is_none() && self.unread.len() <= MAX_HEAD_BYTES {
             return Ok(None);
         }
         let all = mem::take(&mut self.unread);
@@ -63,17 +66,16 @@ impl Request {
     }
 
     fn head_of(&mut self, bytes: &[u8]) -> Result<Option<RequestHead>, Http1Error> {
-        let Some(read::Request { head, framing, is_http_11, keeps, expects, length }) = read::request(bytes)?
-        else {
-            if bytes.len() > MAX_HEAD_BYTES {
-                return Err(Http1Error::LongHead);
-            }
-            self.unread = bytes.to_vec();
+        let read = read::request(bytes).map_err(Http1Error::from).and_then(|read| {
+            let length = read.as_ref().map_or(bytes.len(), |read| read.length);
+            if length > MAX_HEAD_BYTES { Err(Http1Error::LongHead) } else { Ok(read) }
+        });
+        // Where a request ends that cannot be read, nobody knows.
+        let read = read.inspect_err(|_| *self = Self { framing: Framing::Close, ..Self::none() })?;
+        let Some(read::Request { head, framing, is_http_11, keeps, expects, length }) = read else {
+            (self.unread, self.is_begun) = (bytes.to_vec(), true);
             return Ok(None);
         };
-        if length > MAX_HEAD_BYTES {
-            return Err(Http1Error::LongHead);
-        }
         let method = head.method.clone();
         *self = Self { framing, method, is_http_11, keeps, expects, ..Self::none() };
         self.first = self.data(&bytes[length..])?;
@@ -87,9 +89,14 @@ impl Request {
 
     /// What of its body came; it may be nothing.
     pub(super) fn data(&mut self, came: &[u8]) -> Result<Bytes, BadChunk> {
-        let (data, beyond) = answer::body(&mut self.framing, came).inspect_err(|_| self.keeps = false)?;
+        let (data, beyond) = answer::body(&mut self.framing, came)?;
         self.unread(&came[came.len() - beyond..]);
         Ok(data)
+    }
+
+    /// Whether so much came beyond it that no more is taken before its turn.
+    pub(super) fn is_full(&self) -> bool {
+        self.unread.len() >= MAX_HEAD_BYTES
     }
 
     /// These came, and belong to the request after this one.

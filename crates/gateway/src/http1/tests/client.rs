@@ -199,14 +199,22 @@ async fn an_answer_is_framed_as_its_client_can_read_it() {
         response.head.headers.push("content-length", b"3");
         response
     };
+    let not_one: Answer = || {
+        let mut response = Response::new(StatusCode::NOT_MODIFIED, full(""));
+        response.head.headers.push("content-length", b"3");
+        response.head.headers.push("content-length", b"4");
+        response
+    };
     let get = "GET / HTTP/1.1\r\nhost: g\r\n\r\n";
-    let cases: [(&str, Answer, &str); 12] = [
+    let cases: [(&str, Answer, &str); 14] = [
         (get, known, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
         (get, unknown, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"),
         (get, said, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"),
         (get, short, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\na"),
         (get, long, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"),
         (get, none, "HTTP/1.1 204 No Content\r\n\r\n"),
+        (get, not_one, "HTTP/1.1 304 Not Modified\r\n\r\n"),
+        ("HEAD / HTTP/1.1\r\nhost: g\r\n\r\n", known, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"),
         ("HEAD / HTTP/1.1\r\nhost: g\r\n\r\n", said, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"),
         (
             "GET / HTTP/1.0\r\n\r\n",
@@ -275,8 +283,33 @@ async fn a_client_that_leaves_is_missed_and_one_that_sends_ahead_is_not_lost() {
     connection.send(Response::new(StatusCode::OK, full("{}")), false).await.unwrap();
     let head = poll_fn(|context| connection.poll_head(context)).await.unwrap().unwrap();
     assert_eq!(head.target.path(), "/2");
+    far.write_all(b"GET /3 HTTP/1.1\r\nhost: g\r\n\r\n").await.unwrap();
+    assert!(!is_gone(&mut connection), "it sends ahead again");
     drop(far);
-    assert!(is_gone(&mut connection));
+    assert!(is_gone(&mut connection), "whatever it has sent ahead");
+}
+
+#[tokio::test]
+async fn who_is_told_that_a_request_is_none_may_have_sent_more_than_was_read() {
+    let (mut far, near) = duplex(1 << 10);
+    let serve = async {
+        let mut connection = FromClient::new(near);
+        poll_fn(|context| connection.poll_head(context)).await.unwrap().unwrap();
+        connection.send(Response::new(StatusCode::OK, full("{}")), false).await.unwrap();
+        poll_fn(|context| connection.poll_head(context)).await.unwrap_err();
+        connection.send(Response::new(StatusCode::BAD_REQUEST, full("no")), false).await.unwrap();
+        assert!(!connection.keeps());
+        connection.close().await;
+    };
+    let client = async {
+        far.write_all(b"HEAD / HTTP/1.1\r\nhost: g\r\n\r\nno HTTP\r\n\r\n").await.unwrap();
+        far.write_all(&[b'x'; 10 << 10]).await.expect("hung up on while it sends, it may lose the answer");
+        far.shutdown().await.unwrap();
+        let mut answers = String::new();
+        far.read_to_string(&mut answers).await.unwrap();
+        assert!(answers.ends_with("\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"), "{answers}");
+    };
+    tokio::join!(serve, client);
 }
 
 #[tokio::test]
