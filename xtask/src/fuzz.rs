@@ -46,7 +46,15 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("trace", &["crates/workload/tests", "fuzz/seeds/trace"]),
     ("model", &["crates/gateway/src/ask.rs", "crates/gateway/tests"]),
     ("http_framing", &["crates/gateway/tests/gateway/smuggling.rs", "fuzz/seeds/http_framing"]),
-    ("http_answer", &["crates/gateway/src/http1/tests.rs", "crates/gateway/src/http1/chunked.rs"]),
+    ("http_answer", &["crates/gateway/src/http1/tests/replica.rs", "crates/gateway/src/http1/chunked.rs"]),
+    (
+        "http_request",
+        &[
+            "crates/gateway/src/http1/tests/client.rs",
+            "crates/gateway/tests/gateway/smuggling.rs",
+            "fuzz/seeds/http_framing",
+        ],
+    ),
     ("event_stream", &["crates/gateway/src/sse.rs", "crates/load/src/sse.rs"]),
     ("kpa_config", &["fuzz/seeds/kpa_config", "crates/core/src/peers/kpa/config.rs"]),
 ];

@@ -3,80 +3,55 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use hyper::rt::{Sleep, Timer};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 /// What rings for whichever deadline of a connection is waited for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Alarm(Arc<Mutex<Option<Pin<Box<tokio::time::Sleep>>>>>);
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
 
-impl Timer for Alarm {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until((Instant::now() + duration).into())
-    }
-
-    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Deadline { at: deadline.into(), alarm: self.clone() })
-    }
-
-    fn now(&self) -> std::time::Instant {
-        Instant::now().into()
-    }
-}
-
-struct Deadline {
-    at: Instant,
-    alarm: Alarm,
-}
-
-impl Future for Deadline {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut alarm = self.alarm.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let alarm = alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.at)));
-        if self.at < alarm.deadline() {
-            alarm.as_mut().reset(self.at);
+impl Alarm {
+    /// Returns at this time.
+    pub(crate) fn poll(&mut self, at: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let alarm = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if at < alarm.deadline() {
+            alarm.as_mut().reset(at);
         }
         loop {
             ready!(alarm.as_mut().poll(context));
-            if alarm.deadline() >= self.at {
+            if alarm.deadline() >= at {
                 return Poll::Ready(());
             }
             // It rang for one before, which is not waited for any more.
-            alarm.as_mut().reset(self.at);
+            alarm.as_mut().reset(at);
         }
     }
 }
 
-impl Sleep for Deadline {}
-
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, time::Duration};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn each_deadline_is_kept_whichever_was_waited_for_before() {
-        let (alarm, began) = (Alarm::default(), Instant::now());
-        let at = |seconds| alarm.sleep_until((began + Duration::from_secs(seconds)).into());
+        let (mut alarm, began) = (Alarm::default(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
         let mut context = Context::from_waker(std::task::Waker::noop());
         // Given up, as by a request that came in time.
-        assert!(at(10).as_mut().poll(&mut context).is_pending());
-        assert!(at(20).as_mut().poll(&mut context).is_pending());
+        assert!(alarm.poll(at(10), &mut context).is_pending());
+        assert!(alarm.poll(at(20), &mut context).is_pending());
         for (deadline, expected) in [(30, 30), (31, 31), (25, 31)] {
-            at(deadline).await;
+            poll_fn(|context| alarm.poll(at(deadline), context)).await;
             assert_eq!(began.elapsed().as_secs(), expected, "{deadline}");
         }
-        let (mut late, early) = (at(60), at(40));
-        assert!(late.as_mut().poll(&mut context).is_pending());
-        early.await;
+        assert!(alarm.poll(at(60), &mut context).is_pending());
+        poll_fn(|context| alarm.poll(at(40), context)).await;
         assert_eq!(began.elapsed().as_secs(), 40);
-        late.await;
+        poll_fn(|context| alarm.poll(at(60), context)).await;
         assert_eq!(began.elapsed().as_secs(), 60);
     }
 }

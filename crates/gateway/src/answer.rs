@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use serde_json::json;
 
-use crate::account::Cause;
+use crate::{account::Cause, decimal::Decimal, message::ResponseHead};
 
 /// What the gateway sends.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
@@ -15,7 +15,35 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Tells a load tool that the request had been given a place before it failed.
-pub(crate) const ACCEPTED: HeaderName = HeaderName::from_static("x-forewarm-accepted");
+pub(crate) const ACCEPTED: &str = "x-forewarm-accepted";
+
+/// What a client is answered.
+pub(crate) struct Response {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Body,
+}
+
+impl Response {
+    pub(crate) fn new(status: StatusCode, body: Body) -> Self {
+        Self { head: ResponseHead::new(status), body }
+    }
+
+    /// A body of this type.
+    pub(crate) fn of_kind(kind: &'static str, body: Body) -> Self {
+        let mut response = Self::new(StatusCode::OK, body);
+        response.head.headers.push("content-type", kind.as_bytes());
+        response
+    }
+}
+
+impl From<Response> for http::Response<Body> {
+    fn from(response: Response) -> Self {
+        let mut same = http::Response::new(response.body);
+        *same.status_mut() = response.head.status;
+        *same.headers_mut() = (&response.head.headers).into();
+        same
+    }
+}
 
 /// A body that is all there.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -23,25 +51,19 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// A JSON answer.
-pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
-    let mut response = Response::new(full(value.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Response {
+    let mut response = Response::of_kind("application/json", full(value.to_string()));
+    response.head.status = status;
     response
 }
 
 /// An error in OpenAI's shape.
-pub(crate) fn error(status: StatusCode, kind: &str, code: &str, message: &str) -> Response<Body> {
+pub(crate) fn error(status: StatusCode, kind: &str, code: &str, message: &str) -> Response {
     json(status, &json!({"error": {"message": message, "type": kind, "param": null, "code": code}}))
 }
 
 /// An honest refusal: the request was not given a place, and may come again after `retry_after`.
-pub(crate) fn refusal(
-    status: StatusCode,
-    code: &str,
-    message: &str,
-    retry_after: Duration,
-) -> Response<Body> {
+pub(crate) fn refusal(status: StatusCode, code: &str, message: &str, retry_after: Duration) -> Response {
     let kind =
         if status == StatusCode::TOO_MANY_REQUESTS { "rate_limit_error" } else { "service_unavailable" };
     let mut response = error(status, kind, code, message);
@@ -50,13 +72,13 @@ pub(crate) fn refusal(
 }
 
 /// Whole seconds, rounded up: who comes earlier comes in vain.
-pub(crate) fn set_retry_after(response: &mut Response<Body>, retry_after: Duration) {
+pub(crate) fn set_retry_after(response: &mut Response, retry_after: Duration) {
     let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response.head.headers.set("retry-after", Decimal::whole(seconds).as_bytes());
 }
 
 /// An honest failure of a request that had been given a place.
-pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
+pub(crate) fn failure(cause: Cause, message: &str) -> Response {
     let status = match cause {
         Cause::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Cause::GatewayStopping | Cause::Shed => StatusCode::SERVICE_UNAVAILABLE,
@@ -65,7 +87,7 @@ pub(crate) fn failure(cause: Cause, message: &str) -> Response<Body> {
         }
     };
     let mut response = error(status, "upstream_error", cause.code(), message);
-    response.headers_mut().insert(ACCEPTED, HeaderValue::from_static("true"));
+    response.head.headers.push(ACCEPTED, b"true");
     response
 }
 

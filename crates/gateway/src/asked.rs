@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use forewarm_core::pool::Priority;
-use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::headers::Headers;
 
 /// How urgent a request is; the gateway says in it how urgent it took it to be.
-pub(crate) const PRIORITY: HeaderName = HeaderName::from_static("x-forewarm-priority");
+pub(crate) const PRIORITY: &str = "x-forewarm-priority";
 /// Highest value a client may ask for in `X-Request-Timeout` or `X-Scale-Up-Timeout`.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -47,19 +48,19 @@ impl Asked {
     ///
     /// # Errors
     /// When a value makes no sense.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, BadAsk> {
+    pub(crate) fn of(headers: &Headers) -> Result<Self, BadAsk> {
         let mut asked = Self::default();
-        for (name, value) in headers {
-            let Some(name) = name.as_str().strip_prefix("x-") else { continue };
+        for (name, value) in headers.iter() {
+            let Some(name) = name.strip_prefix(b"x-") else { continue };
             match name {
-                "forewarm-priority" if asked.priority.is_none() => asked.priority = Some(priority(value)?),
-                "request-timeout" if asked.warm.is_none() => {
+                b"forewarm-priority" if asked.priority.is_none() => asked.priority = Some(priority(value)?),
+                b"request-timeout" if asked.warm.is_none() => {
                     asked.warm = Some(timeout("x-request-timeout", value)?);
                 }
-                "scale-up-timeout" if asked.cold.is_none() => {
+                b"scale-up-timeout" if asked.cold.is_none() => {
                     asked.cold = Some(timeout("x-scale-up-timeout", value)?);
                 }
-                "forewarm-keepalive" if asked.keepalive_seconds.is_none() => {
+                b"forewarm-keepalive" if asked.keepalive_seconds.is_none() => {
                     asked.keepalive_seconds = number(value);
                 }
                 _ => {}
@@ -69,21 +70,21 @@ impl Asked {
     }
 }
 
-fn priority(value: &HeaderValue) -> Result<Priority, BadAsk> {
-    let text = String::from_utf8_lossy(value.as_bytes());
+fn priority(value: &[u8]) -> Result<Priority, BadAsk> {
+    let text = String::from_utf8_lossy(value);
     let found = Priority::ALL.into_iter().find(|priority| priority.label().eq_ignore_ascii_case(text.trim()));
     found.ok_or_else(|| BadAsk::Priority(text.into_owned()))
 }
 
-fn timeout(name: &'static str, value: &HeaderValue) -> Result<Duration, BadAsk> {
+fn timeout(name: &'static str, value: &[u8]) -> Result<Duration, BadAsk> {
     match number(value).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(asked) => Ok(asked.min(MAX_TIMEOUT)),
-        None => Err(BadAsk::Timeout { name, value: String::from_utf8_lossy(value.as_bytes()).into_owned() }),
+        None => Err(BadAsk::Timeout { name, value: String::from_utf8_lossy(value).into_owned() }),
     }
 }
 
-fn number(value: &HeaderValue) -> Option<f64> {
-    value.to_str().ok()?.trim().parse().ok()
+fn number(value: &[u8]) -> Option<f64> {
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -118,11 +119,11 @@ mod tests {
             ),
         ];
         for (lines, expected) in cases {
-            let mut map = HeaderMap::new();
+            let mut headers = Headers::default();
             for (name, value) in lines {
-                map.append(*name, HeaderValue::from_static(value));
+                headers.push(name, value.as_bytes());
             }
-            let found = Asked::of(&map).map_err(|bad| bad.to_string());
+            let found = Asked::of(&headers).map_err(|bad| bad.to_string());
             assert_eq!(found, expected.map_err(str::to_owned), "{lines:?}");
         }
     }

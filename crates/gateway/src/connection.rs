@@ -14,30 +14,28 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, header};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use http::{Request, StatusCode};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    time::Instant,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     alarm::Alarm,
+    answer::{Body, Response, error},
     forwarded::Origin,
+    http1::{BadHead, FromClient, Http1Error},
+    message::RequestHead,
     pace::{Pace, Paced, pumped},
     server::Front,
 };
 
-/// Headers a request may have.
-const MAX_HEADERS: usize = 100;
-/// Bytes of headers a request may have.
+/// Bytes of headers that a request may have over HTTP/2.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Requests under way on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
@@ -144,54 +142,34 @@ impl Connection {
         };
         match is_http2 {
             true => Box::pin(self.http2(stream).map(ended)),
-            false => Box::pin(self.http1(stream).map(ended)),
+            false => Box::pin(self.http1(stream)),
         }
     }
 
-    async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> hyper::Result<()> {
+    async fn http1(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Self { front, origin, pace, closing } = self;
-        let read_timeout = front.config.read_timeout;
-        let last = closing.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (front, last) = (Arc::clone(&front), last.clone());
-            let client = Client { origin: Arc::clone(&origin), pace: pace.clone() };
-            // hyper keeps the room of a future as long as the connection; this one is gone once an answer begins.
-            Box::pin(async move {
-                let mut response = front.answer(request, client).await;
-                if last.is_cancelled() {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let mut connection = FromClient::new(stream);
+        let mut patience = Patience::new(front.config.read_timeout, &closing);
+        while let Some(head) = patience.head(&mut connection).await {
+            let response = match head {
+                Ok(head) => {
+                    let client = Client { origin: Arc::clone(&origin), pace: pace.clone() };
+                    // A connection keeps the room of what it awaits; this one is gone once an answer begins.
+                    let Some(response) = Box::pin(answer(&front, head, &mut connection, client)).await else {
+                        return;
+                    };
+                    response
                 }
-                Ok::<_, Infallible>(response)
-            })
-        });
-        let connection = http1::Builder::new()
-            .timer(Alarm::default())
-            .header_read_timeout(read_timeout)
-            .max_headers(MAX_HEADERS)
-            .max_buf_size(MAX_HEADER_BYTES)
-            // Events and small answers are copied in less time than the system takes for several pieces.
-            .writev(false)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let mut last_chance = pin!(last_chance(&closing));
-        // Who asks to be woken when the gateway stops asks once, not again with each request: it takes a lock.
-        let mut asked: Option<Waker> = None;
-        let ended = poll_fn(|context| {
-            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                return Poll::Ready(Some(ended));
+                Err(bad) => unreadable(&bad),
+            };
+            if let Err(error) = connection.send(response, closing.is_cancelled()).await {
+                return tracing::trace!(%error, "a client's connection ended");
             }
-            if !closing.is_cancelled() && asked.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))
-            {
-                return Poll::Pending;
+            if !connection.keeps() {
+                break;
             }
-            asked = Some(context.waker().clone());
-            last_chance.as_mut().poll(context).map(|()| None)
-        });
-        if let Some(ended) = ended.await {
-            return ended;
         }
-        connection.as_mut().graceful_shutdown();
-        connection.await
+        connection.close().await;
     }
 
     async fn http2(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> hyper::Result<()> {
@@ -204,7 +182,9 @@ impl Connection {
             let client = Client { origin: Arc::clone(&origin), pace: pace.clone() };
             begins.fetch_add(1, Relaxed);
             async move {
-                let response = front.answer(request, client).await;
+                let (parts, body) = request.into_parts();
+                let response = front.answer(parts.into(), body, client).await;
+                let response: http::Response<Body> = response.into();
                 Ok::<_, Infallible>(response.map(|body| pumped(body, send_timeout, pace)))
             }
         });
@@ -237,5 +217,85 @@ impl Connection {
         // Two GOAWAY frames: the client begins no more, and what it had begun is served.
         connection.as_mut().graceful_shutdown();
         connection.await
+    }
+}
+
+/// The answer to a request; `None` when the client hangs up before it begins.
+async fn answer(
+    front: &Front,
+    head: RequestHead,
+    connection: &mut FromClient<impl AsyncRead + AsyncWrite + Unpin>,
+    client: Client,
+) -> Option<Response> {
+    let pass = match front.greet(&head) {
+        Ok(pass) => pass,
+        Err(response) => return Some(*response),
+    };
+    let body = front.receive(connection).await;
+    let is_whole = body.is_ok();
+    let mut answer = pin!(front.forward(head, body, client, pass));
+    poll_fn(|context| match answer.as_mut().poll(context) {
+        Poll::Ready(response) => Poll::Ready(Some(response)),
+        Poll::Pending if is_whole => connection.poll_gone(context).map(|()| None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// What a client is told that speaks something else.
+fn unreadable(bad: &Http1Error) -> Response {
+    let (status, code) = match bad {
+        Http1Error::LongHead | Http1Error::Head(BadHead::Syntax(httparse::Error::TooManyHeaders)) => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large")
+        }
+        Http1Error::Head(_) | Http1Error::Chunk(_) | Http1Error::Io(_) | Http1Error::Closed => {
+            (StatusCode::BAD_REQUEST, "request_unreadable")
+        }
+    };
+    error(status, "invalid_request_error", code, &bad.to_string())
+}
+
+/// How long the next request on a connection is waited for.
+struct Patience<'a> {
+    read_timeout: Duration,
+    closing: &'a CancellationToken,
+    alarm: Alarm,
+    last_chance: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+    /// Who asked to be woken when the gateway stops. It asks once, not again with each request: it takes a lock.
+    asked: Option<Waker>,
+}
+
+impl<'a> Patience<'a> {
+    fn new(read_timeout: Duration, closing: &'a CancellationToken) -> Self {
+        let last_chance = Box::pin(last_chance(closing));
+        Self { read_timeout, closing, alarm: Alarm::default(), last_chance, asked: None }
+    }
+
+    /// The next request; `None` when there is none, or it does not come in time.
+    async fn head(
+        &mut self,
+        connection: &mut FromClient<impl AsyncRead + AsyncWrite + Unpin>,
+    ) -> Option<Result<RequestHead, Http1Error>> {
+        // A span that is too long for the clock is as good as for ever.
+        let until = Instant::now().checked_add(self.read_timeout);
+        poll_fn(|context| {
+            match connection.poll_head(context) {
+                Poll::Ready(Ok(head)) => return Poll::Ready(head.map(Ok)),
+                // Whoever has gone hears nothing.
+                Poll::Ready(Err(Http1Error::Io(_) | Http1Error::Closed)) => return Poll::Ready(None),
+                Poll::Ready(Err(bad)) => return Poll::Ready(Some(Err(bad))),
+                Poll::Pending => {}
+            }
+            if until.is_some_and(|until| self.alarm.poll(until, context).is_ready()) {
+                return Poll::Ready(None);
+            }
+            let is_known = self.asked.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+            if is_known && !self.closing.is_cancelled() {
+                return Poll::Pending;
+            }
+            self.asked = Some(context.waker().clone());
+            self.last_chance.as_mut().poll(context).map(|()| None)
+        })
+        .await
     }
 }

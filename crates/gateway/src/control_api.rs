@@ -13,7 +13,7 @@ use futures_util::{
     future::BoxFuture,
     stream::{self, FuturesUnordered},
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    answer::{self, Body, error},
+    answer::{self, Body, Response, error},
     config::ControlToken,
     keys::Keys,
     metrics,
@@ -138,7 +138,7 @@ pub(crate) async fn serve(port: ControlPort, ended: CancellationToken, closing: 
 async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, api: Arc<Api>) {
     let service = service_fn(move |request| {
         let api = Arc::clone(&api);
-        async move { Ok::<_, Infallible>(api.answer(request).await) }
+        async move { Ok::<http::Response<Body>, Infallible>(api.answer(request).await.into()) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -150,18 +150,18 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, api
 }
 
 impl Api {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>) -> Response {
         let (parts, body) = request.into_parts();
         let path: Vec<&str> = parts.uri.path().trim_matches('/').split('/').collect();
         match (&parts.method, path.as_slice()) {
-            (&Method::GET, ["healthz"]) => Response::new(answer::full("ok\n")),
+            (&Method::GET, ["healthz"]) => Response::new(StatusCode::OK, answer::full("ok\n")),
             (&Method::GET, ["readyz"]) => self.ready(),
             (&Method::GET, ["metrics"]) => self.metrics(),
             (_, ["forewarm", "v1", ..]) if !self.may(&parts.headers) => {
                 let message = "this needs `Authorization: Bearer` with the gateway's control token";
                 let mut response =
                     error(StatusCode::UNAUTHORIZED, "invalid_request_error", "unauthorized", message);
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                response.head.headers.push("www-authenticate", b"Bearer");
                 response
             }
             (&Method::PUT, ["forewarm", "v1", "pools", scaler]) => self.apply(scaler, body).await,
@@ -178,20 +178,18 @@ impl Api {
     }
 
     /// Ready for clients: it knows where to send them, and is not about to leave.
-    fn ready(&self) -> Response<Body> {
+    fn ready(&self) -> Response {
         let why_not = if self.closing.is_cancelled() {
             "the gateway is stopping\n"
         } else if self.handle.is_empty() {
             "no plan yet\n"
         } else {
-            return Response::new(answer::full("ok\n"));
+            return Response::new(StatusCode::OK, answer::full("ok\n"));
         };
-        let mut response = Response::new(answer::full(why_not));
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        response
+        Response::new(StatusCode::SERVICE_UNAVAILABLE, answer::full(why_not))
     }
 
-    async fn apply(&self, scaler: &str, body: Incoming) -> Response<Body> {
+    async fn apply(&self, scaler: &str, body: Incoming) -> Response {
         let invalid =
             |message: &str| error(StatusCode::BAD_REQUEST, "invalid_request_error", "invalid_plan", message);
         let read = Limited::new(body, MAX_PLAN_BYTES).collect();
@@ -214,17 +212,12 @@ impl Api {
         answer::json(StatusCode::OK, &json!(Applied { version }))
     }
 
-    fn report(&self, scaler: &str) -> Response<Body> {
+    fn report(&self, scaler: &str) -> Response {
         let Some(found) = self.handle.scaler(&ScalerId::from(scaler)) else {
             return unknown_scaler(scaler);
         };
         match serde_json::to_string(&found.report().0) {
-            Ok(report) => {
-                let mut response = Response::new(answer::full(report));
-                let kind = HeaderValue::from_static("application/json");
-                response.headers_mut().insert(header::CONTENT_TYPE, kind);
-                response
-            }
+            Ok(report) => Response::of_kind("application/json", answer::full(report)),
             Err(failed) => {
                 error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "report", &failed.to_string())
             }
@@ -232,27 +225,22 @@ impl Api {
     }
 
     /// Changes of every scaler, as server-sent events; a comment each second when there is none.
-    fn events(&self) -> Response<Body> {
+    fn events(&self) -> Response {
         let events = stream::unfold(Changing::of(self.handle.clone()), |mut changing| async move {
             let event = changing.next().await?;
             let frame: Result<_, answer::BodyError> = Ok(Frame::data(event));
             Some((frame, changing))
         });
-        let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(events)));
-        let kind = HeaderValue::from_static("text/event-stream");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        response
+        Response::of_kind("text/event-stream", BodyExt::boxed_unsync(StreamBody::new(events)))
     }
 
-    fn metrics(&self) -> Response<Body> {
-        let mut response = Response::new(answer::full(metrics::page(&self.handle, self.keys.as_deref())));
-        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        response
+    fn metrics(&self) -> Response {
+        let page = metrics::page(&self.handle, self.keys.as_deref());
+        Response::of_kind("text/plain; version=0.0.4; charset=utf-8", answer::full(page))
     }
 }
 
-fn unknown_scaler(scaler: &str) -> Response<Body> {
+fn unknown_scaler(scaler: &str) -> Response {
     let message = format!("the gateway has no plan for scaler `{scaler}`");
     error(StatusCode::NOT_FOUND, "invalid_request_error", "unknown_scaler", &message)
 }

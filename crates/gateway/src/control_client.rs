@@ -190,7 +190,7 @@ impl Wire {
             let _turn = self.questions.acquire().await;
             let (response, mut reply) =
                 self.connections.send(&request.into()).await.map_err(|error| self.error(error))?;
-            let status = response.status();
+            let status = response.status;
             let mut body = BytesMut::new();
             while let Some(data) = reply.data().await {
                 let data = data.map_err(|error| self.error(error))?;
@@ -270,7 +270,7 @@ async fn listen(wire: Arc<Wire>) {
         if let Ok(Ok((response, reply))) =
             tokio::time::timeout(TIMEOUT, wire.connections.send(&request.into())).await
         {
-            match response.status() {
+            match response.status {
                 StatusCode::OK => {
                     read_events(&wire, reply).await;
                     *lock(&wire.heard) = None;

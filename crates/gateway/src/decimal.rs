@@ -1,29 +1,66 @@
 //! Numbers in headers: to format them as usual takes ten times as long, and each answer has some.
 
-use http::HeaderValue;
+use std::fmt;
 
-/// A number with so many decimals, at most nine, of which `number` counts the last one; and a unit of at most two letters.
-pub(crate) fn decimal(number: u64, decimals: usize, unit: &'static str) -> HeaderValue {
-    // Twenty digits, a zero before the point, the point, and the unit.
-    let mut text = [0; 24];
-    let mut start = text.len() - unit.len();
-    text[start..].copy_from_slice(unit.as_bytes());
-    let (mut rest, mut written) = (number, 0);
-    while rest > 0 || written <= decimals {
-        if written == decimals && decimals > 0 {
-            start -= 1;
-            text[start] = b'.';
-        }
-        start -= 1;
-        text[start] = b'0' + (rest % 10) as u8;
-        (rest, written) = (rest / 10, written + 1);
-    }
-    HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("0"))
+/// Twenty digits, a zero before the point, the point, and a unit; or minutes of eighteen digits, and seconds.
+const ROOM: usize = 24;
+
+/// A number as it is written, or two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decimal {
+    text: [u8; ROOM],
+    start: usize,
 }
 
-/// Seconds, to the microsecond.
-pub(crate) fn seconds(span: f64) -> HeaderValue {
-    decimal((span * 1e6).round() as u64, 6, "")
+impl Decimal {
+    /// A number with so many decimals, at most nine, of which `number` counts the last one; and a unit of at most two letters.
+    pub(crate) fn new(number: u64, decimals: usize, unit: &'static str) -> Self {
+        Self { text: [0; ROOM], start: ROOM }.before(number, decimals, unit)
+    }
+
+    /// Writes a number and its unit in front of what is there.
+    fn before(mut self, number: u64, decimals: usize, unit: &'static str) -> Self {
+        let Self { text, start } = &mut self;
+        let end = *start;
+        *start -= unit.len();
+        text[*start..end].copy_from_slice(unit.as_bytes());
+        let (mut rest, mut written) = (number, 0);
+        while rest > 0 || written <= decimals {
+            if written == decimals && decimals > 0 {
+                *start -= 1;
+                text[*start] = b'.';
+            }
+            *start -= 1;
+            text[*start] = b'0' + (rest % 10) as u8;
+            (rest, written) = (rest / 10, written + 1);
+        }
+        self
+    }
+
+    /// A number without any.
+    pub(crate) fn whole(number: u64) -> Self {
+        Self::new(number, 0, "")
+    }
+
+    /// Seconds, to the microsecond.
+    pub(crate) fn seconds(span: f64) -> Self {
+        Self::new((span * 1e6).round() as u64, 6, "")
+    }
+
+    /// Minutes and seconds: `6m0s`.
+    pub(crate) fn minutes(seconds: u64) -> Self {
+        Self::new(seconds % 60, 0, "s").before(seconds / 60, 0, "m")
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
+    }
 }
 
 #[cfg(test)]
@@ -42,7 +79,10 @@ mod tests {
             (u64::MAX, 9, "ms", "18446744073.709551615ms"),
         ];
         for (number, decimals, unit, expected) in cases {
-            assert_eq!(decimal(number, decimals, unit), expected);
+            assert_eq!(Decimal::new(number, decimals, unit).as_bytes(), expected.as_bytes());
+        }
+        for (seconds, expected) in [(60, "1m0s"), (90, "1m30s"), (u64::MAX, "307445734561825860m15s")] {
+            assert_eq!(Decimal::minutes(seconds).to_string(), expected);
         }
         let spans = [
             (0.0, "0.000000"),
@@ -50,10 +90,10 @@ mod tests {
             (0.000_000_4, "0.000000"),
             (12.345_678_9, "12.345679"),
             (-1.0, "0.000000"),
+            (f64::INFINITY, "18446744073709.551615"),
         ];
         for (span, expected) in spans {
-            assert_eq!(seconds(span), expected, "{span}");
+            assert_eq!(Decimal::seconds(span).as_bytes(), expected.as_bytes(), "{span}");
         }
-        assert_eq!(seconds(f64::INFINITY), "18446744073709.551615");
     }
 }

@@ -3,10 +3,10 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use forewarm_core::pool::{Priority, Tenants};
-use http::request::Parts;
 
 use crate::{
     ask::{Ask, prompt_tokens},
+    message::RequestHead,
     pool::{Arrival, Prefers},
     tenant::{Tenant, TenantId},
 };
@@ -36,7 +36,7 @@ impl Demand {
     pub(crate) fn of(
         ask: &Ask<'_>,
         asked: Option<Priority>,
-        parts: &Parts,
+        head: &RequestHead,
         bytes: usize,
         known: Option<&Tenant>,
         tenants: &Tenants,
@@ -44,7 +44,7 @@ impl Demand {
         let (tenant, weight, allowed) = match known {
             Some(Tenant { id, weight, priority }) => (Some(id.clone()), *weight, Some(*priority)),
             None => {
-                let name = named(ask, parts, tenants);
+                let name = named(ask, head, tenants);
                 let weight = name.and_then(|name| tenants.weights.get(name).copied());
                 (name.map(TenantId::from), weight.unwrap_or(NonZeroU32::MIN), None)
             }
@@ -55,7 +55,7 @@ impl Demand {
             (Some(priority), None) | (None, Some(priority)) => priority,
             (None, None) => Priority::default(),
         };
-        let path = parts.uri.path();
+        let path = head.target.route();
         let answers =
             if NO_ANSWER.iter().any(|end| path.ends_with(end)) { 0 } else { ask.n.unwrap_or(1).max(1) };
         Self {
@@ -86,8 +86,8 @@ impl Demand {
 }
 
 /// The tenant's name where no key says it.
-fn named<'a>(ask: &'a Ask<'_>, parts: &'a Parts, tenants: &Tenants) -> Option<&'a str> {
-    let header = tenants.header.as_deref().and_then(|name| parts.headers.get(name)?.to_str().ok());
+fn named<'a>(ask: &'a Ask<'_>, head: &'a RequestHead, tenants: &Tenants) -> Option<&'a str> {
+    let header = tenants.header.as_deref().and_then(|name| head.headers.text(name));
     let user = || ask.user.as_deref().filter(|_| tenants.user);
     let name = header.or_else(user).map(str::trim).filter(|name| !name.is_empty())?;
     Some(&name[..name.floor_char_boundary(MAX_NAME_BYTES)])
@@ -101,7 +101,7 @@ mod tests {
 
     fn demand(request: Request<()>, body: &str, tenants: &Tenants) -> Demand {
         let (parts, ()) = request.into_parts();
-        Demand::of(&Ask::of(body.as_bytes()), None, &parts, body.len(), None, tenants)
+        Demand::of(&Ask::of(body.as_bytes()), None, &parts.into(), body.len(), None, tenants)
     }
 
     fn request(headers: &[(&str, &str)]) -> Request<()> {
@@ -127,7 +127,7 @@ mod tests {
             let weight = NonZeroU32::new(3).unwrap();
             let tenant = Tenant { id: TenantId::from("t"), weight, priority };
             let ask = Ask::of(br#"{"user":"yet another"}"#);
-            let demand = Demand::of(&ask, asked, &parts, 0, Some(&tenant), &all);
+            let demand = Demand::of(&ask, asked, &parts.into(), 0, Some(&tenant), &all);
             assert_eq!(demand.priority, expected, "{priority:?} asks for {asked:?}");
             assert_eq!((demand.tenant, demand.weight), (Some(TenantId::from("t")), weight));
         }

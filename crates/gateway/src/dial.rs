@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use forewarm_tls::TlsError;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,7 +22,8 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    http1::Http1,
+    http1::ToReplica,
+    message::ResponseHead,
     outgoing::Outgoing,
     reply::{Reply, ReplyError},
 };
@@ -86,7 +87,7 @@ impl Dialer {
         let stream = TcpStream::connect(&target.authority).await?;
         stream.set_nodelay(true)?;
         match target.scheme {
-            Scheme::Http => Ok(Link::Http1(Box::new(Http1::plain(stream)))),
+            Scheme::Http => Ok(Link::Http1(Box::new(ToReplica::plain(stream)))),
             Scheme::Http2 => http2(stream, target).await,
             Scheme::Https => {
                 let name = match &self.server_name {
@@ -96,7 +97,7 @@ impl Dialer {
                 let stream = self.tls()?.connect(name, stream).await?;
                 match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => http2(stream, target).await,
-                    _ => Ok(Link::Http1(Box::new(Http1::encrypted(stream)))),
+                    _ => Ok(Link::Http1(Box::new(ToReplica::encrypted(stream)))),
                 }
             }
         }
@@ -179,7 +180,7 @@ impl Target {
 #[derive(Debug)]
 pub(crate) enum Link {
     /// For one request at a time.
-    Http1(Box<Http1>),
+    Http1(Box<ToReplica>),
     /// For many.
     Http2(Multiplexed),
 }
@@ -197,7 +198,7 @@ impl Link {
         self,
         request: &Outgoing,
         target: &Target,
-    ) -> Result<(Response<()>, Reply), ReplyError> {
+    ) -> Result<(ResponseHead, Reply), ReplyError> {
         match self {
             Link::Http1(mut connection) => {
                 let answer = connection.send(request, target.host.as_ref()).await?;
@@ -210,19 +211,15 @@ impl Link {
 }
 
 impl Multiplexed {
-    async fn send(mut self, request: &Outgoing) -> Result<(Response<()>, Reply), ReplyError> {
+    async fn send(mut self, request: &Outgoing) -> Result<(ResponseHead, Reply), ReplyError> {
         let mut same = Request::new(Full::new(request.body().clone()));
         *same.method_mut() = request.method().clone();
         // Here the host is part of the URI.
         *same.uri_mut() = self.target.uri(request.path()).unwrap_or_default();
-        request.headers(|name, value| {
-            if let Ok(value) = HeaderValue::try_from(value.concat()) {
-                same.headers_mut().append(name.clone(), value);
-            }
-        });
+        *same.headers_mut() = request.headers().into();
         self.sender.ready().await?;
         let (parts, body) = self.sender.send_request(same).await?.into_parts();
-        Ok((Response::from_parts(parts, ()), Reply::Http2(body)))
+        Ok((parts.into(), Reply::Http2(body)))
     }
 }
 

@@ -4,18 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use crate::{
     account::Cause,
-    answer::{ACCEPTED, Body, failure, refusal, set_retry_after},
+    answer::{ACCEPTED, Response, failure, refusal, set_retry_after},
     asked::{Asked, PRIORITY},
-    decimal::seconds,
+    decimal::Decimal,
     demand::Demand,
-    hop_by_hop::end_to_end,
+    hop_by_hop::keep_end_to_end,
     keepalive::{self, Standing},
+    message::ResponseHead,
     outgoing::Outgoing,
     pace::Pace,
     pool::Fault,
@@ -35,13 +36,13 @@ const MAX_ATTEMPTS: u32 = 6;
 const MAX_ERROR_BYTES: usize = 16 << 10;
 
 /// Whether the request waited for a cold start.
-const COLD_START: HeaderName = HeaderName::from_static("x-forewarm-cold-start");
+const COLD_START: &str = "x-forewarm-cold-start";
 /// How long it waited for a slot, in modelled seconds.
-const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-forewarm-queue-wait-seconds");
+const QUEUE_WAIT: &str = "x-forewarm-queue-wait-seconds";
 /// Which place it had when it came; it has none where a slot was free.
-const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-forewarm-queue-position");
+const QUEUE_POSITION: &str = "x-forewarm-queue-position";
 /// Which replica answered.
-const REPLICA: HeaderName = HeaderName::from_static("x-forewarm-replica");
+const REPLICA: &str = "x-forewarm-replica";
 
 /// Why a try gave no answer; every one of these is worth another.
 enum Failed {
@@ -108,7 +109,7 @@ enum Turn {
 
 /// An answer whose first bytes are there; `None`: it has none.
 struct Answer {
-    parts: http::response::Parts,
+    head: ResponseHead,
     first: Option<Bytes>,
     rest: Reply,
 }
@@ -149,7 +150,7 @@ impl Forward {
 
     /// Waits for a slot, sends, and sends again elsewhere, until an answer begins or patience ends.
     /// Everything that happens is counted here or by the [`Relay`] it returns.
-    pub(crate) async fn run(self: Box<Self>, scaler: &Arc<Scaler>) -> Response<Body> {
+    pub(crate) async fn run(self: Box<Self>, scaler: &Arc<Scaler>) -> Response {
         scaler.account.arrive(self.demand.priority);
         let patience = self.patience.warm_left();
         let entered = match scaler.enter(&self.demand, patience) {
@@ -177,14 +178,14 @@ impl Forward {
     }
 
     /// The answer of a request that has its place, or its slot.
-    async fn answered(mut self: Box<Self>, scaler: &Arc<Scaler>, turn: Turn) -> Response<Body> {
+    async fn answered(mut self: Box<Self>, scaler: &Arc<Scaler>, turn: Turn) -> Response {
         let mut left = ClientLeft::new(scaler, self.accepted);
         let response = self.serve(scaler, turn).await;
         left.counted();
         response
     }
 
-    async fn serve(&mut self, scaler: &Arc<Scaler>, mut turn: Turn) -> Response<Body> {
+    async fn serve(&mut self, scaler: &Arc<Scaler>, mut turn: Turn) -> Response {
         let mut unanswered = 0;
         loop {
             let mut slot = match turn {
@@ -257,17 +258,17 @@ impl Forward {
         slot
     }
 
-    fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response<Body> {
-        let Answer { parts, first, rest } = answer;
-        let is_stream = is_event_stream(&parts.headers);
+    fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response {
+        let Answer { mut head, first, rest } = answer;
+        let is_stream = is_event_stream(&head.headers);
         // A compressed stream can be passed on, but not looked into.
-        let ending = match is_stream && !parts.headers.contains_key(header::CONTENT_ENCODING) {
-            true if self.says_done && parts.status.is_success() => Ending::EventsUntilDone,
+        let ending = match is_stream && head.headers.get("content-encoding").is_none() {
+            true if self.says_done && head.status.is_success() => Ending::EventsUntilDone,
             true => Ending::Events,
             false => Ending::Http,
         };
         let replica = slot.link.label.clone();
-        let is_error = parts.status.is_server_error();
+        let is_error = head.status.is_server_error();
         scaler.answered(&mut slot, is_stream, is_error);
         // An answer in one piece does not show when its first token was there; when it was sent to the replica is
         // the part of it that more replicas can change.
@@ -275,53 +276,52 @@ impl Forward {
         scaler.first_byte(ttft, is_error);
         let client = (self.pace.clone(), Arc::clone(scaler));
         let relay = Relay::new(first, ending, is_error, client, (slot, rest));
-        let response = Response::from_parts(parts, relay.boxed_unsync());
-        self.label(response, replica, queue_wait)
+        self.label(&mut head, replica, queue_wait);
+        Response { head, body: relay.boxed_unsync() }
     }
 
     /// Sends the request and waits for the first bytes of the answer: until then it can be sent again.
     async fn answer(&self, slot: &Slot) -> Result<Answer, Failed> {
-        let (response, mut rest) =
+        let (mut head, mut rest) =
             slot.link.connections.send(&self.request).await.map_err(|error| match error {
                 SendError::Connect(error) => Failed::Refused(error.to_string()),
                 SendError::Closed(error) => Failed::Ended(error.to_string()),
             })?;
-        let (mut parts, ()) = response.into_parts();
-        parts.headers = end_to_end(parts.headers);
+        keep_end_to_end(&mut head.headers);
         let may_pass =
-            matches!(parts.status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE);
+            matches!(head.status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE);
         let first = if may_pass {
             let words = read_up_to(&mut rest, MAX_ERROR_BYTES).await?;
             if is_passing(&words) {
-                return Err(Failed::NotServing(parts.status));
+                return Err(Failed::NotServing(head.status));
             }
             (!words.is_empty()).then_some(words)
         } else {
             next_data(&mut rest).await?
         };
-        if first.is_none() && parts.status.is_success() && is_event_stream(&parts.headers) {
+        if first.is_none() && head.status.is_success() && is_event_stream(&head.headers) {
             return Err(Failed::Ended("the stream ended before its first event".to_owned()));
         }
-        Ok(Answer { parts, first, rest })
+        Ok(Answer { head, first, rest })
     }
 
-    fn stopped(&self, scaler: &Scaler) -> Response<Body> {
+    fn stopped(&self, scaler: &Scaler) -> Response {
         scaler.fail_unanswered(Cause::GatewayStopping, self.accepted);
         failure(Cause::GatewayStopping, "the gateway stops")
     }
 
     /// Replicas fail more than they answer: to send everything again would only make it worse.
-    fn out_of_retries(&self, scaler: &Scaler, why: &str) -> Response<Body> {
+    fn out_of_retries(&self, scaler: &Scaler, why: &str) -> Response {
         scaler.fail_unanswered(Cause::UpstreamError, self.accepted);
         let message =
             format!("replicas fail more requests than they answer, so this one is not sent again: {why}");
         let mut response = failure(Cause::UpstreamError, &message);
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.head.status = StatusCode::SERVICE_UNAVAILABLE;
         set_retry_after(&mut response, scaler.retry_after());
         response
     }
 
-    fn unserved(&self, scaler: &Scaler, why: Unserved) -> Response<Body> {
+    fn unserved(&self, scaler: &Scaler, why: Unserved) -> Response {
         let waited = scaler.modelled(self.accepted.elapsed());
         let (cause, message) = match why {
             Unserved::Warm => {
@@ -347,25 +347,19 @@ impl Forward {
     }
 
     /// Tells the client where its answer comes from, and how long it waited for it, in modelled seconds.
-    fn label(
-        &self,
-        mut response: Response<Body>,
-        replica: Option<HeaderValue>,
-        queue_wait: f64,
-    ) -> Response<Body> {
-        let headers = response.headers_mut();
-        headers.insert(ACCEPTED, HeaderValue::from_static("true"));
-        headers.insert(PRIORITY, HeaderValue::from_static(self.demand.priority.label()));
+    fn label(&self, head: &mut ResponseHead, replica: Option<HeaderValue>, queue_wait: f64) {
+        let headers = &mut head.headers;
+        headers.set(ACCEPTED, b"true");
+        headers.set(PRIORITY, self.demand.priority.label().as_bytes());
         let cold = if self.patience.was_cold { "true" } else { "false" };
-        headers.insert(COLD_START, HeaderValue::from_static(cold));
+        headers.set(COLD_START, cold.as_bytes());
         if self.position > 0 {
-            headers.insert(QUEUE_POSITION, HeaderValue::from(self.position));
+            headers.set(QUEUE_POSITION, Decimal::whole(self.position as u64).as_bytes());
         }
-        headers.insert(QUEUE_WAIT, seconds(queue_wait));
+        headers.set(QUEUE_WAIT, Decimal::seconds(queue_wait).as_bytes());
         if let Some(replica) = replica {
-            headers.insert(REPLICA, replica);
+            headers.set(REPLICA, replica.as_bytes());
         }
-        response
     }
 }
 

@@ -8,12 +8,14 @@ use std::{
     str::FromStr,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use ipnet::IpNet;
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+use crate::{headers::Headers, message::RequestHead};
+
+const FORWARDED: &str = "forwarded";
+const FOR: &str = "x-forwarded-for";
+const PROTO: &str = "x-forwarded-proto";
+const HOST: &str = "x-forwarded-host";
 
 /// Addresses of proxies whose word is taken: `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +67,19 @@ impl Origin {
 }
 
 /// Whether the gateway says this itself.
-pub(crate) fn is_ours(name: &str) -> bool {
-    matches!(name, "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto")
+pub(crate) fn is_ours(name: &[u8]) -> bool {
+    matches!(name, b"forwarded" | b"x-forwarded-for" | b"x-forwarded-host" | b"x-forwarded-proto")
 }
 
 /// Whether this is said about the client by one proxy or another, and never by us.
-pub(crate) fn is_others(name: &str) -> bool {
+pub(crate) fn is_others(name: &[u8]) -> bool {
     matches!(
         name,
-        "x-forwarded-port" | "x-forwarded-prefix" | "x-forwarded-server" | "x-real-ip" | "true-client-ip"
+        b"x-forwarded-port"
+            | b"x-forwarded-prefix"
+            | b"x-forwarded-server"
+            | b"x-real-ip"
+            | b"true-client-ip"
     )
 }
 
@@ -82,40 +88,58 @@ pub(crate) fn is_trusted(origin: &Origin, trusted: &[Network]) -> bool {
     trusted.iter().any(|network| network.contains(origin.peer))
 }
 
-/// Calls `line` with each header in which a replica is told where a request came from, in the place of what the request
-/// says. A value comes in pieces.
-pub(crate) fn lines(
-    request: &Parts,
-    origin: &Origin,
-    is_trusted: bool,
-    mut line: impl FnMut(&HeaderName, &[&[u8]]),
-) {
-    // HTTP/2 has the host in its URI.
-    let host = request.uri.authority().map(|host| host.as_str().as_bytes());
-    let host = host.or_else(|| request.headers.get(header::HOST).map(HeaderValue::as_bytes));
-    let said = |name: &HeaderName| if is_trusted { listed(&request.headers, name) } else { Vec::new() };
-    line(&FOR, &[&said(&FOR), origin.address.as_bytes()]);
-    // It is quoted, for it may have a port.
-    let quoted = host.filter(|host| !host.is_empty() && host.iter().all(u8::is_ascii)).map(unquoted);
-    let (before, element) = (said(&header::FORWARDED), origin.element.as_bytes());
-    match &quoted {
-        Some(host) => line(&header::FORWARDED, &[&before, element, b";host=\"", host, b"\""]),
-        None => line(&header::FORWARDED, &[&before, element]),
+/// What a request says about that before it is taken out of its headers.
+pub(crate) struct Said {
+    host: Option<Vec<u8>>,
+    /// Elements of lists in front of ours.
+    addresses: Vec<u8>,
+    elements: Vec<u8>,
+    /// What the first proxy saw, which is what the client did.
+    proto: Option<Vec<u8>>,
+    first_host: Option<Vec<u8>>,
+}
+
+impl Said {
+    /// Of what it says itself, nothing is believed unless it is trusted.
+    pub(crate) fn of(request: &RequestHead, is_trusted: bool) -> Self {
+        let headers = &request.headers;
+        let said = |name| if is_trusted { listed(headers, name) } else { Vec::new() };
+        let first = |name| headers.get(name).filter(|_| is_trusted).map(<[u8]>::to_vec);
+        Self {
+            host: request.host().map(<[u8]>::to_vec),
+            addresses: said(FOR),
+            elements: said(FORWARDED),
+            proto: first(PROTO),
+            first_host: first(HOST),
+        }
     }
-    // What the first proxy saw is what the client did.
-    let first =
-        |name: HeaderName| request.headers.get(name).filter(|_| is_trusted).map(HeaderValue::as_bytes);
-    line(&PROTO, &[first(PROTO).unwrap_or(origin.proto.as_bytes())]);
-    if let Some(host) = first(HOST).or(host) {
-        line(&HOST, &[host]);
+
+    /// Adds the headers in which a replica is told where a request came from.
+    pub(crate) fn say(&self, origin: &Origin, headers: &mut Headers) {
+        let Self { host, addresses, elements, proto, first_host } = self;
+        headers.push_pieces(FOR, &[addresses, origin.address.as_bytes()]);
+        // It is quoted, for it may have a port.
+        let host = host.as_deref();
+        let quoted = host.filter(|host| !host.is_empty() && host.iter().all(u8::is_ascii)).map(unquoted);
+        match &quoted {
+            Some(host) => {
+                let element = [elements, origin.element.as_bytes(), b";host=\"", host, b"\""];
+                headers.push_pieces(FORWARDED, &element);
+            }
+            None => headers.push_pieces(FORWARDED, &[elements, origin.element.as_bytes()]),
+        }
+        headers.push(PROTO, proto.as_deref().unwrap_or(origin.proto.as_bytes()));
+        if let Some(host) = first_host.as_deref().or(host) {
+            headers.push(HOST, host);
+        }
     }
 }
 
 /// The elements of a list, whose lines become one, in front of one more.
-fn listed(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+fn listed(headers: &Headers, name: &str) -> Vec<u8> {
     let mut list = Vec::new();
-    for line in headers.get_all(name) {
-        list.extend_from_slice(line.as_bytes());
+    for line in headers.all(name) {
+        list.extend_from_slice(line);
         list.extend_from_slice(b", ");
     }
     list
@@ -215,11 +239,12 @@ mod tests {
             let (parts, ()) = request.body(()).unwrap().into_parts();
             let origin = Origin::new(peer.parse().unwrap(), tls);
             let from = Provenance { is_trusted: is_trusted(&origin, &trusted), origin: Arc::new(origin) };
-            let outgoing = Outgoing::new(parts, Bytes::new(), Withheld::default(), Some(from), None);
+            let outgoing = Outgoing::new(parts.into(), Bytes::new(), Withheld::default(), Some(from), None);
             let mut found = Vec::new();
-            outgoing.headers(|name, value| {
-                found.push((name.to_string(), String::from_utf8(value.concat()).unwrap()))
-            });
+            for (name, value) in outgoing.headers().iter() {
+                let text = |part: &[u8]| String::from_utf8(part.to_vec()).unwrap();
+                found.push((text(name), text(value)));
+            }
             let expected: Vec<_> =
                 expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             found.sort_unstable();

@@ -1,39 +1,33 @@
 //! Headers that belong to one connection, and are not passed on (RFC 9110, section 7.6.1).
 
-use http::{HeaderMap, HeaderName, header};
-
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
+use crate::headers::Headers;
 
 /// Whether a header of this name always does.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
+pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"proxy-connection"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
+    )
 }
 
-/// The headers that a message says to do so itself.
-pub(crate) fn named(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lists = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let names = lists.flat_map(|list| list.split(','));
-    names.filter_map(|name| HeaderName::try_from(name.trim()).ok()).collect()
+/// The headers that a message says to do so itself, in small letters.
+pub(crate) fn named(headers: &Headers) -> Vec<Vec<u8>> {
+    let lists = headers.all("connection").flat_map(|list| list.split(|&byte| byte == b','));
+    lists.map(|name| name.trim_ascii().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
 }
 
-/// Those that are passed on.
-pub(crate) fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
-    // One look at all names costs less than a search for each.
-    if !headers.keys().any(is_hop_by_hop) {
-        return headers;
+/// Leaves those that are passed on.
+pub(crate) fn keep_end_to_end(headers: &mut Headers) {
+    if headers.iter().any(|(name, _)| is_hop_by_hop(name)) {
+        let named = named(headers);
+        headers.retain(|name| !is_hop_by_hop(name) && !named.iter().any(|other| other == name));
     }
-    let named = named(&headers);
-    for name in HOP_BY_HOP.iter().chain(&named) {
-        headers.remove(name);
-    }
-    headers
 }

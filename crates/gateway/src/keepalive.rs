@@ -11,13 +11,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Response, header};
+use http::StatusCode;
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::time::Sleep;
 
 use crate::{
-    answer::{ACCEPTED, Body, BodyError},
+    answer::{ACCEPTED, Body, BodyError, Response},
     queue::Ticket,
     scaler::Scaler,
     sse::is_event_stream,
@@ -31,7 +31,7 @@ const MOST: Duration = Duration::from_secs(3_600);
 const MOST_ERROR_BYTES: usize = 64 << 10;
 
 /// An answer that is awaited.
-pub(crate) type Awaited = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+pub(crate) type Awaited = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// Where a request is, for whoever wants to know while it goes on.
 #[derive(Debug, Default)]
@@ -62,17 +62,17 @@ pub(crate) async fn hold(
     scaler: Arc<Scaler>,
     standing: Arc<Standing>,
     interval: Duration,
-) -> Response<Body> {
+) -> Response {
     if let Ok(answer) = tokio::time::timeout(interval, &mut answer).await {
         return answer;
     }
     let pause = Box::pin(tokio::time::sleep(Duration::ZERO));
     let held = Held { state: State::Waits(answer), scaler, standing, interval, pause };
-    let mut response = Response::new(held.boxed_unsync());
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(ACCEPTED, HeaderValue::from_static("true"));
+    let mut response = Response::new(StatusCode::OK, held.boxed_unsync());
+    let headers = &mut response.head.headers;
+    headers.push("content-type", b"text/event-stream");
+    headers.push("cache-control", b"no-cache");
+    headers.push(ACCEPTED, b"true");
     response
 }
 
@@ -133,9 +133,8 @@ impl HttpBody for Held {
             let this = &mut *self;
             match &mut this.state {
                 State::Waits(answer) => match answer.as_mut().poll(context) {
-                    Poll::Ready(answer) => {
-                        let (parts, body) = answer.into_parts();
-                        this.state = match parts.status.is_success() && is_event_stream(&parts.headers) {
+                    Poll::Ready(Response { head, body }) => {
+                        this.state = match head.status.is_success() && is_event_stream(&head.headers) {
                             true => State::Streams(body),
                             false => State::Collects(body, BytesMut::new()),
                         };

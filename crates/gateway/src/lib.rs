@@ -15,18 +15,22 @@ mod config;
 mod connection;
 mod control_api;
 mod control_client;
+mod date;
 mod decimal;
 mod demand;
 mod dial;
 mod forward;
 mod forwarded;
+mod front;
 mod gone;
 mod handover;
+mod headers;
 mod health;
 mod hop_by_hop;
 mod http1;
 mod keepalive;
 mod keys;
+mod message;
 mod metrics;
 mod outgoing;
 mod outlier;
@@ -83,7 +87,15 @@ pub mod fuzzing {
         is_head: bool,
         pieces: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(u16, Vec<u8>, bool), String> {
-        crate::http1::whole(if is_head { http::Method::HEAD } else { http::Method::POST }, pieces)
+        crate::http1::whole_answer(if is_head { http::Method::HEAD } else { http::Method::POST }, pieces)
+    }
+
+    /// Targets and bodies of the requests that come in these pieces on one connection, and how it ended.
+    #[expect(clippy::type_complexity, reason = "it is read by one test")]
+    pub fn requests<'a>(
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> (Vec<(String, Vec<u8>)>, Result<(), String>) {
+        crate::http1::whole_requests(pieces)
     }
 }
 

@@ -1,33 +1,23 @@
 //! A request as it goes to a replica: without what was for the gateway or for one connection alone, with what the gateway
 //! adds, and with its body at hand, so that it can be sent again.
-//!
-//! Its headers stay as they came, and what does not go on is left out where they are written: to take a header out of a map
-//! costs more than to pass over it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, header, request::Parts};
+use http::{HeaderValue, Method, Request};
 
 use crate::{
     forwarded::{self, Origin},
+    headers::Headers,
     hop_by_hop, keys,
+    message::RequestHead,
 };
-
-/// Bytes of headers that the gateway adds, as a rule.
-const ADDED_BYTES: usize = 256;
 
 /// A request for a replica.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    parts: Parts,
+    head: RequestHead,
     body: Bytes,
-    withheld: Withheld,
-    from: Option<Provenance>,
-    /// What the replica is shown.
-    key: Option<HeaderValue>,
-    /// What it says itself to be for one connection.
-    named: Vec<HeaderName>,
 }
 
 /// Where it came from.
@@ -49,69 +39,59 @@ pub(crate) struct Withheld {
 
 impl Outgoing {
     pub(crate) fn new(
-        parts: Parts,
+        mut head: RequestHead,
         body: Bytes,
         withheld: Withheld,
         from: Option<Provenance>,
         key: Option<HeaderValue>,
     ) -> Self {
-        let named = hop_by_hop::named(&parts.headers);
-        Self { parts, body, withheld, from, key, named }
+        let said = from.as_ref().map(|from| forwarded::Said::of(&head, from.is_trusted));
+        let named = hop_by_hop::named(&head.headers);
+        head.headers.retain(|name| match name {
+            // The host and the length are said anew; what is expected of whoever reads the body was answered.
+            b"host" | b"content-length" | b"expect" => false,
+            // For the gateway.
+            b"x-forewarm-keepalive" => false,
+            _ if hop_by_hop::is_hop_by_hop(name) || named.iter().any(|other| other == name) => false,
+            b"accept-encoding" => !withheld.codings,
+            name if keys::may_be_in(name) => !withheld.keys,
+            name if forwarded::is_ours(name) => from.is_none(),
+            name if forwarded::is_others(name) => from.as_ref().is_none_or(|from| from.is_trusted),
+            _ => true,
+        });
+        if let Some(key) = &key {
+            head.headers.push("authorization", key.as_bytes());
+        }
+        if let (Some(said), Some(from)) = (said, &from) {
+            said.say(&from.origin, &mut head.headers);
+        }
+        Self { head, body }
     }
 
     pub(crate) fn method(&self) -> &Method {
-        &self.parts.method
+        &self.head.method
     }
 
     /// Path and query.
     pub(crate) fn path(&self) -> &str {
-        self.parts.uri.path_and_query().map_or("/", |path| path.as_str())
+        match self.head.target.path() {
+            "" => "/",
+            path => path,
+        }
     }
 
     /// The path alone.
     pub(crate) fn route(&self) -> &str {
-        self.parts.uri.path()
+        self.head.target.route()
     }
 
     pub(crate) fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Calls `line` with the headers that go on, but for those that belong to a connection: the host, and how long the body
-    /// is. A value comes in pieces.
-    pub(crate) fn headers(&self, mut line: impl FnMut(&HeaderName, &[&[u8]])) {
-        for (name, value) in &self.parts.headers {
-            if !self.withholds(name) {
-                line(name, &[value.as_bytes()]);
-            }
-        }
-        if let Some(key) = &self.key {
-            line(&header::AUTHORIZATION, &[key.as_bytes()]);
-        }
-        if let Some(Provenance { origin, is_trusted }) = &self.from {
-            forwarded::lines(&self.parts, origin, *is_trusted, line);
-        }
-    }
-
-    fn withholds(&self, name: &HeaderName) -> bool {
-        match name.as_str() {
-            // The host and the length are said anew; what is expected of whoever reads the body was answered.
-            "host" | "content-length" | "expect" => true,
-            // For the gateway.
-            "x-forewarm-keepalive" => true,
-            _ if hop_by_hop::is_hop_by_hop(name) || self.named.contains(name) => true,
-            "accept-encoding" => self.withheld.codings,
-            name if keys::may_be_in(name) => self.withheld.keys,
-            name if forwarded::is_ours(name) => self.from.is_some(),
-            name if forwarded::is_others(name) => self.from.as_ref().is_some_and(|from| !from.is_trusted),
-            _ => false,
-        }
-    }
-
-    /// About so many bytes of headers.
-    pub(crate) fn header_bytes(&self) -> usize {
-        let own = self.parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-        own.sum::<usize>() + ADDED_BYTES
+    /// Those that go on, but for those that belong to a connection: the host, and how long the body is.
+    pub(crate) fn headers(&self) -> &Headers {
+        &self.head.headers
     }
 }
 
@@ -119,7 +99,7 @@ impl Outgoing {
 impl From<Request<Bytes>> for Outgoing {
     fn from(request: Request<Bytes>) -> Self {
         let (parts, body) = request.into_parts();
-        Self { parts, body, withheld: Withheld::default(), from: None, key: None, named: Vec::new() }
+        Self::new(parts.into(), body, Withheld::default(), None, None)
     }
 }
 
@@ -163,10 +143,9 @@ mod tests {
                 said.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
             let (parts, ()) = request.body(()).unwrap().into_parts();
             let mut lines = Vec::new();
-            Outgoing::new(parts, Bytes::new(), withheld, None, key).headers(|name, value| {
-                lines.push(format!("{name}: {}", String::from_utf8(value.concat()).unwrap()));
-            });
-            assert_eq!(lines, expected, "{withheld:?}");
+            Outgoing::new(parts.into(), Bytes::new(), withheld, None, key).headers().write(&mut lines);
+            let lines = String::from_utf8(lines).unwrap();
+            assert_eq!(lines.lines().collect::<Vec<_>>(), expected, "{withheld:?}");
         }
     }
 }

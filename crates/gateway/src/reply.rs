@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::http1::{Http1, Http1Error};
+use crate::http1::{Http1Error, ToReplica};
 
 /// The rest of an answer. To drop it before its end stops whoever writes it.
 pub(crate) enum Reply {
-    Http1(Box<Http1>),
+    Http1(Box<ToReplica>),
     Http2(Incoming),
 }
 

@@ -104,10 +104,17 @@ pub(crate) struct Slot {
     pub(crate) is_owed: bool,
 }
 
+/// Who shares the queue, with the name of their header as it is looked for.
+fn tenants(queue: &QueueLimits) -> Arc<Tenants> {
+    let mut tenants = queue.tenants.clone();
+    tenants.header.iter_mut().for_each(|name| name.make_ascii_lowercase());
+    Arc::new(tenants)
+}
+
 impl Scaler {
     pub(crate) fn new(plan: PoolPlan, speed: f64, stopping: CancellationToken, dialer: Arc<Dialer>) -> Self {
         let pool = Pool::new(rules(&plan.queue, speed));
-        let (began, tenants) = (Instant::now(), Arc::new(plan.queue.tenants.clone()));
+        let (began, tenants) = (Instant::now(), tenants(&plan.queue));
         Self {
             id: plan.scaler.clone(),
             account: Account::default(),
@@ -236,7 +243,7 @@ impl Scaler {
             }
             state.health.apply(&plan.endpoints);
             state.plan = plan.clone();
-            state.tenants = Arc::new(plan.queue.tenants.clone());
+            state.tenants = tenants(&plan.queue);
             state.planned_at = Instant::now();
         });
         // The plan itself is no news to the controller that made it.

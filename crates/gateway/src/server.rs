@@ -1,13 +1,8 @@
-//! Listens, reads requests, and hands them on.
+//! Listens, and serves the connections that come until it has to end.
 
 use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use forewarm_core::pool::Affinity;
 use forewarm_tls::{ServerTls, TlsFiles};
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -15,23 +10,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    alias,
-    answer::{self, Body, error, refusal},
-    ask::Ask,
-    asked::Asked,
     config::{GatewayConfig, GatewayError},
-    connection::{self, Client},
+    connection,
     control_api::{self, ControlPort},
-    demand::Demand,
     dial::Dialer,
-    forward::Forward,
-    forwarded,
     handover::{Handover, Predecessor},
-    keys::{Keys, Pass},
+    keys::Keys,
     metrics::GatewayMetrics,
-    outgoing::{Outgoing, Provenance, Withheld},
-    pool::Prefers,
-    receive::{self, Receiving, Unread},
+    receive::Receiving,
     registry::GatewayHandle,
     reload::{Followed, Reloader},
     worker::{self, Worker},
@@ -62,9 +48,9 @@ pub struct Gateway {
 pub(crate) struct Front {
     pub(crate) config: GatewayConfig,
     pub(crate) tls: Option<Arc<ServerTls>>,
-    keys: Option<Arc<Keys>>,
-    receiving: Receiving,
-    handle: GatewayHandle,
+    pub(crate) keys: Option<Arc<Keys>>,
+    pub(crate) receiving: Receiving,
+    pub(crate) handle: GatewayHandle,
     permits: Arc<Semaphore>,
     /// Cancelled when what is in flight or waits has to end.
     stopping: CancellationToken,
@@ -333,143 +319,4 @@ impl Front {
             }
         }
     }
-
-    /// Answers a request.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
-        match (request.method(), request.uri().path()) {
-            (&Method::GET, "/health" | "/healthz" | "/ping") => {
-                return Response::new(answer::full(Bytes::new()));
-            }
-            (_, path) if !path.starts_with("/v1/") => {
-                let message = format!("there is no {path} here; the OpenAI API is under /v1/");
-                return error(StatusCode::NOT_FOUND, "invalid_request_error", "not_found", &message);
-            }
-            _ => {}
-        }
-        let member = match self.keys.as_ref().map(|keys| keys.authenticate(request.headers())).transpose() {
-            Ok(member) => member,
-            Err(response) => return *response,
-        };
-        match (request.method(), request.uri().path()) {
-            (&Method::GET, "/v1/models") => return models(&self.handle),
-            (&Method::GET, path) if let Some(model) = path.strip_prefix("/v1/models/") => {
-                return one_model(&self.handle, model);
-            }
-            _ => {}
-        }
-        let Some(member) = member else { return self.forward(request, client, None).await };
-        let mut pass = match member.begin() {
-            Ok(pass) => pass,
-            Err(response) => return *response,
-        };
-        let response = self.forward(request, client, Some(&mut pass)).await;
-        pass.follow(response)
-    }
-
-    /// Reads a request and passes it on.
-    async fn forward(
-        &self,
-        request: Request<Incoming>,
-        client: Client,
-        mut pass: Option<&mut Pass>,
-    ) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let body = match read(&self.config, &self.receiving, body).await {
-            Ok(body) => body,
-            Err(response) => return *response,
-        };
-        if let Some(Err(response)) = pass.as_mut().map(|pass| pass.take_prompt(body.len())) {
-            return *response;
-        }
-        let ask = Ask::of(&body);
-        let Some(scaler) = self.handle.by_model(ask.model.as_deref()) else {
-            return unknown_model(&self.handle, ask.model.as_deref());
-        };
-        let wants_stream = ask.stream;
-        let terms = scaler.terms(ask.model.as_deref());
-        let asked = match Asked::of(&parts.headers) {
-            Ok(asked) => asked,
-            Err(bad) => {
-                let (status, message) = (StatusCode::BAD_REQUEST, bad.to_string());
-                return error(status, "invalid_request_error", bad.code(), &message);
-            }
-        };
-        let tenant = pass.as_ref().map(|pass| pass.tenant());
-        let mut demand = Demand::of(&ask, asked.priority, &parts, body.len(), tenant, &terms.tenants);
-        demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
-            let model = terms.model.as_deref().or(ask.model.as_deref());
-            Some(Prefers { prefix: ask.beginning.number(model, prefix_bytes)?, load_factor })
-        });
-        let body = match &terms.model {
-            Some(model) => alias::renamed(body, model),
-            None => body,
-        };
-        let is_trusted = forwarded::is_trusted(&client.origin, &self.config.trusted_proxies);
-        let from = Provenance { origin: client.origin, is_trusted };
-        let codings = pass.is_some_and(|pass| pass.counts_tokens());
-        let withheld = Withheld { keys: self.keys.is_some(), codings };
-        let key = self.keys.as_ref().and_then(|keys| keys.for_replicas(&scaler.id));
-        let request = Outgoing::new(parts, body, withheld, Some(from), key);
-        Forward::new(&scaler, terms, request, demand, asked, wants_stream, client.pace).run(&scaler).await
-    }
-}
-
-async fn read(
-    config: &GatewayConfig,
-    receiving: &Receiving,
-    body: Incoming,
-) -> Result<Bytes, Box<Response<Body>>> {
-    let invalid = |status, code, message: String| error(status, "invalid_request_error", code, &message);
-    let unread = receiving.read(body, config.max_body_bytes, config.read_timeout).await;
-    unread.map_err(|unread| {
-        Box::new(match unread {
-            Unread::TooLong => {
-                let message = format!("the body is longer than the {} bytes allowed", config.max_body_bytes);
-                invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
-            }
-            Unread::TooSlow => {
-                let message = format!(
-                    "the body comes too slowly; it has {:.0?}, and longer at {} bytes a second or more",
-                    config.read_timeout,
-                    receive::MIN_BYTES_PER_SECOND
-                );
-                invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
-            }
-            Unread::Broken(failed) => invalid(StatusCode::BAD_REQUEST, "body_unreadable", failed.to_string()),
-            Unread::NoRoom => {
-                let message = "too many request bodies are on their way to the gateway";
-                refusal(StatusCode::SERVICE_UNAVAILABLE, "gateway_busy", message, Duration::from_secs(1))
-            }
-        })
-    })
-}
-
-fn model_object(model: &str) -> serde_json::Value {
-    json!({"id": model, "object": "model", "created": 0, "owned_by": "forewarm"})
-}
-
-/// From the plans: a model is there to be asked for even while no replica is.
-fn models(handle: &GatewayHandle) -> Response<Body> {
-    let data: Vec<_> = handle.models().iter().map(|model| model_object(model)).collect();
-    answer::json(StatusCode::OK, &json!({"object": "list", "data": data}))
-}
-
-fn one_model(handle: &GatewayHandle, model: &str) -> Response<Body> {
-    match handle.models().iter().any(|known| known == model) {
-        true => answer::json(StatusCode::OK, &model_object(model)),
-        false => unknown_model(handle, Some(model)),
-    }
-}
-
-fn unknown_model(handle: &GatewayHandle, model: Option<&str>) -> Response<Body> {
-    if handle.is_empty() {
-        let message = "the gateway has no plan yet: its controller is starting";
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "starting", message, Duration::from_secs(1));
-    }
-    let known = handle.models().join(", ");
-    let message = match model {
-        Some(model) => format!("the model `{model}` does not exist; there are: {known}"),
-        None => format!("`model` is missing; there are: {known}"),
-    };
-    error(StatusCode::NOT_FOUND, "invalid_request_error", "model_not_found", &message)
 }

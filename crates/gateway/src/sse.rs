@@ -1,13 +1,14 @@
 //! Watches an event stream pass by: counts its events and knows whether it said that it is done. Keeps no
 //! more than some bytes, whatever the chunks are.
 
-use http::{HeaderMap, header};
 use memchr::memchr;
 
+use crate::headers::Headers;
+
 /// Whether these are the headers of an event stream.
-pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE);
-    kind.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+pub(crate) fn is_event_stream(headers: &Headers) -> bool {
+    let kind = headers.get("content-type");
+    kind.is_some_and(|value| value.starts_with(b"text/event-stream"))
 }
 
 /// The line that ends an OpenAI stream.

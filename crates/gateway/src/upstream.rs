@@ -6,12 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use tokio::net::TcpStream;
 
 use crate::{
     dial::{Dialer, Link, Multiplexed, Target},
-    http1::Http1,
+    http1::ToReplica,
+    message::ResponseHead,
     outgoing::Outgoing,
     reply::{Reply, ReplyError},
     worker,
@@ -27,7 +28,7 @@ const IDLE_LISTS: usize = 64;
 const MAX_IDLE: usize = 1_024;
 
 /// In boxes: a connection goes from hand to hand with each request.
-type Idle = Vec<Box<Http1>>;
+type Idle = Vec<Box<ToReplica>>;
 
 /// Idle connections to one replica, and the one that requests share where it speaks HTTP/2.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl Connections {
 
     /// Sends a request and waits for the head of the answer. An idle connection that turns out to be
     /// closed is replaced by a new one without further ado.
-    pub(crate) async fn send(&self, request: &Outgoing) -> Result<(Response<()>, Reply), SendError> {
+    pub(crate) async fn send(&self, request: &Outgoing) -> Result<(ResponseHead, Reply), SendError> {
         while let Some(link) = self.take_idle() {
             let is_shared = matches!(link, Link::Http2(_));
             match link.send(request, &self.target).await {

@@ -99,20 +99,10 @@ fn activated() -> std::io::Result<Vec<std::net::TcpListener>> {
     Ok(sockets)
 }
 
-/// Takes memory from the system in pages of 4 KiB. Most of a connection's buffers is never written to, and in a page of
-/// 2 MiB, for which the allocator asks, all of it would be resident.
-fn use_small_pages() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "connections will take more memory than they need");
-    }
-}
-
 pub(crate) fn gateway(args: GatewayArgs) -> Result<(), Failure> {
     if let Some(GatewayCommand::Key(KeyCommand::Create { tenant })) = args.command {
         return create_key(&tenant);
     }
-    use_small_pages();
     runtime(2)?.block_on(async {
         let shutdown = shutdown_on_signal()?;
         let control = Some(args.control);

@@ -1,18 +1,16 @@
 //! An answer as it is taken from the bytes of a connection, however they are cut. No sockets.
 
-use std::mem;
+use std::{borrow::Cow, mem};
 
-use bytes::{Buf, Bytes};
-use http::{Method, Response};
+use bytes::Bytes;
+use http::Method;
 
 use super::{
-    Http1Error,
+    Http1Error, MAX_HEAD_BYTES,
     chunked::BadChunk,
-    head::{self, Framing, Head},
+    read::{self, Framing, Response},
 };
-
-/// Bytes that the head of an answer may have, with those that only announce it.
-const MAX_HEAD_BYTES: usize = 64 << 10;
+use crate::message::ResponseHead;
 
 /// An answer, and how much of it came.
 pub(super) struct Answer {
@@ -27,7 +25,7 @@ enum State {
         /// What is asked for.
         method: Method,
         /// What of it is there.
-        read: Bytes,
+        read: Vec<u8>,
         /// Bytes of the heads that announced it.
         announced: usize,
     },
@@ -46,33 +44,32 @@ impl Answer {
 
     /// To a request with this method.
     pub(super) fn to(method: Method) -> Self {
-        Self { state: State::Head { method, read: Bytes::new(), announced: 0 }, keeps: false }
+        Self { state: State::Head { method, read: Vec::new(), announced: 0 }, keeps: false }
     }
 
     /// Looks for its head in what came, and passes over those that only announce it. To be called until it is there.
-    pub(super) fn head(&mut self, came: &[u8]) -> Result<Option<Response<()>>, Http1Error> {
+    pub(super) fn head(&mut self, came: &[u8]) -> Result<Option<ResponseHead>, Http1Error> {
         let State::Head { method, read, announced } = &mut self.state else { return Ok(None) };
-        let mut bytes = match read.is_empty() {
-            true => Bytes::copy_from_slice(came),
-            false => [read, came].concat().into(),
-        };
-        while let Some(Head { response, mut framing, keeps, length }) = head::read(&bytes, method)? {
-            bytes.advance(length);
+        let before = mem::take(read);
+        let all = if before.is_empty() { Cow::Borrowed(came) } else { Cow::Owned([&before, came].concat()) };
+        let mut bytes = &*all;
+        while let Some(Response { head, mut framing, keeps, length }) = read::response(bytes, method)? {
+            bytes = &bytes[length..];
             *announced += length;
             if *announced > MAX_HEAD_BYTES {
-                return Err(Http1Error::LongHead(MAX_HEAD_BYTES));
+                return Err(Http1Error::LongHead);
             }
-            if response.status().is_informational() {
+            if head.status.is_informational() {
                 continue;
             }
-            let (first, beyond) = body(&mut framing, &bytes)?;
+            let (first, beyond) = body(&mut framing, bytes)?;
             *self = Self { state: State::Body { framing, first }, keeps: keeps && beyond == 0 };
-            return Ok(Some(response));
+            return Ok(Some(head));
         }
         if *announced + bytes.len() > MAX_HEAD_BYTES {
-            return Err(Http1Error::LongHead(MAX_HEAD_BYTES));
+            return Err(Http1Error::LongHead);
         }
-        *read = bytes;
+        *read = bytes.to_vec();
         Ok(None)
     }
 
@@ -132,7 +129,7 @@ impl State {
 }
 
 /// What of a body is in these bytes, and how many of them come after its end.
-fn body(framing: &mut Framing, mut bytes: &[u8]) -> Result<(Bytes, usize), BadChunk> {
+pub(super) fn body(framing: &mut Framing, mut bytes: &[u8]) -> Result<(Bytes, usize), BadChunk> {
     match framing {
         Framing::Length(left) => {
             let here = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
@@ -170,7 +167,7 @@ pub(super) fn whole<'a>(
             found => break found,
         }
     };
-    let Some(response) = head.map_err(|error| error.to_string())? else { return Err("no head".to_owned()) };
+    let Some(head) = head.map_err(|error| error.to_string())? else { return Err("no head".to_owned()) };
     let mut body = answer.first().to_vec();
     for piece in pieces {
         body.extend_from_slice(&answer.data(piece).map_err(|error| error.to_string())?);
@@ -179,5 +176,5 @@ pub(super) fn whole<'a>(
     if !answer.is_read() {
         answer.end().map_err(|error| error.to_string())?;
     }
-    Ok((response.status().as_u16(), body, keeps))
+    Ok((head.status.as_u16(), body, keeps))
 }

@@ -28,6 +28,7 @@ enum State {
     DataLf,
     /// At the start of a trailer, or of the empty line that ends it all.
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     EndLf,
@@ -46,6 +47,9 @@ pub(crate) enum BadChunk {
     /// A line that does not end with both of its characters, or data that is longer than its length.
     #[error("a chunk does not end where it should")]
     End,
+    /// A line behind the last chunk that is no header.
+    #[error("what follows the last chunk is neither a header nor the end")]
+    Trailer,
     /// Extensions and trailers without end.
     #[error("more than {MAX_ASIDE} bytes of chunk extensions and trailers")]
     Aside,
@@ -100,8 +104,12 @@ impl Chunked {
             (State::DataLf, b'\n') => State::Start,
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerStart | State::Trailer, b'\n') => return Err(BadChunk::End),
-            (State::TrailerStart | State::Trailer, _) => self.aside(State::Trailer)?,
+            (State::TrailerStart | State::TrailerName, _) if is_name(byte) => {
+                self.aside(State::TrailerName)?
+            }
+            (State::TrailerName, b':') => self.aside(State::Trailer)?,
+            (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => self.aside(State::Trailer)?,
+            (State::TrailerStart | State::TrailerName | State::Trailer, _) => return Err(BadChunk::Trailer),
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::End,
             _ => return Err(BadChunk::End),
@@ -112,6 +120,11 @@ impl Chunked {
         self.aside += 1;
         if self.aside > MAX_ASIDE { Err(BadChunk::Aside) } else { Ok(next) }
     }
+}
+
+/// Whether a header's name may have it (RFC 9110, section 5.6.2).
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -155,8 +168,13 @@ mod tests {
             ("5\rhello\r\n", Err(BadChunk::End)),
             ("5\r\nhello0\r\n\r\n", Err(BadChunk::End)),
             ("5\r\nhello\n0\r\n\r\n", Err(BadChunk::End)),
-            ("0\r\nDigest: y\n\r\n", Err(BadChunk::End)),
-            ("0\r\n\n", Err(BadChunk::End)),
+            ("0\r\nDigest: y\n\r\n", Err(BadChunk::Trailer)),
+            ("0\r\nDigest\r\n\r\n", Err(BadChunk::Trailer)),
+            ("0\r\n: y\r\n\r\n", Err(BadChunk::Trailer)),
+            ("0\r\n y\r\n\r\n", Err(BadChunk::Trailer)),
+            ("0\r\na b: y\r\n\r\n", Err(BadChunk::Trailer)),
+            ("0\r\nx: y\0\r\n\r\n", Err(BadChunk::Trailer)),
+            ("0\r\n\n", Err(BadChunk::Trailer)),
             ("10000000000000000\r\n", Err(BadChunk::TooLong)),
             (&long, Err(BadChunk::Aside)),
         ];

@@ -1,274 +1,81 @@
-//! An HTTP/1.1 connection to a replica, for one request at a time.
+//! HTTP/1.1 on both sides: a connection to a replica, and one of a client.
 //!
-//! It moves only while somebody who uses it polls it, and has no task, no channel and no buffer of its own: what comes
-//! from a replica wakes the task that passes it on, and ten thousand streams that wait for their next token cost
-//! nothing but their sockets here. hyper's client has all three (`docs/research/gateway.md`); its server is what
-//! clients talk to.
+//! Both move only while somebody who uses them polls them, and have no task, no channel and no buffer of their own between two
+//! messages: what comes from a replica wakes the task that passes it on, and ten thousand streams that wait for their
+//! next token cost nothing but their sockets here. hyper, which has all three (`docs/research/gateway.md`), speaks HTTP/2.
+//!
+//! What is read is read from bytes, without sockets ([`answer`], [`request`]), and what is made of them is compared with what
+//! hyper makes of the same.
 
 mod answer;
 mod chunked;
-mod head;
+mod client;
+mod read;
+mod replica;
+mod request;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::{
-    fmt,
-    future::poll_fn,
-    io::{self, IoSlice},
+    io,
     mem::MaybeUninit,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
-use http::{HeaderValue, Response};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncRead, ReadBuf};
 
-use self::answer::Answer;
-pub(crate) use self::{chunked::BadChunk, head::BadHead};
-use crate::outgoing::Outgoing;
+pub(crate) use self::{chunked::BadChunk, client::FromClient, read::BadHead, replica::ToReplica};
 
 /// Bytes that are read at a time.
 const READ: usize = 16 << 10;
-/// Bytes of a body up to which it is copied behind its head: to send one piece costs the system less than two.
-const JOINED: usize = 8 << 10;
+/// Bytes that a head may have; those of an answer with the heads that only announce it.
+const MAX_HEAD_BYTES: usize = 64 << 10;
 
-/// Why there is no answer, or no more of one.
+/// Why there is no message, or no more of one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Http1Error {
     /// The connection broke.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// It ended too early.
-    #[error("the connection was closed before the end of the answer")]
+    #[error("the connection was closed before the end of the message")]
     Closed,
-    /// What was read is no head of an answer.
+    /// What was read is no head.
     #[error(transparent)]
     Head(#[from] BadHead),
     /// A head without end.
-    #[error("the head of the answer has more than {0} bytes")]
-    LongHead(usize),
+    #[error("the head has more than {MAX_HEAD_BYTES} bytes")]
+    LongHead,
     /// What was read is no body.
     #[error(transparent)]
     Chunk(#[from] BadChunk),
 }
 
-/// A connection.
-pub(crate) struct Http1 {
-    stream: Stream,
-    unsent: Unsent,
-    answer: Answer,
-}
-
-/// What of a request is not sent.
-#[derive(Default)]
-struct Unsent {
-    head: Bytes,
-    body: Bytes,
-    /// Whether it waits in the connection's TLS.
-    is_held: bool,
-    /// Why nothing of it can be sent.
-    failed: Option<io::Error>,
-}
-
-impl Http1 {
-    pub(crate) fn plain(stream: TcpStream) -> Self {
-        Self::new(Stream::Plain(stream))
-    }
-
-    pub(crate) fn encrypted(stream: TlsStream<TcpStream>) -> Self {
-        Self::new(Stream::Tls(Box::new(stream)))
-    }
-
-    fn new(stream: Stream) -> Self {
-        Self { stream, unsent: Unsent::default(), answer: Answer::none() }
-    }
-
-    /// Sends a request and waits for the head of the answer.
-    ///
-    /// # Errors
-    /// When there is none. The connection is of no use any more then.
-    pub(crate) async fn send(
-        &mut self,
-        request: &Outgoing,
-        host: Option<&HeaderValue>,
-    ) -> Result<Response<()>, Http1Error> {
-        self.unsent = Unsent::new(request, host);
-        self.answer = Answer::to(request.method().clone());
-        poll_fn(|context| self.poll_head(context)).await
-    }
-
-    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, Http1Error>> {
-        let Self { stream, unsent, answer } = self;
-        loop {
-            unsent.poll_send(stream, context);
-            let came = match ready!(stream.poll_read(context, |came| match came {
-                [] => answer.end().map(|()| None),
-                came => answer.head(came),
-            })) {
-                Ok(Ok(None)) => continue,
-                Ok(Ok(Some(response))) => Ok(response),
-                Ok(Err(Http1Error::Closed)) => Err(Http1Error::Closed),
-                Ok(Err(error)) => return Poll::Ready(Err(error)),
-                Err(error) => Err(error.into()),
-            };
-            // Who refuses a request may answer before all of it is there, and hang up; without an answer it is known best
-            // why nothing could be sent.
-            return Poll::Ready(came.map_err(|error| unsent.failed.take().map_or(error, Into::into)));
-        }
-    }
-
-    /// The next of the body of its answer; `None` at its end. After an error there is nothing more.
-    pub(crate) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Http1Error>>> {
-        let Self { stream, unsent, answer } = self;
-        let first = answer.first();
-        if !first.is_empty() {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        while !answer.is_read() {
-            unsent.poll_send(stream, context);
-            let came = ready!(stream.poll_read(context, |came| match came {
-                [] => answer.end().map(|()| Bytes::new()),
-                came => answer.data(came),
-            }));
-            match came {
-                Ok(Ok(data)) if data.is_empty() => {}
-                Ok(data) => return Poll::Ready(Some(data)),
-                Err(error) => {
-                    // Nothing more comes, whatever was to come.
-                    drop(answer.end());
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-            }
-        }
-        Poll::Ready(None)
-    }
-
-    /// Whether all of the answer was taken.
-    pub(crate) fn is_end(&self) -> bool {
-        self.answer.is_end()
-    }
-
-    /// Whether all of the last request was sent and answered, and the replica keeps the connection.
-    pub(crate) fn may_be_followed(&self) -> bool {
-        self.answer.may_be_followed() && self.unsent.is_sent()
-    }
-
-    /// Whether it can take a request: the last one is over, and the replica has not hung up. It wakes nobody until it is used
-    /// again.
-    pub(crate) fn is_free(&mut self) -> bool {
-        // What comes unasked is the answer to no request.
-        let is_silent = |stream: &mut Stream| {
-            stream.poll_read(&mut Context::from_waker(Waker::noop()), |_| ()).is_pending()
-        };
-        self.may_be_followed() && is_silent(&mut self.stream)
-    }
-}
-
-impl fmt::Debug for Http1 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What passes is nobody's business.
-        f.debug_struct("Http1").finish_non_exhaustive()
-    }
-}
-
-impl Unsent {
-    fn new(request: &Outgoing, host: Option<&HeaderValue>) -> Self {
-        let body = request.body();
-        if body.len() > JOINED {
-            let head = head::write(request, host, 0).into();
-            return Self { head, body: body.clone(), ..Self::default() };
-        }
-        let mut head = head::write(request, host, body.len());
-        head.extend_from_slice(body);
-        Self { head: head.into(), ..Self::default() }
-    }
-
-    fn is_sent(&self) -> bool {
-        self.head.is_empty() && self.body.is_empty() && !self.is_held && self.failed.is_none()
-    }
-
-    /// Sends what can be sent.
-    fn poll_send(&mut self, stream: &mut Stream, context: &mut Context<'_>) {
-        while !self.head.is_empty() || !self.body.is_empty() {
-            match stream.poll_write(context, &self.head, &self.body) {
-                Poll::Pending => return,
-                Poll::Ready(Ok(sent)) if sent > 0 => {
-                    let of_head = sent.min(self.head.len());
-                    self.head.advance(of_head);
-                    self.body.advance(sent - of_head);
-                    self.is_held = matches!(stream, Stream::Tls(_));
-                }
-                Poll::Ready(sent) => {
-                    return self.fail(sent.map_or_else(|error| error, |_| io::ErrorKind::WriteZero.into()));
-                }
-            }
-        }
-        // Empty, they would still hold what they are a part of: the body, all that was read with it from the client.
-        (self.head, self.body) = (Bytes::new(), Bytes::new());
-        if self.is_held
-            && let Poll::Ready(flushed) = stream.poll_flush(context)
-        {
-            self.is_held = false;
-            if let Err(error) = flushed {
-                self.fail(error);
-            }
-        }
-    }
-
-    fn fail(&mut self, why: io::Error) {
-        *self = Self { failed: Some(why), ..Self::default() };
-    }
-}
-
-/// What it goes over.
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Stream {
-    /// Reads once. At the end there are no bytes.
-    fn poll_read<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        take: impl FnOnce(&[u8]) -> T,
-    ) -> Poll<io::Result<T>> {
-        let mut space = [MaybeUninit::uninit(); READ];
-        let mut bytes = ReadBuf::uninit(&mut space);
-        ready!(match self {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(context, &mut bytes),
-        })?;
-        Poll::Ready(Ok(take(bytes.filled())))
-    }
-
-    fn poll_write(&mut self, context: &mut Context<'_>, head: &[u8], body: &[u8]) -> Poll<io::Result<usize>> {
-        let both = [IoSlice::new(head), IoSlice::new(body)];
-        match self {
-            Stream::Plain(stream) if body.is_empty() => Pin::new(stream).poll_write(context, head),
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, &both),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, &both),
-        }
-    }
-
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
+/// Reads once. At the end there are no bytes.
+fn poll_read<T>(
+    stream: &mut (impl AsyncRead + Unpin),
+    context: &mut Context<'_>,
+    take: impl FnOnce(&[u8]) -> T,
+) -> Poll<io::Result<T>> {
+    let mut space = [MaybeUninit::uninit(); READ];
+    let mut bytes = ReadBuf::uninit(&mut space);
+    ready!(Pin::new(stream).poll_read(context, &mut bytes))?;
+    Poll::Ready(Ok(take(bytes.filled())))
 }
 
 /// An answer that comes in these pieces, to its end: its status, its body, and whether its connection may go on.
 #[cfg(fuzzing)]
-pub(crate) fn whole<'a>(
+pub(crate) fn whole_answer<'a>(
     method: http::Method,
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> Result<(u16, Vec<u8>, bool), String> {
     answer::whole(method, pieces)
+}
+
+/// Requests that come in these pieces on one connection.
+#[cfg(fuzzing)]
+pub(crate) fn whole_requests<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> request::Ended {
+    request::whole(pieces)
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::response::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::{Pass, usage::Usage};
 use crate::{
     answer::{Body, BodyError},
+    message::ResponseHead,
     sse::{Watch, is_event_stream},
 };
 
@@ -33,10 +33,10 @@ struct Meter {
 }
 
 impl Metered {
-    pub(super) fn new(pass: Pass, parts: &Parts, inner: Body) -> Self {
+    pub(super) fn new(pass: Pass, head: &ResponseHead, inner: Body) -> Self {
         let meter = pass.counts_tokens().then(|| Meter {
-            is_success: parts.status.is_success(),
-            watch: is_event_stream(&parts.headers).then(Watch::default),
+            is_success: head.status.is_success(),
+            watch: is_event_stream(&head.headers).then(Watch::default),
             events: 0,
             usage: Usage::default(),
         });

@@ -19,7 +19,7 @@ use std::{
 };
 
 use forewarm_core::ScalerId;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 pub(crate) use self::meter::Metered;
@@ -28,26 +28,20 @@ use self::{
     file::{Digest, Quota},
 };
 use crate::{
-    answer::{Body, error, set_retry_after},
+    answer::{Response, error, set_retry_after},
     ask::prompt_tokens,
-    decimal::decimal,
+    decimal::Decimal,
+    headers::Headers,
     tenant::{Tenant, TenantId},
 };
 
 /// Where clients of other APIs than OpenAI's put their key: Azure's, and Anthropic's.
-const KEY_HEADERS: [HeaderName; 2] =
-    [HeaderName::from_static("api-key"), HeaderName::from_static("x-api-key")];
+const KEY_HEADERS: [&str; 2] = ["api-key", "x-api-key"];
 /// What is left of a tenant's quotas, as OpenAI's API says it: the quota, what remains, and when it is full again.
-const REQUESTS_LEFT: [HeaderName; 3] = [
-    HeaderName::from_static("x-ratelimit-limit-requests"),
-    HeaderName::from_static("x-ratelimit-remaining-requests"),
-    HeaderName::from_static("x-ratelimit-reset-requests"),
-];
-const TOKENS_LEFT: [HeaderName; 3] = [
-    HeaderName::from_static("x-ratelimit-limit-tokens"),
-    HeaderName::from_static("x-ratelimit-remaining-tokens"),
-    HeaderName::from_static("x-ratelimit-reset-tokens"),
-];
+const REQUESTS_LEFT: [&str; 3] =
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+const TOKENS_LEFT: [&str; 3] =
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
 /// Longest key that is looked up; ours have 67 bytes.
 const MAX_KEY_BYTES: usize = 1 << 10;
 /// What a client is told that has as many requests under way as it may: nobody knows when the first ends.
@@ -187,7 +181,7 @@ impl Keys {
     }
 
     /// Whose key a request shows.
-    pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Member>, Box<Response<Body>>> {
+    pub(crate) fn authenticate(&self, headers: &Headers) -> Result<Arc<Member>, Box<Response>> {
         let Some(key) = shown(headers) else {
             let message = "no API key was shown; it belongs into `Authorization: Bearer KEY`";
             return Err(unauthorized("missing_api_key", message));
@@ -225,23 +219,22 @@ impl Keys {
 }
 
 /// Whether a client's key may be in a header of this name: wherever one is looked for.
-pub(crate) fn may_be_in(name: &str) -> bool {
-    name == header::AUTHORIZATION || KEY_HEADERS.iter().any(|header| header == name)
+pub(crate) fn may_be_in(name: &[u8]) -> bool {
+    name == b"authorization" || KEY_HEADERS.iter().any(|header| header.as_bytes() == name)
 }
 
-fn shown(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
-        let (scheme, key) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
+fn shown(headers: &Headers) -> Option<&[u8]> {
+    let bearer = headers.get("authorization").and_then(|value| {
+        let (scheme, key) = value.split_at_checked(b"Bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
     });
-    let other =
-        || KEY_HEADERS.iter().find_map(|name| headers.get(name)).map(|value| value.as_bytes().trim_ascii());
+    let other = || KEY_HEADERS.iter().find_map(|name| headers.get(name)).map(<[u8]>::trim_ascii);
     bearer.or_else(other).filter(|key| !key.is_empty())
 }
 
-fn unauthorized(code: &str, message: &str) -> Box<Response<Body>> {
+fn unauthorized(code: &str, message: &str) -> Box<Response> {
     let mut response = error(StatusCode::UNAUTHORIZED, "invalid_request_error", code, message);
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response.head.headers.push("www-authenticate", b"Bearer");
     Box::new(response)
 }
 
@@ -269,7 +262,7 @@ impl Used {
 
 impl Member {
     /// Lets a request begin, if its tenant may have one more.
-    pub(crate) fn begin(self: Arc<Self>) -> Result<Pass, Box<Response<Body>>> {
+    pub(crate) fn begin(self: Arc<Self>) -> Result<Pass, Box<Response>> {
         let before = self.used.under_way.fetch_add(1, Relaxed);
         // From here on, dropping it gives the place back.
         let pass = Pass { member: self, estimated: 0.0 };
@@ -284,7 +277,7 @@ impl Member {
         Ok(pass)
     }
 
-    fn label(&self, headers: &mut HeaderMap) {
+    fn label(&self, headers: &mut Headers) {
         let now = Instant::now();
         let (requests, tokens) = {
             let mut buckets = self.used.lock();
@@ -295,32 +288,28 @@ impl Member {
         };
         for (names, shown) in [(&REQUESTS_LEFT, requests), (&TOKENS_LEFT, tokens)] {
             let Some((limit, remaining, reset)) = shown else { continue };
-            let values = [decimal(limit, 0, ""), decimal(remaining, 0, ""), span(reset)];
+            let values = [Decimal::whole(limit), Decimal::whole(remaining), span(reset)];
             for (name, value) in names.iter().zip(values) {
-                headers.insert(name, value);
+                headers.set(name, value.as_bytes());
             }
         }
     }
 }
 
 /// A span as OpenAI's API writes it in these headers: `17ms`, `8.5s`, `6m0s`.
-fn span(span: Duration) -> HeaderValue {
+fn span(span: Duration) -> Decimal {
     // Rounded up: who comes earlier comes in vain.
     let millis = u64::try_from(span.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
     match millis {
-        0..1_000 => decimal(millis, 0, "ms"),
+        0..1_000 => Decimal::new(millis, 0, "ms"),
         1_000..60_000 => {
             let (mut number, mut decimals) = (millis, 3);
             while decimals > 0 && number % 10 == 0 {
                 (number, decimals) = (number / 10, decimals - 1);
             }
-            decimal(number, decimals, "s")
+            Decimal::new(number, decimals, "s")
         }
-        _ => {
-            let seconds = millis.div_ceil(1_000);
-            let text = format!("{}m{}s", seconds / 60, seconds % 60);
-            HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("60m0s"))
-        }
+        _ => Decimal::minutes(millis.div_ceil(1_000)),
     }
 }
 
@@ -334,7 +323,7 @@ pub(crate) struct Pass {
 
 impl Pass {
     /// Takes the tokens of a prompt, by the length of its body, until the answer says how many they were.
-    pub(crate) fn take_prompt(&mut self, bytes: usize) -> Result<(), Box<Response<Body>>> {
+    pub(crate) fn take_prompt(&mut self, bytes: usize) -> Result<(), Box<Response>> {
         let estimate = prompt_tokens(bytes) as f64;
         let taken = match &mut self.member.used.lock().tokens {
             Some(tokens) => tokens.take(estimate, Instant::now()).map(|()| estimate),
@@ -356,11 +345,11 @@ impl Pass {
     }
 
     /// Tells a client what is left of its quotas, and follows its answer to the end.
-    pub(crate) fn follow(self, response: Response<Body>) -> Response<Body> {
-        let (mut parts, body) = response.into_parts();
-        self.member.label(&mut parts.headers);
-        let body = Metered::new(self, &parts, body).boxed();
-        Response::from_parts(parts, body)
+    pub(crate) fn follow(self, response: Response) -> Response {
+        let Response { mut head, body } = response;
+        self.member.label(&mut head.headers);
+        let body = Metered::new(self, &head, body).boxed();
+        Response { head, body }
     }
 
     /// Takes tokens that were used, or gives back those that were not.
@@ -374,7 +363,7 @@ impl Pass {
         self.member.used.tokens.fetch_add(tokens, Relaxed);
     }
 
-    fn refuse(&self, over: Over, wait: Duration) -> Box<Response<Body>> {
+    fn refuse(&self, over: Over, wait: Duration) -> Box<Response> {
         let (member, quota) = (&self.member, self.member.quota);
         member.used.refused[over as usize].fetch_add(1, Relaxed);
         let (limit, unit) = match over {
@@ -384,11 +373,10 @@ impl Pass {
         };
         let limit = limit.map_or(0, std::num::NonZeroU32::get);
         let soon = span(wait);
-        let soon = soon.to_str().unwrap_or("a while");
         let message = format!("`{}` has used its {limit} {unit}; try again in {soon}", member.tenant.id);
         let mut response = error(StatusCode::TOO_MANY_REQUESTS, over.name(), "rate_limit_exceeded", &message);
         set_retry_after(&mut response, wait);
-        member.label(response.headers_mut());
+        member.label(&mut response.head.headers);
         Box::new(response)
     }
 }
@@ -419,14 +407,14 @@ mod tests {
             (90_500_000, "1m31s"),
         ];
         for (micros, text) in cases {
-            assert_eq!(span(Duration::from_micros(micros)), text, "{micros}");
+            assert_eq!(span(Duration::from_micros(micros)).to_string(), text, "{micros}");
         }
     }
 
     #[test]
     fn a_key_is_found_wherever_it_is_shown() {
-        type Headers<'a> = &'a [(&'static str, &'static str)];
-        let cases: [(Headers<'_>, Option<&str>); 8] = [
+        type Lines<'a> = &'a [(&'static str, &'static str)];
+        let cases: [(Lines<'_>, Option<&str>); 8] = [
             (&[("authorization", "Bearer k")], Some("k")),
             (&[("authorization", "bearer  k ")], Some("k")),
             (&[("api-key", "k")], Some("k")),
@@ -437,10 +425,10 @@ mod tests {
             (&[], None),
         ];
         for (pairs, expected) in cases {
-            let headers: HeaderMap = pairs
-                .iter()
-                .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
-                .collect();
+            let mut headers = Headers::default();
+            for (name, value) in pairs {
+                headers.push(name, value.as_bytes());
+            }
             assert_eq!(shown(&headers), expected.map(str::as_bytes), "{pairs:?}");
         }
     }

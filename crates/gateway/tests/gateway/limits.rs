@@ -82,6 +82,25 @@ async fn who_sends_too_slowly_is_let_go() {
 }
 
 #[tokio::test]
+async fn who_sends_no_request_is_told_what_is_wrong_and_hears_it() {
+    let rig = Rig::start().await;
+    let first = "GET /v1/models HTTP/1.1\r\nhost: g\r\n";
+    let cases = [
+        (format!("{first}x: {}", "x".repeat(256 << 10)), "HTTP/1.1 431", "headers_too_large"),
+        (format!("{first}{}\r\n", "x: 1\r\n".repeat(100)), "HTTP/1.1 431", "headers_too_large"),
+        (format!("no HTTP\r\n{}", "x".repeat(256 << 10)), "HTTP/1.1 400", "request_unreadable"),
+    ];
+    for (sent, status, code) in cases {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        // More than was read before it was answered.
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut read = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut read)).await.expect("let go").unwrap();
+        assert!(read.starts_with(status) && read.contains(code), "{:.50}: {read}", sent);
+    }
+}
+
+#[tokio::test]
 async fn bodies_on_their_way_in_are_bounded_together() {
     let rig = Rig::with(GatewayConfig { max_receiving_bytes: 1500, ..config() }).await;
     rig.apply(Vec::new());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forewarm_core::pool::{PoolPlan, QueueLimits};
 use http::StatusCode;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::support::{BODY, CHAT, Rig, Upstream, config, plan};
 
@@ -199,4 +200,22 @@ async fn a_client_that_leaves_frees_its_place_or_its_slot_and_stops_the_generati
     let fourth = rig.chat();
     replica.call().await.stream().await;
     assert_eq!(fourth.await.unwrap().status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_ahead_and_leaves_frees_its_place() {
+    let rig = Rig::start().await;
+    rig.apply(Vec::new());
+    // Some end a body with an empty line, which is the beginning of nothing.
+    for ahead in ["\r\n", "GET /health HTTP/1.1\r\nhost: g\r\n\r\n"] {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        let length = BODY.len();
+        let request =
+            format!("POST {CHAT} HTTP/1.1\r\nhost: g\r\ncontent-length: {length}\r\n\r\n{BODY}{ahead}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        rig.until("it waits", |report| report.queued == 1).await;
+        drop(stream);
+        rig.until("its place is free", |report| report.queued == 0).await;
+    }
+    rig.until("they are counted", |report| report.failed_total.get("client_left") == Some(&2)).await;
 }

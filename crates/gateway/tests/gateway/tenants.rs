@@ -10,7 +10,7 @@ use crate::support::{BODY, CHAT, EVENTS, Reply, Rig, Upstream, get, plan};
 fn shared(endpoints: Vec<Endpoint>, max_requests: u32) -> PoolPlan {
     let plan = plan(endpoints);
     let weights = [("b".to_owned(), 2.try_into().unwrap())].into();
-    let tenants = Tenants { header: Some("x-tenant".to_owned()), user: true, weights };
+    let tenants = Tenants { header: Some("X-Tenant".to_owned()), user: true, weights };
     PoolPlan { queue: QueueLimits { max_requests, tenants, ..plan.queue }, ..plan }
 }
 

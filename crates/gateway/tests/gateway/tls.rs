@@ -121,6 +121,15 @@ async fn clients_are_served_over_tls_and_replicas_are_told() {
     call.answer("200 OK", "{}").await;
     let answer = asked.await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n{}"), "{answer}");
+    // Whoever has no further request is told that nothing was cut off.
+    let stream = connect(&authority.client(&["http/1.1"], None), rig.address, "gateway").await;
+    let mut idle = stream.unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nhost: gateway\r\n\r\n").await.unwrap();
+    idle.shutdown().await.unwrap();
+    let mut read = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, idle.read_to_end(&mut read)).await.expect("an end in time");
+    end.expect("a goodbye");
+    assert!(read.starts_with(b"HTTP/1.1 200 OK\r\n"), "{read:?}");
     // Whoever speaks no TLS gets no answer.
     let mut plain = TcpStream::connect(rig.address).await.unwrap();
     plain.write_all(b"GET /health HTTP/1.1\r\nhost: g\r\n\r\n").await.unwrap();

@@ -1,0 +1,260 @@
+//! The headers of a message in the order in which they came, names in small letters: one piece of text, and where in it each
+//! line stands. A map of them, as `http` has it, costs several times as much to fill and to read, and only HTTP/2 needs one.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Lines and bytes that the gateway adds, as a rule.
+const ADDED_LINES: usize = 8;
+const ADDED_BYTES: usize = 256;
+
+/// What a message says beside its body.
+#[derive(Default)]
+pub(crate) struct Headers {
+    text: Vec<u8>,
+    lines: Vec<Line>,
+    /// A bit for each length of a name that there is or was: most that is looked for is not there.
+    lengths: u64,
+}
+
+/// Where a line stands in the text, as it is sent: a name, a colon and a blank, a value, CR and LF.
+#[derive(Clone, Copy)]
+struct Line {
+    start: u32,
+    name_end: u32,
+    /// Of the value.
+    end: u32,
+}
+
+impl Line {
+    fn name(self, text: &[u8]) -> &[u8] {
+        &text[self.start as usize..self.name_end as usize]
+    }
+
+    fn value(self, text: &[u8]) -> &[u8] {
+        &text[self.name_end as usize + COLON.len()..self.end as usize]
+    }
+
+    /// Where the next one may begin.
+    fn next(self) -> usize {
+        self.end as usize + CRLF.len()
+    }
+}
+
+const COLON: &[u8] = b": ";
+const CRLF: &[u8] = b"\r\n";
+
+fn bit(length: usize) -> u64 {
+    1 << length.min(63)
+}
+
+impl Headers {
+    /// Those that were found in this head, of which they are parts.
+    pub(crate) fn parsed(head: &[u8], found: &[httparse::Header<'_>]) -> Self {
+        let mut headers = Self {
+            text: Vec::with_capacity(head.len() + ADDED_BYTES),
+            lines: Vec::with_capacity(found.len() + ADDED_LINES),
+            lengths: 0,
+        };
+        headers.text.extend_from_slice(head);
+        let place = |part: &[u8]| part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
+        for header in found {
+            let (name, value) = (header.name.as_bytes(), header.value);
+            let start = place(name);
+            let name_end = start.wrapping_add(name.len());
+            let end = name_end.wrapping_add(COLON.len() + value.len());
+            let is_as_sent = place(value) == name_end.wrapping_add(COLON.len())
+                && head.get(name_end..).is_some_and(|rest| rest.starts_with(COLON))
+                && head.get(end..).is_some_and(|rest| rest.starts_with(CRLF));
+            if is_as_sent {
+                headers.text[start..name_end].make_ascii_lowercase();
+                headers.add(start, name_end, end);
+            } else {
+                headers.push(&header.name.to_ascii_lowercase(), value);
+            }
+        }
+        headers
+    }
+
+    fn add(&mut self, start: usize, name_end: usize, end: usize) {
+        self.lengths |= bit(name_end - start);
+        self.lines.push(Line { start: start as u32, name_end: name_end as u32, end: end as u32 });
+    }
+
+    /// Names and values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.lines.iter().map(|line| (line.name(&self.text), line.value(&self.text)))
+    }
+
+    /// Whether there can be a line with this name.
+    fn may_have(&self, name: &str) -> bool {
+        self.lengths & bit(name.len()) != 0
+    }
+
+    /// The values of all lines with this name, which is in small letters.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let lines: &[Line] = if self.may_have(name) { &self.lines } else { &[] };
+        let is_it = move |line: &&Line| line.name(&self.text) == name.as_bytes();
+        lines.iter().filter(is_it).map(|line| line.value(&self.text))
+    }
+
+    /// The value of the first line with this name, which is in small letters.
+    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
+        if !self.may_have(name) {
+            return None;
+        }
+        let line = self.lines.iter().find(|line| line.name(&self.text) == name.as_bytes());
+        line.map(|line| line.value(&self.text))
+    }
+
+    /// The same, if it is text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.get(name)?).ok()
+    }
+
+    /// Adds a line. The name is in small letters.
+    pub(crate) fn push(&mut self, name: &str, value: &[u8]) {
+        self.push_pieces(name, &[value]);
+    }
+
+    /// The same, with a value in pieces.
+    pub(crate) fn push_pieces(&mut self, name: &str, value: &[&[u8]]) {
+        let start = self.text.len();
+        self.text.extend_from_slice(name.as_bytes());
+        let name_end = self.text.len();
+        self.text.extend_from_slice(COLON);
+        for piece in value {
+            // Whoever could end a line could begin another.
+            debug_assert!(HeaderValue::from_bytes(piece).is_ok(), "{name}");
+            self.text.extend_from_slice(piece);
+        }
+        self.add(start, name_end, self.text.len());
+        self.text.extend_from_slice(CRLF);
+    }
+
+    /// Says this, and nothing else under this name.
+    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
+        self.remove(name);
+        self.push(name, value);
+    }
+
+    /// Takes all lines with this name out.
+    pub(crate) fn remove(&mut self, name: &str) {
+        if self.may_have(name) {
+            self.retain(|other| other != name.as_bytes());
+        }
+    }
+
+    /// Keeps the lines whose names are wanted.
+    pub(crate) fn retain(&mut self, mut wanted: impl FnMut(&[u8]) -> bool) {
+        let Self { text, lines, .. } = self;
+        lines.retain(|line| wanted(line.name(text)));
+    }
+
+    /// Bytes that they take in a message, or more.
+    pub(crate) fn most_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Writes them as they are sent. Lines that stand behind each other are copied at once.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let mut run = 0..0;
+        for line in &self.lines {
+            if line.start as usize != run.end {
+                out.extend_from_slice(&self.text[run]);
+                run = line.start as usize..line.start as usize;
+            }
+            run.end = line.next();
+        }
+        out.extend_from_slice(&self.text[run]);
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Values may be keys.
+        f.debug_list().entries(self.iter().map(|(name, _)| String::from_utf8_lossy(name))).finish()
+    }
+}
+
+impl From<&HeaderMap> for Headers {
+    fn from(map: &HeaderMap) -> Self {
+        let mut headers = Self::default();
+        for (name, value) in map {
+            headers.push(name.as_str(), value.as_bytes());
+        }
+        headers
+    }
+}
+
+impl From<&Headers> for HeaderMap {
+    fn from(headers: &Headers) -> Self {
+        let mut map = HeaderMap::with_capacity(headers.lines.len());
+        for (name, value) in headers.iter() {
+            // What was a header once is one again.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(head: &str) -> Headers {
+        let mut space = [httparse::EMPTY_HEADER; 8];
+        let (_, found) = httparse::parse_headers(head.as_bytes(), &mut space).unwrap().unwrap();
+        Headers::parsed(head.as_bytes(), found)
+    }
+
+    fn lines(headers: &Headers) -> Vec<(String, String)> {
+        let text = |part: &[u8]| String::from_utf8(part.to_vec()).unwrap();
+        headers.iter().map(|(name, value)| (text(name), text(value))).collect()
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn however_lines_are_written_they_are_sent_alike() {
+        let cases = [
+            "Host: a\r\nX: b c\r\n\r\n",
+            "hOST:a\r\nx:  b c  \r\n\r\n",
+            "host: a\nx: b c\n\n",
+            "host:\ta\r\nx: b c\t\r\n\r\n",
+        ];
+        for head in cases {
+            let mut written = Vec::new();
+            parsed(head).write(&mut written);
+            assert_eq!(String::from_utf8(written).unwrap(), "host: a\r\nx: b c\r\n", "{head:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_found_changed_and_stay_in_their_order() {
+        let mut headers = parsed("Host: a\r\nX-Empty:\r\nx-Twice: 1\r\nAccept:  */* \r\nX-TWICE: 2\r\n\r\n");
+        let came = [("host", "a"), ("x-empty", ""), ("x-twice", "1"), ("accept", "*/*"), ("x-twice", "2")];
+        assert_eq!(lines(&headers), pairs(&came));
+        assert_eq!(headers.all("x-twice").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!((headers.get("host"), headers.get("x-empty")), (Some(&b"a"[..]), Some(&b""[..])));
+        assert_eq!((headers.get("hos"), headers.text("accept")), (None, Some("*/*")));
+        headers.set("x-twice", b"3");
+        headers.retain(|name| name != b"x-empty");
+        let kept = [("host", "a"), ("accept", "*/*"), ("x-twice", "3")];
+        assert_eq!(lines(&headers), pairs(&kept));
+        let mut written = Vec::new();
+        headers.write(&mut written);
+        assert_eq!(String::from_utf8(written).unwrap(), "host: a\r\naccept: */*\r\nx-twice: 3\r\n");
+        assert_eq!(lines(&Headers::from(&HeaderMap::from(&headers))), pairs(&kept), "as a map");
+        assert_eq!(
+            format!("{headers:?}"),
+            r#"["host", "accept", "x-twice"]"#,
+            "values are nobody's business"
+        );
+    }
+}
