@@ -26,7 +26,8 @@ use crate::{
 };
 
 impl Front {
-    /// Answers a request.
+    /// Answers a request whose future is dropped when its client leaves. Whoever has to watch the client, which the body comes from as
+    /// well, takes the three steps itself.
     pub(crate) async fn answer(&self, head: RequestHead, mut body: impl Source, client: Client) -> Response {
         let pass = match self.greet(&head) {
             Ok(pass) => pass,

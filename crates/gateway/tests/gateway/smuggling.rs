@@ -36,6 +36,8 @@ async fn what_could_be_read_in_two_ways_reaches_no_replica() {
             "a length beside chunks that is none",
             format!("{post}content-length: x\r\ntransfer-encoding: chunked\r\n\r\n{chunked}"),
         ),
+        ("two hosts", format!("{post}host: h\r\ncontent-length: {length}\r\n\r\n{BODY}")),
+        ("gzip before chunked", format!("{post}transfer-encoding: gzip, chunked\r\n\r\n{chunked}")),
         ("a coding that is not chunked", format!("{post}transfer-encoding: gzip\r\n\r\n{BODY}")),
         ("chunked, but not last", format!("{post}transfer-encoding: chunked, gzip\r\n\r\n{chunked}")),
         (
