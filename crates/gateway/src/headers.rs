@@ -10,7 +10,7 @@ const ADDED_LINES: usize = 8;
 const ADDED_BYTES: usize = 256;
 
 /// What a message says beside its body.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Headers {
     text: Vec<u8>,
     lines: Vec<Line>,
@@ -34,6 +34,11 @@ impl Line {
 
     fn value(self, text: &[u8]) -> &[u8] {
         &text[self.name_end as usize + COLON.len()..self.end as usize]
+    }
+
+    /// Whether it has this name. Most names are told apart by their lengths.
+    fn is(self, name: &[u8], text: &[u8]) -> bool {
+        (self.name_end - self.start) as usize == name.len() && self.name(text) == name
     }
 
     /// Where the next one may begin.
@@ -95,8 +100,10 @@ impl Headers {
     /// The values of all lines with this name, which is in small letters.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let lines: &[Line] = if self.may_have(name) { &self.lines } else { &[] };
-        let is_it = move |line: &&Line| line.name(&self.text) == name.as_bytes();
-        lines.iter().filter(is_it).map(|line| line.value(&self.text))
+        lines
+            .iter()
+            .filter(move |line| line.is(name.as_bytes(), &self.text))
+            .map(|line| line.value(&self.text))
     }
 
     /// The value of the first line with this name, which is in small letters.
@@ -104,7 +111,7 @@ impl Headers {
         if !self.may_have(name) {
             return None;
         }
-        let line = self.lines.iter().find(|line| line.name(&self.text) == name.as_bytes());
+        let line = self.lines.iter().find(|line| line.is(name.as_bytes(), &self.text));
         line.map(|line| line.value(&self.text))
     }
 
@@ -133,10 +140,16 @@ impl Headers {
         self.text.extend_from_slice(CRLF);
     }
 
-    /// Says this, and nothing else under this name.
-    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
-        self.remove(name);
-        self.push(name, value);
+    /// Adds the lines of others.
+    pub(crate) fn append(&mut self, others: &Self) {
+        let before = self.text.len() as u32;
+        self.text.extend_from_slice(&others.text);
+        self.lines.extend(others.lines.iter().map(|line| Line {
+            start: line.start + before,
+            name_end: line.name_end + before,
+            end: line.end + before,
+        }));
+        self.lengths |= others.lengths;
     }
 
     /// Takes all lines with this name out.
@@ -243,7 +256,10 @@ mod tests {
         assert_eq!(headers.all("x-twice").collect::<Vec<_>>(), [b"1", b"2"]);
         assert_eq!((headers.get("host"), headers.get("x-empty")), (Some(&b"a"[..]), Some(&b""[..])));
         assert_eq!((headers.get("hos"), headers.text("accept")), (None, Some("*/*")));
-        headers.set("x-twice", b"3");
+        headers.remove("x-twice");
+        let mut more = Headers::default();
+        more.push("x-twice", b"3");
+        headers.append(&more);
         headers.retain(|name| name != b"x-empty");
         let kept = [("host", "a"), ("accept", "*/*"), ("x-twice", "3")];
         assert_eq!(lines(&headers), pairs(&kept));

@@ -10,7 +10,6 @@ use forewarm_core::{
     ReplicaId, ScalerId,
     pool::{ClassReport, PoolPlan, PoolReport, Priority, QueueLimits, Tenants},
 };
-use http::HeaderValue;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +18,8 @@ use crate::{
     changes::Changes,
     demand::Demand,
     dial::Dialer,
+    forward,
+    headers::Headers,
     health::{Health, Heard},
     pool::{Aside, Clocks, Fault, Grant, Pool, QueueFull, QueueRules, Ticket, Turn, Yielding},
     served::Served,
@@ -53,6 +54,13 @@ pub(crate) struct State {
     pub(crate) health: Health,
 }
 
+impl State {
+    /// Most modelled seconds to the first byte that attain what is promised, if anything is.
+    pub(crate) fn objective(&self) -> Option<f64> {
+        self.plan.queue.ttft_objective.map(|objective| objective.as_secs_f64())
+    }
+}
+
 pub(crate) type Waiter = oneshot::Sender<Result<Slot, Lost>>;
 
 /// Why a place is lost.
@@ -68,8 +76,8 @@ pub(crate) enum Lost {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) replica: ReplicaId,
-    /// The same as a header; `None`: it cannot be one.
-    pub(crate) label: Option<HeaderValue>,
+    /// What its answers are labelled with.
+    pub(crate) label: Headers,
     pub(crate) connections: Connections,
     /// Cancelled when the replica leaves the plan: what it has not finished is not waited for.
     pub(crate) gone: CancellationToken,
@@ -143,6 +151,11 @@ impl Scaler {
     /// Time on the wall since the scaler was first planned: the pool's time.
     pub(crate) fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// The same, at this moment.
+    pub(crate) fn since_began(&self, moment: Instant) -> Duration {
+        moment.saturating_duration_since(self.began)
     }
 
     /// Changes the state, hands out the slots that became free, and tells whoever wants to know.
@@ -232,7 +245,7 @@ impl Scaler {
                 }
                 let link = Link {
                     replica: endpoint.replica.clone(),
-                    label: HeaderValue::try_from(endpoint.replica.as_str()).ok(),
+                    label: forward::named(&endpoint.replica),
                     connections: Connections::new(endpoint.address.clone(), Arc::clone(&self.dialer)),
                     gone: self.stopping.child_token(),
                     heard: Heard::default(),
@@ -386,32 +399,21 @@ impl Scaler {
     /// A request was turned away. It wanted to be served: the controller has to know.
     pub(crate) fn refuse(&self, demand: &Demand) {
         self.account.refuse(demand);
-        if self.objective().is_some() {
+        if self.lock().objective().is_some() {
             self.account.judge(false);
         }
         self.tell();
-    }
-
-    /// A request got the first byte of an answer, or of a replica's error, after so many modelled seconds.
-    pub(crate) fn first_byte(&self, seconds: f64, is_error: bool) {
-        if let Some(objective) = self.objective() {
-            self.account.judge(!is_error && seconds <= objective);
-        }
     }
 
     /// A request that was accepted then ended in an honest error before its first byte. One that its client gave
     /// up while there was time missed nothing.
     pub(crate) fn fail_unanswered(&self, cause: Cause, accepted: Instant) {
         let waited = self.modelled(accepted.elapsed());
-        if self.objective().is_some_and(|objective| cause != Cause::ClientLeft || waited > objective) {
+        let objective = self.lock().objective();
+        if objective.is_some_and(|objective| cause != Cause::ClientLeft || waited > objective) {
             self.account.judge(false);
         }
         self.fail(cause);
-    }
-
-    /// Most modelled seconds to the first byte that attain what is promised, if anything is.
-    fn objective(&self) -> Option<f64> {
-        self.lock().plan.queue.ttft_objective.map(|objective| objective.as_secs_f64())
     }
 
     /// An accepted request ended in an honest error.
@@ -460,10 +462,10 @@ impl Drop for Place {
 }
 
 impl Slot {
-    /// The replica said something.
-    pub(crate) fn heard(&self) {
+    /// The replica said something at this time.
+    pub(crate) fn heard(&self, at: Instant) {
         if let Some(scaler) = &self.scaler {
-            self.link.heard.at(scaler.now());
+            self.link.heard.at(scaler.since_began(at));
         }
     }
 

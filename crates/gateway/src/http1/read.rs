@@ -7,6 +7,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::chunked::Chunked;
 use crate::{
+    decimal::Decimal,
     headers::Headers,
     message::{RequestHead, ResponseHead, Target},
 };
@@ -189,6 +190,22 @@ pub(super) fn content_length(headers: &Headers) -> Result<Option<u64>, BadHead> 
         }
     }
     Ok(length)
+}
+
+/// The same, in one line of digits afterwards; none if what is said is none.
+pub(super) fn one_content_length(headers: &mut Headers) -> Option<u64> {
+    {
+        let mut lines = headers.all("content-length");
+        if let (Some(length), None) = (number(lines.next()?), lines.next()) {
+            return Some(length);
+        }
+    }
+    let length = content_length(headers).ok().flatten();
+    headers.remove("content-length");
+    if let Some(length) = length {
+        headers.push("content-length", Decimal::whole(length).as_bytes());
+    }
+    length
 }
 
 /// A number of digits alone: the usual parser would take a sign.
