@@ -7,7 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use forewarm_core::{ReplicaId, pool::Priority};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::OptionFuture};
 use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -122,8 +122,8 @@ pub(crate) struct Forward {
 /// What a request has before it is sent.
 enum Turn {
     /// Nobody waited.
-    Slot(Slot),
-    Place(Place),
+    Slot(Box<Slot>),
+    Place(Box<Place>),
 }
 
 /// An answer whose first bytes are there; `None`: it has none.
@@ -173,7 +173,7 @@ impl Forward {
         let patience = self.patience.warm_left();
         let entered = match scaler.enter(&self.demand, patience) {
             Some(slot) => Ok(Turn::Slot(slot)),
-            None => scaler.enqueue(&self.demand, patience).map(Turn::Place),
+            None => scaler.enqueue(&self.demand, patience).map(|place| Turn::Place(Box::new(place))),
         };
         let turn = match entered {
             Ok(turn) => turn,
@@ -211,7 +211,7 @@ impl Forward {
                     let served = tokio::select! {
                         biased;
                         () = scaler.stopping.cancelled() => return self.stopped(scaler),
-                        served = Box::pin(self.slot(scaler, place)) => served,
+                        served = Box::pin(self.slot(scaler, *place)) => served,
                     };
                     match served {
                         Ok(slot) => slot,
@@ -224,11 +224,13 @@ impl Forward {
                 scaler.owed(&mut slot);
             }
             let watched = self.wants_stream && !self.was_moved;
+            // Most have no need of it, nor of room for it.
+            let silence = OptionFuture::from(watched.then(|| Box::pin(scaler.silence(&slot))));
             let answer = tokio::select! {
                 biased;
                 answer = self.answer(&slot) => answer,
                 () = slot.link.gone.cancelled() => Err(Failed::Gone),
-                () = scaler.silence(&slot), if watched => Err(Failed::Silent),
+                Some(()) = silence => Err(Failed::Silent),
             };
             let failed = match answer {
                 // Every replica is gone when the gateway stops.
@@ -254,12 +256,13 @@ impl Forward {
                 return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            turn = Turn::Place(scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left()));
+            let place = scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left());
+            turn = Turn::Place(Box::new(place));
         }
     }
 
     /// The slot of a place; it may be there at once.
-    async fn slot(&mut self, scaler: &Scaler, place: Place) -> Result<Slot, Unserved> {
+    async fn slot(&mut self, scaler: &Scaler, place: Place) -> Result<Box<Slot>, Unserved> {
         let (ticket, position) = (place.ticket, place.position);
         let slot = self.patience.wait(scaler, place);
         tokio::pin!(slot);
@@ -280,7 +283,7 @@ impl Forward {
         slot
     }
 
-    fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response {
+    fn relay(&self, scaler: &Arc<Scaler>, mut slot: Box<Slot>, answer: Answer, queue_wait: f64) -> Response {
         let Answer { mut head, first, rest } = answer;
         let is_stream = is_event_stream(&head.headers);
         // A compressed stream can be passed on, but not looked into.

@@ -39,7 +39,7 @@ pub(crate) struct Relay {
     scaler: Arc<Scaler>,
     pace: Pace,
     /// Given up when the answer has ended, with whatever end.
-    held: Option<(Slot, Reply)>,
+    held: Option<(Box<Slot>, Reply)>,
     gone: Gone,
     is_server_error: bool,
     /// Why the connection is to be broken off, once what was passed on before is on its way.
@@ -53,7 +53,7 @@ impl Relay {
         ending: Ending,
         is_server_error: bool,
         (pace, scaler): (Pace, Arc<Scaler>),
-        (slot, reply): (Slot, Reply),
+        (slot, reply): (Box<Slot>, Reply),
     ) -> Self {
         let held = Some((slot, reply));
         let watch = Watch::default();

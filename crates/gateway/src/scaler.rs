@@ -61,7 +61,7 @@ impl State {
     }
 }
 
-pub(crate) type Waiter = oneshot::Sender<Result<Slot, Lost>>;
+pub(crate) type Waiter = oneshot::Sender<Result<Box<Slot>, Lost>>;
 
 /// Why a place is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub(crate) struct Place {
     pub(crate) ticket: Ticket,
     /// Its number in the line when it came.
     pub(crate) position: usize,
-    granted: oneshot::Receiver<Result<Slot, Lost>>,
+    granted: oneshot::Receiver<Result<Box<Slot>, Lost>>,
     /// The pool's clocks when the place was taken.
     pub(crate) clocks: Clocks,
     left: bool,
@@ -182,9 +182,9 @@ impl Scaler {
         let any = !granted.is_empty();
         // A client that has left in this very moment leaves its slot to the next one.
         loop {
-            let returned: Vec<Slot> = granted
+            let returned: Vec<_> = granted
                 .drain(..)
-                .filter_map(|(waiter, slot): (Waiter, Slot)| waiter.send(Ok(slot)).err()?.ok())
+                .filter_map(|(waiter, slot): (Waiter, Box<Slot>)| waiter.send(Ok(slot)).err()?.ok())
                 .collect();
             if returned.is_empty() {
                 break;
@@ -200,7 +200,7 @@ impl Scaler {
         (result, any)
     }
 
-    fn grant(self: &Arc<Self>, state: &mut State, now: Duration, granted: &mut Vec<(Waiter, Slot)>) {
+    fn grant(self: &Arc<Self>, state: &mut State, now: Duration, granted: &mut Vec<(Waiter, Box<Slot>)>) {
         while let Some(turn) = state.pool.grant(now) {
             let (waiter, grant) = match turn {
                 Turn::Slot(waiter, grant) => (waiter, grant),
@@ -216,9 +216,9 @@ impl Scaler {
         }
     }
 
-    /// The slot of a grant. The pool grants planned replicas only, and each of them has a link.
-    fn slot(self: &Arc<Self>, state: &State, grant: Grant, now: Duration) -> Option<Slot> {
-        Some(Slot {
+    /// The slot of a grant, in a box, as it goes from hand to hand. The pool grants planned replicas only, and each of them has a link.
+    fn slot(self: &Arc<Self>, state: &State, grant: Grant, now: Duration) -> Option<Box<Slot>> {
+        Some(Box::new(Slot {
             scaler: Some(Arc::clone(self)),
             link: Arc::clone(state.links.get(&grant.replica)?),
             grant,
@@ -226,7 +226,7 @@ impl Scaler {
             clocks: state.pool.clocks(now),
             granted: self.began + now,
             is_owed: false,
-        })
+        }))
     }
 
     /// Serves this plan from now on. On return no request goes to a draining or missing replica.
@@ -266,7 +266,7 @@ impl Scaler {
     }
 
     /// A slot at once, if one is free and nobody waits.
-    pub(crate) fn enter(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Option<Slot> {
+    pub(crate) fn enter(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Option<Box<Slot>> {
         let slot = {
             let mut state = self.lock();
             let now = self.now();
@@ -299,7 +299,7 @@ impl Scaler {
     /// Gives a request that a replica failed its place in front, and the replica's slot to another.
     pub(crate) fn enqueue_again(
         self: &Arc<Self>,
-        mut failed: Slot,
+        mut failed: Box<Slot>,
         fault: Option<Fault>,
         patience: Duration,
     ) -> Place {
@@ -433,12 +433,16 @@ fn rules(queue: &QueueLimits, speed: f64) -> QueueRules {
 }
 
 fn on_the_wall(modelled: Duration, speed: f64) -> Duration {
+    // As it nearly always is.
+    if speed == 1.0 {
+        return modelled;
+    }
     Duration::try_from_secs_f64(modelled.as_secs_f64() / speed).unwrap_or(Duration::MAX)
 }
 
 impl Place {
     /// Waits for the slot; safe to be called again after it was dropped.
-    pub(crate) async fn slot(&mut self) -> Result<Slot, Lost> {
+    pub(crate) async fn slot(&mut self) -> Result<Box<Slot>, Lost> {
         match (&mut self.granted).await {
             Ok(outcome) => {
                 self.left = true;

@@ -180,6 +180,9 @@ pub(super) fn has_no_body(status: StatusCode, method: &Method) -> bool {
 
 /// One length, however often it is said.
 pub(super) fn content_length(headers: &Headers) -> Result<Option<u64>, BadHead> {
+    if let Some(length) = plain_content_length(headers) {
+        return Ok(Some(length));
+    }
     let mut length = None;
     for value in headers.all("content-length") {
         for said in value.split(|&byte| byte == b',') {
@@ -192,13 +195,17 @@ pub(super) fn content_length(headers: &Headers) -> Result<Option<u64>, BadHead> 
     Ok(length)
 }
 
-/// The same, in one line of digits afterwards; none if what is said is none.
+/// The length, if it is said once and in digits alone, as it nearly always is.
+fn plain_content_length(headers: &Headers) -> Option<u64> {
+    let mut lines = headers.all("content-length");
+    let length = number(lines.next()?)?;
+    lines.next().is_none().then_some(length)
+}
+
+/// The length, which is said in one line of digits afterwards; none if what is said is none.
 pub(super) fn one_content_length(headers: &mut Headers) -> Option<u64> {
-    {
-        let mut lines = headers.all("content-length");
-        if let (Some(length), None) = (number(lines.next()?), lines.next()) {
-            return Some(length);
-        }
+    if let Some(length) = plain_content_length(headers) {
+        return Some(length);
     }
     let length = content_length(headers).ok().flatten();
     headers.remove("content-length");
