@@ -256,7 +256,7 @@ impl Forward {
                 return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            let place = scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left());
+            let place = scaler.enqueue_again(*slot, failed.fault(), self.patience.warm_left());
             turn = Turn::Place(Box::new(place));
         }
     }

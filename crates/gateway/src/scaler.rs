@@ -299,7 +299,7 @@ impl Scaler {
     /// Gives a request that a replica failed its place in front, and the replica's slot to another.
     pub(crate) fn enqueue_again(
         self: &Arc<Self>,
-        mut failed: Box<Slot>,
+        mut failed: Slot,
         fault: Option<Fault>,
         patience: Duration,
     ) -> Place {

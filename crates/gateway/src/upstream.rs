@@ -33,7 +33,8 @@ const LOOK_EVERY: u32 = 16;
 /// Connections that wait for a request.
 #[derive(Debug, Default)]
 struct Idle {
-    /// In boxes: a connection goes from hand to hand with each request. The last one is used first.
+    /// The last one is used first.
+    #[expect(clippy::vec_box, reason = "a connection goes from hand to hand with each request")]
     connections: Vec<Box<ToReplica>>,
     /// How many were put back since the first one was looked at.
     unseen: u32,
