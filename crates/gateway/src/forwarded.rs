@@ -17,6 +17,8 @@ const FORWARDED: &str = "forwarded";
 const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
 const HOST: &str = "x-forwarded-host";
+/// Bytes of a host that is kept for as long as its connection: no name in DNS is longer, with a port.
+const MOST_KEPT: usize = 260;
 
 /// Addresses of proxies whose word is taken: `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,9 @@ pub(crate) fn lines<'a>(request: &RequestHead, origin: &'a Origin, is_trusted: b
     let host = request.host();
     if is_trusted && request.headers.iter().any(|(name, _)| is_ours(name)) {
         return Cow::Owned(said(host, origin, Some(&request.headers)));
+    }
+    if host.is_some_and(|host| host.len() > MOST_KEPT) {
+        return Cow::Owned(said(host, origin, None));
     }
     let (named, lines) = origin.usual.get_or_init(|| (host.map(<[u8]>::to_vec), said(host, origin, None)));
     match named.as_deref() == host {
@@ -239,6 +244,20 @@ mod tests {
                 expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             found.sort_unstable();
             assert_eq!(found, expected, "{peer} {said:?}");
+        }
+    }
+
+    #[test]
+    fn each_request_of_a_connection_is_told_by_the_host_that_it_names() {
+        let origin = Origin::new("192.0.2.1:9".parse().unwrap(), false);
+        let long = "x".repeat(MOST_KEPT + 1);
+        for host in [Some("a"), Some("b"), None, Some(&*long), Some("a"), Some("b")] {
+            let request = host.map_or(Request::get("/"), |host| Request::get("/").header("host", host));
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let told = lines(&parts.into(), &origin, false);
+            assert_eq!(told.text(HOST), host);
+            let element = host.map_or(String::new(), |host| format!(";host=\"{host}\""));
+            assert_eq!(told.text(FORWARDED), Some(&*format!("for=192.0.2.1;proto=http{element}")));
         }
     }
 
