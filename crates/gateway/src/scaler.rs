@@ -216,7 +216,8 @@ impl Scaler {
         }
     }
 
-    /// The slot of a grant, in a box, as it goes from hand to hand. The pool grants planned replicas only, and each of them has a link.
+    /// The slot of a grant, in a box, for it goes from hand to hand. The pool grants planned replicas only, and each of them
+    /// has a link.
     fn slot(self: &Arc<Self>, state: &State, grant: Grant, now: Duration) -> Option<Box<Slot>> {
         Some(Box::new(Slot {
             scaler: Some(Arc::clone(self)),
