@@ -6,8 +6,8 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Lines and bytes that the gateway adds, as a rule.
-const ADDED_LINES: usize = 8;
-const ADDED_BYTES: usize = 256;
+const ADDED_LINES: usize = 12;
+const ADDED_BYTES: usize = 512;
 
 /// What a message says beside its body.
 #[derive(Clone, Default)]

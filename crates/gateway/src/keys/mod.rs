@@ -289,8 +289,8 @@ impl Member {
         for (names, shown) in [(&REQUESTS_LEFT, requests), (&TOKENS_LEFT, tokens)] {
             let Some((limit, remaining, reset)) = shown else { continue };
             let values = [Decimal::whole(limit), Decimal::whole(remaining), span(reset)];
-            headers.retain(|name| names.iter().all(|ours| ours.as_bytes() != name));
             for (name, value) in names.iter().zip(values) {
+                headers.remove(name);
                 headers.push(name, value.as_bytes());
             }
         }
