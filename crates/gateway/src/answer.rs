@@ -74,7 +74,7 @@ pub(crate) fn refusal(status: StatusCode, code: &str, message: &str, retry_after
 /// Whole seconds, rounded up: who comes earlier comes in vain.
 pub(crate) fn set_retry_after(response: &mut Response, retry_after: Duration) {
     let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
-    response.head.headers.set("retry-after", Decimal::whole(seconds).as_bytes());
+    response.head.headers.push("retry-after", Decimal::whole(seconds).as_bytes());
 }
 
 /// An honest failure of a request that had been given a place.

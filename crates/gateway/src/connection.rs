@@ -232,12 +232,14 @@ async fn answer(
         Err(response) => return Some(*response),
     };
     let body = front.receive(connection).await;
-    let is_whole = body.is_ok();
-    let mut answer = pin!(front.forward(head, body, client, pass));
+    let under_way = match front.forward(head, body, client, pass) {
+        Ok(under_way) => under_way,
+        Err(response) => return Some(*response),
+    };
+    let mut answer = pin!(under_way.answer());
     poll_fn(|context| match answer.as_mut().poll(context) {
         Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending if is_whole => connection.poll_gone(context).map(|()| None),
-        Poll::Pending => Poll::Pending,
+        Poll::Pending => connection.poll_gone(context).map(|()| None),
     })
     .await
 }

@@ -24,15 +24,24 @@ impl Decimal {
         let end = *start;
         *start -= unit.len();
         text[*start..end].copy_from_slice(unit.as_bytes());
-        let (mut rest, mut written) = (number, 0);
-        while rest > 0 || written <= decimals {
-            if written == decimals && decimals > 0 {
-                *start -= 1;
-                text[*start] = b'.';
-            }
+        let mut rest = number;
+        let mut write = |byte| {
             *start -= 1;
-            text[*start] = b'0' + (rest % 10) as u8;
-            (rest, written) = (rest / 10, written + 1);
+            text[*start] = byte;
+        };
+        if decimals > 0 {
+            for _ in 0..decimals {
+                write(b'0' + (rest % 10) as u8);
+                rest /= 10;
+            }
+            write(b'.');
+        }
+        loop {
+            write(b'0' + (rest % 10) as u8);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
         }
         self
     }

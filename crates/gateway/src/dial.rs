@@ -161,6 +161,11 @@ impl Target {
         Self { scheme, host: HeaderValue::try_from(&authority).ok(), authority }
     }
 
+    /// Whether a connection to it may be one that requests share.
+    pub(crate) fn may_be_shared(&self) -> bool {
+        self.scheme != Scheme::Http
+    }
+
     pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
@@ -181,8 +186,8 @@ impl Target {
 pub(crate) enum Link {
     /// For one request at a time.
     Http1(Box<ToReplica>),
-    /// For many.
-    Http2(Multiplexed),
+    /// For many. In a box: it is large, and would be a part of each request's future.
+    Http2(Box<Multiplexed>),
 }
 
 /// A connection that requests share.
@@ -238,7 +243,7 @@ async fn http2(
         .await
         .map_err(io::Error::other)?;
     tokio::spawn(async move { ended(connection.await) });
-    Ok(Link::Http2(Multiplexed { sender, target: target.clone() }))
+    Ok(Link::Http2(Box::new(Multiplexed { sender, target: target.clone() })))
 }
 
 fn ended(result: hyper::Result<()>) {

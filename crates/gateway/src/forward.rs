@@ -1,9 +1,13 @@
 //! One request, from its arrival to the first byte of its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
+use forewarm_core::{ReplicaId, pool::Priority};
+use futures_util::{FutureExt, future::OptionFuture};
 use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -14,6 +18,7 @@ use crate::{
     asked::{Asked, PRIORITY},
     decimal::Decimal,
     demand::Demand,
+    headers::Headers,
     hop_by_hop::keep_end_to_end,
     keepalive::{self, Standing},
     message::ResponseHead,
@@ -43,6 +48,21 @@ const QUEUE_WAIT: &str = "x-forewarm-queue-wait-seconds";
 const QUEUE_POSITION: &str = "x-forewarm-queue-position";
 /// Which replica answered.
 const REPLICA: &str = "x-forewarm-replica";
+/// What the names of all of these begin with.
+const OURS: &[u8] = b"x-forewarm-";
+
+/// What all answers are told alike, by priority and by whether they waited for a cold start.
+static SAID: LazyLock<[[Headers; 2]; Priority::ALL.len()]> = LazyLock::new(|| {
+    Priority::ALL.map(|priority| {
+        ["false", "true"].map(|was_cold| {
+            let mut headers = Headers::default();
+            headers.push(ACCEPTED, b"true");
+            headers.push(PRIORITY, priority.label().as_bytes());
+            headers.push(COLD_START, was_cold.as_bytes());
+            headers
+        })
+    })
+});
 
 /// Why a try gave no answer; every one of these is worth another.
 enum Failed {
@@ -90,9 +110,8 @@ pub(crate) struct Forward {
     wants_stream: bool,
     /// Whether it was taken from a silent replica; that is done once.
     was_moved: bool,
-    /// Time on the wall between two comments while it waits, if there are to be any.
-    keepalive: Option<Duration>,
-    standing: Arc<Standing>,
+    /// Time on the wall between two comments while it waits, if there are to be any, and where they learn where it is.
+    keepalive: Option<(Duration, Arc<Standing>)>,
     /// Its number in the line when it came; 0 where it did not have to wait.
     position: usize,
     patience: Patience,
@@ -103,8 +122,8 @@ pub(crate) struct Forward {
 /// What a request has before it is sent.
 enum Turn {
     /// Nobody waited.
-    Slot(Slot),
-    Place(Place),
+    Slot(Box<Slot>),
+    Place(Box<Place>),
 }
 
 /// An answer whose first bytes are there; `None`: it has none.
@@ -132,7 +151,7 @@ impl Forward {
         // Only where an answer is a stream for certain may its head be sent before it is there.
         let keepalive =
             keepalive::wished(asked.keepalive_seconds, terms.keepalive).filter(|_| wants_stream && says_done);
-        let keepalive = keepalive.map(|interval| scaler.on_the_wall(interval));
+        let keepalive = keepalive.map(|interval| (scaler.on_the_wall(interval), Arc::default()));
         Box::new(Self {
             request,
             demand,
@@ -140,7 +159,6 @@ impl Forward {
             wants_stream,
             was_moved: false,
             keepalive,
-            standing: Arc::default(),
             position: 0,
             patience,
             accepted: Instant::now(),
@@ -155,7 +173,7 @@ impl Forward {
         let patience = self.patience.warm_left();
         let entered = match scaler.enter(&self.demand, patience) {
             Some(slot) => Ok(Turn::Slot(slot)),
-            None => scaler.enqueue(&self.demand, patience).map(Turn::Place),
+            None => scaler.enqueue(&self.demand, patience).map(|place| Turn::Place(Box::new(place))),
         };
         let turn = match entered {
             Ok(turn) => turn,
@@ -168,10 +186,9 @@ impl Forward {
                 return refusal(StatusCode::TOO_MANY_REQUESTS, "queue_full", &message, retry_after);
             }
         };
-        let Some(interval) = self.keepalive else {
+        let Some((interval, standing)) = self.keepalive.clone() else {
             return self.answered(scaler, turn).await;
         };
-        let standing = Arc::clone(&self.standing);
         let own = Arc::clone(scaler);
         let answer = Box::pin(async move { self.answered(&own, turn).await });
         keepalive::hold(answer, Arc::clone(scaler), standing, interval).await
@@ -194,7 +211,7 @@ impl Forward {
                     let served = tokio::select! {
                         biased;
                         () = scaler.stopping.cancelled() => return self.stopped(scaler),
-                        served = Box::pin(self.slot(scaler, place)) => served,
+                        served = Box::pin(self.slot(scaler, *place)) => served,
                     };
                     match served {
                         Ok(slot) => slot,
@@ -202,16 +219,18 @@ impl Forward {
                     }
                 }
             };
-            let queue_wait = scaler.modelled(self.accepted.elapsed());
+            let queue_wait = scaler.modelled(slot.granted.saturating_duration_since(self.accepted));
             if self.wants_stream {
                 scaler.owed(&mut slot);
             }
             let watched = self.wants_stream && !self.was_moved;
+            // Most have no need of it, nor of room for it.
+            let silence = OptionFuture::from(watched.then(|| Box::pin(scaler.silence(&slot))));
             let answer = tokio::select! {
                 biased;
                 answer = self.answer(&slot) => answer,
                 () = slot.link.gone.cancelled() => Err(Failed::Gone),
-                () = scaler.silence(&slot), if watched => Err(Failed::Silent),
+                Some(()) = silence => Err(Failed::Silent),
             };
             let failed = match answer {
                 // Every replica is gone when the gateway stops.
@@ -237,12 +256,13 @@ impl Forward {
                 return failure(Cause::UpstreamError, &message);
             }
             scaler.account.retry();
-            turn = Turn::Place(scaler.enqueue_again(slot, failed.fault(), self.patience.warm_left()));
+            let place = scaler.enqueue_again(*slot, failed.fault(), self.patience.warm_left());
+            turn = Turn::Place(Box::new(place));
         }
     }
 
     /// The slot of a place; it may be there at once.
-    async fn slot(&mut self, scaler: &Scaler, place: Place) -> Result<Slot, Unserved> {
+    async fn slot(&mut self, scaler: &Scaler, place: Place) -> Result<Box<Slot>, Unserved> {
         let (ticket, position) = (place.ticket, place.position);
         let slot = self.patience.wait(scaler, place);
         tokio::pin!(slot);
@@ -252,13 +272,18 @@ impl Forward {
         if self.position == 0 {
             self.position = position;
         }
-        self.standing.set(Some(ticket));
+        let stands = |ticket| {
+            if let Some((_, standing)) = &self.keepalive {
+                standing.set(ticket);
+            }
+        };
+        stands(Some(ticket));
         let slot = slot.await;
-        self.standing.set(None);
+        stands(None);
         slot
     }
 
-    fn relay(&self, scaler: &Arc<Scaler>, mut slot: Slot, answer: Answer, queue_wait: f64) -> Response {
+    fn relay(&self, scaler: &Arc<Scaler>, mut slot: Box<Slot>, answer: Answer, queue_wait: f64) -> Response {
         let Answer { mut head, first, rest } = answer;
         let is_stream = is_event_stream(&head.headers);
         // A compressed stream can be passed on, but not looked into.
@@ -267,16 +292,15 @@ impl Forward {
             true => Ending::Events,
             false => Ending::Http,
         };
-        let replica = slot.link.label.clone();
         let is_error = head.status.is_server_error();
-        scaler.answered(&mut slot, is_stream, is_error);
+        let now = Instant::now();
         // An answer in one piece does not show when its first token was there; when it was sent to the replica is
         // the part of it that more replicas can change.
-        let ttft = if is_stream { scaler.modelled(self.accepted.elapsed()) } else { queue_wait };
-        scaler.first_byte(ttft, is_error);
+        let waited = if is_stream { scaler.modelled(now.duration_since(self.accepted)) } else { queue_wait };
+        scaler.answered(&mut slot, is_stream, is_error, now, waited);
+        self.label(&mut head.headers, &slot.link.label, queue_wait);
         let client = (self.pace.clone(), Arc::clone(scaler));
         let relay = Relay::new(first, ending, is_error, client, (slot, rest));
-        self.label(&mut head, replica, queue_wait);
         Response { head, body: relay.boxed_unsync() }
     }
 
@@ -287,7 +311,7 @@ impl Forward {
                 SendError::Connect(error) => Failed::Refused(error.to_string()),
                 SendError::Closed(error) => Failed::Ended(error.to_string()),
             })?;
-        keep_end_to_end(&mut head.headers);
+        keep_end_to_end(&mut head.headers, |name| name.starts_with(OURS));
         let may_pass =
             matches!(head.status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE);
         let first = if may_pass {
@@ -346,21 +370,25 @@ impl Forward {
         response
     }
 
-    /// Tells the client where its answer comes from, and how long it waited for it, in modelled seconds.
-    fn label(&self, head: &mut ResponseHead, replica: Option<HeaderValue>, queue_wait: f64) {
-        let headers = &mut head.headers;
-        headers.set(ACCEPTED, b"true");
-        headers.set(PRIORITY, self.demand.priority.label().as_bytes());
-        let cold = if self.patience.was_cold { "true" } else { "false" };
-        headers.set(COLD_START, cold.as_bytes());
+    /// Tells the client where its answer comes from, and how long it waited for it, in modelled seconds. What a replica says
+    /// under these names is not passed on.
+    fn label(&self, headers: &mut Headers, replica: &Headers, queue_wait: f64) {
+        headers.append(&SAID[self.demand.priority as usize][usize::from(self.patience.was_cold)]);
         if self.position > 0 {
-            headers.set(QUEUE_POSITION, Decimal::whole(self.position as u64).as_bytes());
+            headers.push(QUEUE_POSITION, Decimal::whole(self.position as u64).as_bytes());
         }
-        headers.set(QUEUE_WAIT, Decimal::seconds(queue_wait).as_bytes());
-        if let Some(replica) = replica {
-            headers.set(REPLICA, replica.as_bytes());
-        }
+        headers.push(QUEUE_WAIT, Decimal::seconds(queue_wait).as_bytes());
+        headers.append(replica);
     }
+}
+
+/// The line that says which replica answered; none where its name cannot be a header.
+pub(crate) fn named(replica: &ReplicaId) -> Headers {
+    let mut headers = Headers::default();
+    if let Ok(name) = HeaderValue::try_from(replica.as_str()) {
+        headers.push(REPLICA, name.as_bytes());
+    }
+    headers
 }
 
 /// The next bytes of an answer; `None` at its end.

@@ -6,6 +6,7 @@ use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
     str::FromStr,
+    sync::OnceLock,
 };
 
 use ipnet::IpNet;
@@ -16,6 +17,8 @@ const FORWARDED: &str = "forwarded";
 const FOR: &str = "x-forwarded-for";
 const PROTO: &str = "x-forwarded-proto";
 const HOST: &str = "x-forwarded-host";
+/// Bytes of a host that is kept for as long as its connection: no name in DNS is longer, with a port.
+const MOST_KEPT: usize = 260;
 
 /// Addresses of proxies whose word is taken: `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub(crate) struct Origin {
     proto: &'static str,
     /// What an element of `Forwarded` begins with.
     element: String,
+    /// The host that its first request named, as most that follow do, and what a replica is told then.
+    usual: OnceLock<(Option<Vec<u8>>, Headers)>,
 }
 
 impl Origin {
@@ -62,7 +67,7 @@ impl Origin {
             IpAddr::V4(_) => format!("for={address};proto={proto}"),
             IpAddr::V6(_) => format!("for=\"[{address}]\";proto={proto}"),
         };
-        Self { peer, address, proto, element }
+        Self { peer, address, proto, element, usual: OnceLock::new() }
     }
 }
 
@@ -88,51 +93,41 @@ pub(crate) fn is_trusted(origin: &Origin, trusted: &[Network]) -> bool {
     trusted.iter().any(|network| network.contains(origin.peer))
 }
 
-/// What a request says about that before it is taken out of its headers.
-pub(crate) struct Said {
-    host: Option<Vec<u8>>,
-    /// Elements of lists in front of ours.
-    addresses: Vec<u8>,
-    elements: Vec<u8>,
-    /// What the first proxy saw, which is what the client did.
-    proto: Option<Vec<u8>>,
-    first_host: Option<Vec<u8>>,
+/// The headers in which a replica is told where a request came from.
+pub(crate) fn lines<'a>(request: &RequestHead, origin: &'a Origin, is_trusted: bool) -> Cow<'a, Headers> {
+    let host = request.host();
+    if is_trusted && request.headers.iter().any(|(name, _)| is_ours(name)) {
+        return Cow::Owned(said(host, origin, Some(&request.headers)));
+    }
+    if host.is_some_and(|host| host.len() > MOST_KEPT) {
+        return Cow::Owned(said(host, origin, None));
+    }
+    let (named, lines) = origin.usual.get_or_init(|| (host.map(<[u8]>::to_vec), said(host, origin, None)));
+    match named.as_deref() == host {
+        true => Cow::Borrowed(lines),
+        false => Cow::Owned(said(host, origin, None)),
+    }
 }
 
-impl Said {
-    /// Of what it says itself, nothing is believed unless it is trusted.
-    pub(crate) fn of(request: &RequestHead, is_trusted: bool) -> Self {
-        let headers = &request.headers;
-        let said = |name| if is_trusted { listed(headers, name) } else { Vec::new() };
-        let first = |name| headers.get(name).filter(|_| is_trusted).map(<[u8]>::to_vec);
-        Self {
-            host: request.host().map(<[u8]>::to_vec),
-            addresses: said(FOR),
-            elements: said(FORWARDED),
-            proto: first(PROTO),
-            first_host: first(HOST),
-        }
+/// The same to a request for this host, behind what it says itself where it is believed.
+fn said(host: Option<&[u8]>, origin: &Origin, believed: Option<&Headers>) -> Headers {
+    let before = |name| believed.map_or_else(Vec::new, |headers| listed(headers, name));
+    let first = |name| believed.and_then(|headers| headers.get(name));
+    let mut lines = Headers::default();
+    lines.push_pieces(FOR, &[&before(FOR), origin.address.as_bytes()]);
+    // It is quoted, for it may have a port.
+    let quoted = host.filter(|host| !host.is_empty() && host.iter().all(u8::is_ascii)).map(unquoted);
+    let (elements, element) = (before(FORWARDED), origin.element.as_bytes());
+    match &quoted {
+        Some(host) => lines.push_pieces(FORWARDED, &[&elements, element, b";host=\"", host, b"\""]),
+        None => lines.push_pieces(FORWARDED, &[&elements, element]),
     }
-
-    /// Adds the headers in which a replica is told where a request came from.
-    pub(crate) fn say(&self, origin: &Origin, headers: &mut Headers) {
-        let Self { host, addresses, elements, proto, first_host } = self;
-        headers.push_pieces(FOR, &[addresses, origin.address.as_bytes()]);
-        // It is quoted, for it may have a port.
-        let host = host.as_deref();
-        let quoted = host.filter(|host| !host.is_empty() && host.iter().all(u8::is_ascii)).map(unquoted);
-        match &quoted {
-            Some(host) => {
-                let element = [elements, origin.element.as_bytes(), b";host=\"", host, b"\""];
-                headers.push_pieces(FORWARDED, &element);
-            }
-            None => headers.push_pieces(FORWARDED, &[elements, origin.element.as_bytes()]),
-        }
-        headers.push(PROTO, proto.as_deref().unwrap_or(origin.proto.as_bytes()));
-        if let Some(host) = first_host.as_deref().or(host) {
-            headers.push(HOST, host);
-        }
+    // What the first proxy saw is what the client did.
+    lines.push(PROTO, first(PROTO).unwrap_or(origin.proto.as_bytes()));
+    if let Some(host) = first(HOST).or(host) {
+        lines.push(HOST, host);
     }
+    lines
 }
 
 /// The elements of a list, whose lines become one, in front of one more.
@@ -249,6 +244,20 @@ mod tests {
                 expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             found.sort_unstable();
             assert_eq!(found, expected, "{peer} {said:?}");
+        }
+    }
+
+    #[test]
+    fn each_request_of_a_connection_is_told_by_the_host_that_it_names() {
+        let origin = Origin::new("192.0.2.1:9".parse().unwrap(), false);
+        let long = "x".repeat(MOST_KEPT + 1);
+        for host in [Some("a"), Some("b"), None, Some(&*long), Some("a"), Some("b")] {
+            let request = host.map_or(Request::get("/"), |host| Request::get("/").header("host", host));
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let told = lines(&parts.into(), &origin, false);
+            assert_eq!(told.text(HOST), host);
+            let element = host.map_or(String::new(), |host| format!(";host=\"{host}\""));
+            assert_eq!(told.text(FORWARDED), Some(&*format!("for=192.0.2.1;proto=http{element}")));
         }
     }
 

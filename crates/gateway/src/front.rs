@@ -1,6 +1,6 @@
 //! What is done with a request: who asks, for which model, and in which words it goes on.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use forewarm_core::pool::Affinity;
@@ -22,6 +22,7 @@ use crate::{
     pool::Prefers,
     receive::{self, Source, Unread},
     registry::GatewayHandle,
+    scaler::Scaler,
     server::Front,
 };
 
@@ -34,7 +35,10 @@ impl Front {
             Err(response) => return *response,
         };
         let body = self.receive(&mut body).await;
-        self.forward(head, body, client, pass).await
+        match self.forward(head, body, client, pass) {
+            Ok(under_way) => under_way.answer().await,
+            Err(response) => *response,
+        }
     }
 
     /// Lets a request in by its head, or answers it.
@@ -93,47 +97,39 @@ impl Front {
         })
     }
 
-    /// Passes a request on that was let in, if its body could be taken in.
-    pub(crate) async fn forward(
+    /// Sends a request on its way that was let in, if its body could be taken in, or answers it.
+    pub(crate) fn forward(
         &self,
         head: RequestHead,
         body: Result<Bytes, Box<Response>>,
         client: Client,
         mut pass: Option<Pass>,
-    ) -> Response {
-        let response = match body {
-            Ok(body) => self.pass_on(head, body, client, pass.as_mut()).await,
-            Err(response) => *response,
-        };
-        match pass {
-            Some(pass) => pass.follow(response),
-            None => response,
+    ) -> Result<UnderWay, Box<Response>> {
+        match body.and_then(|body| self.prepare(head, body, client, pass.as_mut())) {
+            Ok((scaler, forward)) => Ok(UnderWay { scaler, forward, pass }),
+            Err(response) => Err(Box::new(followed(pass, *response))),
         }
     }
 
-    async fn pass_on(
+    fn prepare(
         &self,
         head: RequestHead,
         body: Bytes,
         client: Client,
         mut pass: Option<&mut Pass>,
-    ) -> Response {
-        if let Some(Err(response)) = pass.as_mut().map(|pass| pass.take_prompt(body.len())) {
-            return *response;
+    ) -> Result<(Arc<Scaler>, Box<Forward>), Box<Response>> {
+        if let Some(pass) = &mut pass {
+            pass.take_prompt(body.len())?;
         }
         let ask = Ask::of(&body);
         let Some(scaler) = self.handle.by_model(ask.model.as_deref()) else {
-            return unknown_model(&self.handle, ask.model.as_deref());
+            return Err(Box::new(unknown_model(&self.handle, ask.model.as_deref())));
         };
         let wants_stream = ask.stream;
         let terms = scaler.terms(ask.model.as_deref());
-        let asked = match Asked::of(&head.headers) {
-            Ok(asked) => asked,
-            Err(bad) => {
-                let (status, message) = (StatusCode::BAD_REQUEST, bad.to_string());
-                return error(status, "invalid_request_error", bad.code(), &message);
-            }
-        };
+        let asked = Asked::of(&head.headers).map_err(|bad| {
+            error(StatusCode::BAD_REQUEST, "invalid_request_error", bad.code(), &bad.to_string())
+        })?;
         let tenant = pass.as_ref().map(|pass| pass.tenant());
         let mut demand = Demand::of(&ask, asked.priority, &head, body.len(), tenant, &terms.tenants);
         demand.prefers = terms.affinity.and_then(|Affinity { prefix_bytes, load_factor }| {
@@ -150,7 +146,31 @@ impl Front {
         let withheld = Withheld { keys: self.keys.is_some(), codings };
         let key = self.keys.as_ref().and_then(|keys| keys.for_replicas(&scaler.id));
         let request = Outgoing::new(head, body, withheld, Some(from), key);
-        Forward::new(&scaler, terms, request, demand, asked, wants_stream, client.pace).run(&scaler).await
+        let forward = Forward::new(&scaler, terms, request, demand, asked, wants_stream, client.pace);
+        Ok((scaler, forward))
+    }
+}
+
+/// A request that is to be answered by a replica.
+pub(crate) struct UnderWay {
+    scaler: Arc<Scaler>,
+    forward: Box<Forward>,
+    pass: Option<Pass>,
+}
+
+impl UnderWay {
+    /// Waits for its answer.
+    pub(crate) async fn answer(self) -> Response {
+        let Self { scaler, forward, pass } = self;
+        followed(pass, forward.run(&scaler).await)
+    }
+}
+
+/// Charges an answer to whoever had the request let in.
+fn followed(pass: Option<Pass>, response: Response) -> Response {
+    match pass {
+        Some(pass) => pass.follow(response),
+        None => response,
     }
 }
 

@@ -6,16 +6,16 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Lines and bytes that the gateway adds, as a rule.
-const ADDED_LINES: usize = 8;
-const ADDED_BYTES: usize = 256;
+const ADDED_LINES: usize = 12;
+const ADDED_BYTES: usize = 512;
 
 /// What a message says beside its body.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Headers {
     text: Vec<u8>,
     lines: Vec<Line>,
-    /// A bit for each length of a name that there is or was: most that is looked for is not there.
-    lengths: u64,
+    /// The [marks](mark) of all names that there are or were: most that is looked for is not there.
+    marks: u64,
 }
 
 /// Where a line stands in the text, as it is sent: a name, a colon and a blank, a value, CR and LF.
@@ -36,6 +36,11 @@ impl Line {
         &text[self.name_end as usize + COLON.len()..self.end as usize]
     }
 
+    /// Whether it has this name. Most names are told apart by their lengths.
+    fn is(self, name: &[u8], text: &[u8]) -> bool {
+        (self.name_end - self.start) as usize == name.len() && self.name(text) == name
+    }
+
     /// Where the next one may begin.
     fn next(self) -> usize {
         self.end as usize + CRLF.len()
@@ -45,8 +50,36 @@ impl Line {
 const COLON: &[u8] = b": ";
 const CRLF: &[u8] = b"\r\n";
 
-fn bit(length: usize) -> u64 {
-    1 << length.min(63)
+/// A bit of a name by its length, its first letter and its last one. Few of those that are usual share one.
+fn mark(name: &[u8]) -> u64 {
+    let letter = |letter: Option<&u8>| letter.copied().map_or(0, usize::from);
+    1 << ((name.len() + 5 * letter(name.first()) + 11 * letter(name.last())) % 64)
+}
+
+/// Makes the letters small, eight at a time. A loop over each takes several times as long for what is as short as names are.
+fn make_small(name: &mut [u8]) {
+    let (words, rest) = name.as_chunks_mut();
+    let is_short = words.is_empty();
+    words.iter_mut().for_each(make_word_small);
+    if is_short {
+        rest.make_ascii_lowercase();
+    } else if let Some(last) = name.last_chunk_mut() {
+        make_word_small(last);
+    }
+}
+
+fn make_word_small(word: &mut [u8; 8]) {
+    const HIGH: u64 = every(0x80);
+    let bytes = u64::from_ne_bytes(*word);
+    let low = bytes & !HIGH;
+    // Their high bits say which are at least an A, and beyond a Z.
+    let (from_a, beyond_z) = (low + every(0x80 - b'A'), low + every(0x7f - b'Z'));
+    *word = (bytes | (from_a & !beyond_z & !bytes & HIGH) >> 2).to_ne_bytes();
+}
+
+/// A word of eight times this byte.
+const fn every(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
 }
 
 impl Headers {
@@ -55,7 +88,7 @@ impl Headers {
         let mut headers = Self {
             text: Vec::with_capacity(head.len() + ADDED_BYTES),
             lines: Vec::with_capacity(found.len() + ADDED_LINES),
-            lengths: 0,
+            marks: 0,
         };
         headers.text.extend_from_slice(head);
         let place = |part: &[u8]| part.as_ptr().addr().wrapping_sub(head.as_ptr().addr());
@@ -65,10 +98,10 @@ impl Headers {
             let name_end = start.wrapping_add(name.len());
             let end = name_end.wrapping_add(COLON.len() + value.len());
             let is_as_sent = place(value) == name_end.wrapping_add(COLON.len())
-                && head.get(name_end..).is_some_and(|rest| rest.starts_with(COLON))
-                && head.get(end..).is_some_and(|rest| rest.starts_with(CRLF));
+                && head.get(name_end..name_end.wrapping_add(COLON.len())) == Some(COLON)
+                && head.get(end..end.wrapping_add(CRLF.len())) == Some(CRLF);
             if is_as_sent {
-                headers.text[start..name_end].make_ascii_lowercase();
+                make_small(&mut headers.text[start..name_end]);
                 headers.add(start, name_end, end);
             } else {
                 headers.push(&header.name.to_ascii_lowercase(), value);
@@ -78,7 +111,7 @@ impl Headers {
     }
 
     fn add(&mut self, start: usize, name_end: usize, end: usize) {
-        self.lengths |= bit(name_end - start);
+        self.marks |= mark(&self.text[start..name_end]);
         self.lines.push(Line { start: start as u32, name_end: name_end as u32, end: end as u32 });
     }
 
@@ -89,14 +122,16 @@ impl Headers {
 
     /// Whether there can be a line with this name.
     fn may_have(&self, name: &str) -> bool {
-        self.lengths & bit(name.len()) != 0
+        self.marks & mark(name.as_bytes()) != 0
     }
 
     /// The values of all lines with this name, which is in small letters.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let lines: &[Line] = if self.may_have(name) { &self.lines } else { &[] };
-        let is_it = move |line: &&Line| line.name(&self.text) == name.as_bytes();
-        lines.iter().filter(is_it).map(|line| line.value(&self.text))
+        lines
+            .iter()
+            .filter(move |line| line.is(name.as_bytes(), &self.text))
+            .map(|line| line.value(&self.text))
     }
 
     /// The value of the first line with this name, which is in small letters.
@@ -104,7 +139,7 @@ impl Headers {
         if !self.may_have(name) {
             return None;
         }
-        let line = self.lines.iter().find(|line| line.name(&self.text) == name.as_bytes());
+        let line = self.lines.iter().find(|line| line.is(name.as_bytes(), &self.text));
         line.map(|line| line.value(&self.text))
     }
 
@@ -133,10 +168,16 @@ impl Headers {
         self.text.extend_from_slice(CRLF);
     }
 
-    /// Says this, and nothing else under this name.
-    pub(crate) fn set(&mut self, name: &str, value: &[u8]) {
-        self.remove(name);
-        self.push(name, value);
+    /// Adds the lines of others.
+    pub(crate) fn append(&mut self, others: &Self) {
+        let before = self.text.len() as u32;
+        self.text.extend_from_slice(&others.text);
+        self.lines.extend(others.lines.iter().map(|line| Line {
+            start: line.start + before,
+            name_end: line.name_end + before,
+            end: line.end + before,
+        }));
+        self.marks |= others.marks;
     }
 
     /// Takes all lines with this name out.
@@ -236,6 +277,18 @@ mod tests {
     }
 
     #[test]
+    fn letters_are_made_small_and_nothing_else_is() {
+        for length in 0..20 {
+            let text: Vec<u8> = (0..=u8::MAX).cycle().take(256 + length).collect();
+            for piece in text.windows(length.max(1)) {
+                let mut small = piece.to_vec();
+                make_small(&mut small);
+                assert_eq!(small, piece.to_ascii_lowercase());
+            }
+        }
+    }
+
+    #[test]
     fn lines_are_found_changed_and_stay_in_their_order() {
         let mut headers = parsed("Host: a\r\nX-Empty:\r\nx-Twice: 1\r\nAccept:  */* \r\nX-TWICE: 2\r\n\r\n");
         let came = [("host", "a"), ("x-empty", ""), ("x-twice", "1"), ("accept", "*/*"), ("x-twice", "2")];
@@ -243,7 +296,10 @@ mod tests {
         assert_eq!(headers.all("x-twice").collect::<Vec<_>>(), [b"1", b"2"]);
         assert_eq!((headers.get("host"), headers.get("x-empty")), (Some(&b"a"[..]), Some(&b""[..])));
         assert_eq!((headers.get("hos"), headers.text("accept")), (None, Some("*/*")));
-        headers.set("x-twice", b"3");
+        headers.remove("x-twice");
+        let mut more = Headers::default();
+        more.push("x-twice", b"3");
+        headers.append(&more);
         headers.retain(|name| name != b"x-empty");
         let kept = [("host", "a"), ("accept", "*/*"), ("x-twice", "3")];
         assert_eq!(lines(&headers), pairs(&kept));

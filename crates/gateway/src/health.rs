@@ -11,6 +11,7 @@ use std::{
 };
 
 use forewarm_core::{ReplicaId, pool::Endpoint};
+use tokio::time::Instant;
 
 use crate::{
     outlier::Outliers,
@@ -71,13 +72,20 @@ impl Scaler {
         self.lock().health.outliers.sent(&slot.link.replica, now);
     }
 
-    /// The replica of this slot began an answer.
-    pub(crate) fn answered(self: &Arc<Self>, slot: &mut Slot, is_stream: bool, is_error: bool) {
-        slot.heard();
-        let first_byte = is_stream.then(|| self.of_wall(slot.granted.elapsed()));
+    /// The replica of this slot began an answer at this time. What was promised is judged by `waited` modelled seconds.
+    pub(crate) fn answered(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        is_stream: bool,
+        is_error: bool,
+        at: Instant,
+        waited: f64,
+    ) {
+        slot.heard(at);
+        let first_byte = is_stream.then(|| self.of_wall(at.duration_since(slot.granted)));
         let ttft = first_byte.filter(|_| !is_error);
-        let now = self.modelled_now();
-        let (may_have_more, off) = {
+        let now = self.of_wall(self.since_began(at));
+        let (objective, may_have_more, off) = {
             let mut state = self.lock();
             let may_have_more = state.pool.answered(&slot.link.replica, ttft);
             let health = &mut state.health;
@@ -90,8 +98,11 @@ impl Scaler {
                 .outliers
                 .look(now)
                 .and_then(|(replica, why)| Some((Arc::clone(state.links.get(&replica)?), why)));
-            (may_have_more, off)
+            (state.objective(), may_have_more, off)
         };
+        if let Some(objective) = objective {
+            self.account.judge(!is_error && waited <= objective);
+        }
         if may_have_more {
             self.update(|_, _| ());
         }

@@ -24,10 +24,12 @@ pub(crate) fn named(headers: &Headers) -> Vec<Vec<u8>> {
     lists.map(|name| name.trim_ascii().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
 }
 
-/// Leaves those that are passed on.
-pub(crate) fn keep_end_to_end(headers: &mut Headers) {
-    if headers.iter().any(|(name, _)| is_hop_by_hop(name)) {
+/// Leaves those that are passed on, but for others that are not wanted.
+pub(crate) fn keep_end_to_end(headers: &mut Headers, is_unwanted: impl Fn(&[u8]) -> bool) {
+    if headers.iter().any(|(name, _)| is_hop_by_hop(name) || is_unwanted(name)) {
         let named = named(headers);
-        headers.retain(|name| !is_hop_by_hop(name) && !named.iter().any(|other| other == name));
+        headers.retain(|name| {
+            !is_hop_by_hop(name) && !is_unwanted(name) && !named.iter().any(|other| other == name)
+        });
     }
 }

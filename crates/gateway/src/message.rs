@@ -24,11 +24,26 @@ pub(crate) struct Target {
     authority: Option<String>,
 }
 
+/// What may stand in a path and a query, whoever reads them.
+const PLAIN: [bool; 256] = {
+    let (mut plain, mut byte) = ([false; 256], 0);
+    while byte < plain.len() {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"/-_.~%?=&:+,";
+    let mut mark = 0;
+    while mark < marks.len() {
+        plain[marks[mark] as usize] = true;
+        mark += 1;
+    }
+    plain
+};
+
 impl Target {
     /// Reads it off the first line of a request. `None`: it is none.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~%?=&:+,".contains(&byte);
-        if text.starts_with('/') && text.bytes().all(is_plain) {
+        if text.starts_with('/') && text.bytes().all(|byte| PLAIN[usize::from(byte)]) {
             let route = text.bytes().position(|byte| byte == b'?').unwrap_or(text.len());
             return Some(Self { path: text.to_owned(), route, authority: None });
         }

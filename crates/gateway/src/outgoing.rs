@@ -45,7 +45,7 @@ impl Outgoing {
         from: Option<Provenance>,
         key: Option<HeaderValue>,
     ) -> Self {
-        let said = from.as_ref().map(|from| forwarded::Said::of(&head, from.is_trusted));
+        let told = from.as_ref().map(|from| forwarded::lines(&head, &from.origin, from.is_trusted));
         let named = hop_by_hop::named(&head.headers);
         head.headers.retain(|name| match name {
             // The host and the length are said anew; what is expected of whoever reads the body was answered.
@@ -62,8 +62,8 @@ impl Outgoing {
         if let Some(key) = &key {
             head.headers.push("authorization", key.as_bytes());
         }
-        if let (Some(said), Some(from)) = (said, &from) {
-            said.say(&from.origin, &mut head.headers);
+        if let Some(told) = told {
+            head.headers.append(&told);
         }
         Self { head, body }
     }

@@ -11,11 +11,15 @@ use crate::shallow;
 const MOST_PARTS: usize = 8;
 
 /// What of a request's body comes first for an engine, as it stands there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Beginning<'a>(Vec<(Part, &'a [u8])>);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beginning<'a> {
+    parts: [(Part, &'a [u8]); MOST_PARTS],
+    count: usize,
+}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Part {
+    #[default]
     Prompt,
     /// What engines put in front of it.
     Before,
@@ -29,9 +33,14 @@ impl<'a> Beginning<'a> {
             b"system" | b"instructions" | b"tools" => Part::Before,
             _ => return,
         };
-        if self.0.len() < MOST_PARTS {
-            self.0.push((part, value));
+        if let Some(place) = self.parts.get_mut(self.count) {
+            *place = (part, value);
+            self.count += 1;
         }
+    }
+
+    fn parts(&self) -> &[(Part, &'a [u8])] {
+        &self.parts[..self.count]
     }
 
     /// The number of the prefix, of which so many bytes of each part are looked at; `None` where there is no prompt.
@@ -39,11 +48,11 @@ impl<'a> Beginning<'a> {
     pub(crate) fn number(&self, model: Option<&str>, bytes: u32) -> Option<u64> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let model = hash(model.unwrap_or_default().as_bytes());
-        let number = self.0.iter().fold(model, |prefix, (part, value)| match part {
+        let number = self.parts().iter().fold(model, |prefix, (part, value)| match part {
             Part::Prompt => beginning(prefix, value, bytes),
             Part::Before => extended(prefix, &value[..value.len().min(bytes)]),
         });
-        self.0.iter().any(|(part, _)| *part == Part::Prompt).then_some(number)
+        self.parts().iter().any(|(part, _)| *part == Part::Prompt).then_some(number)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
+use tokio::time::Instant;
 
 use crate::{
     account::Cause,
@@ -38,7 +39,7 @@ pub(crate) struct Relay {
     scaler: Arc<Scaler>,
     pace: Pace,
     /// Given up when the answer has ended, with whatever end.
-    held: Option<(Slot, Reply)>,
+    held: Option<(Box<Slot>, Reply)>,
     gone: Gone,
     is_server_error: bool,
     /// Why the connection is to be broken off, once what was passed on before is on its way.
@@ -52,7 +53,7 @@ impl Relay {
         ending: Ending,
         is_server_error: bool,
         (pace, scaler): (Pace, Arc<Scaler>),
-        (slot, reply): (Slot, Reply),
+        (slot, reply): (Box<Slot>, Reply),
     ) -> Self {
         let held = Some((slot, reply));
         let watch = Watch::default();
@@ -66,13 +67,17 @@ impl Relay {
         relay
     }
 
+    /// The replica said something. Of the first that it said, note was taken before.
+    fn heard(&mut self) {
+        self.gone.heard();
+        if let Some((slot, _)) = &self.held {
+            slot.heard(Instant::now());
+        }
+    }
+
     /// Takes note of what passes, and of the end as soon as it is certain: nobody asks for more after the
     /// last byte of a known length.
     fn see(&mut self, data: &[u8]) {
-        self.gone.heard();
-        if let Some((slot, _)) = &self.held {
-            slot.heard();
-        }
         if self.ending != Ending::Http {
             let events = self.watch.see(data);
             self.scaler.account.events(events);
@@ -150,6 +155,7 @@ impl HttpBody for Relay {
         }
         let why = match polled {
             Poll::Ready(Some(Ok(data))) => {
+                self.heard();
                 self.see(&data);
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }

@@ -10,7 +10,6 @@ use forewarm_core::{
     ReplicaId, ScalerId,
     pool::{ClassReport, PoolPlan, PoolReport, Priority, QueueLimits, Tenants},
 };
-use http::HeaderValue;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +18,8 @@ use crate::{
     changes::Changes,
     demand::Demand,
     dial::Dialer,
+    forward,
+    headers::Headers,
     health::{Health, Heard},
     pool::{Aside, Clocks, Fault, Grant, Pool, QueueFull, QueueRules, Ticket, Turn, Yielding},
     served::Served,
@@ -53,7 +54,14 @@ pub(crate) struct State {
     pub(crate) health: Health,
 }
 
-pub(crate) type Waiter = oneshot::Sender<Result<Slot, Lost>>;
+impl State {
+    /// Most modelled seconds to the first byte that attain what is promised, if anything is.
+    pub(crate) fn objective(&self) -> Option<f64> {
+        self.plan.queue.ttft_objective.map(|objective| objective.as_secs_f64())
+    }
+}
+
+pub(crate) type Waiter = oneshot::Sender<Result<Box<Slot>, Lost>>;
 
 /// Why a place is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +76,8 @@ pub(crate) enum Lost {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) replica: ReplicaId,
-    /// The same as a header; `None`: it cannot be one.
-    pub(crate) label: Option<HeaderValue>,
+    /// What its answers are labelled with.
+    pub(crate) label: Headers,
     pub(crate) connections: Connections,
     /// Cancelled when the replica leaves the plan: what it has not finished is not waited for.
     pub(crate) gone: CancellationToken,
@@ -83,7 +91,7 @@ pub(crate) struct Place {
     pub(crate) ticket: Ticket,
     /// Its number in the line when it came.
     pub(crate) position: usize,
-    granted: oneshot::Receiver<Result<Slot, Lost>>,
+    granted: oneshot::Receiver<Result<Box<Slot>, Lost>>,
     /// The pool's clocks when the place was taken.
     pub(crate) clocks: Clocks,
     left: bool,
@@ -145,6 +153,11 @@ impl Scaler {
         self.began.elapsed()
     }
 
+    /// The same, at this moment.
+    pub(crate) fn since_began(&self, moment: Instant) -> Duration {
+        moment.saturating_duration_since(self.began)
+    }
+
     /// Changes the state, hands out the slots that became free, and tells whoever wants to know.
     pub(crate) fn update<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> R) -> R {
         let (result, _) = self.settle(change);
@@ -169,9 +182,9 @@ impl Scaler {
         let any = !granted.is_empty();
         // A client that has left in this very moment leaves its slot to the next one.
         loop {
-            let returned: Vec<Slot> = granted
+            let returned: Vec<_> = granted
                 .drain(..)
-                .filter_map(|(waiter, slot): (Waiter, Slot)| waiter.send(Ok(slot)).err()?.ok())
+                .filter_map(|(waiter, slot): (Waiter, Box<Slot>)| waiter.send(Ok(slot)).err()?.ok())
                 .collect();
             if returned.is_empty() {
                 break;
@@ -187,7 +200,7 @@ impl Scaler {
         (result, any)
     }
 
-    fn grant(self: &Arc<Self>, state: &mut State, now: Duration, granted: &mut Vec<(Waiter, Slot)>) {
+    fn grant(self: &Arc<Self>, state: &mut State, now: Duration, granted: &mut Vec<(Waiter, Box<Slot>)>) {
         while let Some(turn) = state.pool.grant(now) {
             let (waiter, grant) = match turn {
                 Turn::Slot(waiter, grant) => (waiter, grant),
@@ -203,9 +216,10 @@ impl Scaler {
         }
     }
 
-    /// The slot of a grant. The pool grants planned replicas only, and each of them has a link.
-    fn slot(self: &Arc<Self>, state: &State, grant: Grant, now: Duration) -> Option<Slot> {
-        Some(Slot {
+    /// The slot of a grant, in a box, for it goes from hand to hand. The pool grants planned replicas only, and each of them
+    /// has a link.
+    fn slot(self: &Arc<Self>, state: &State, grant: Grant, now: Duration) -> Option<Box<Slot>> {
+        Some(Box::new(Slot {
             scaler: Some(Arc::clone(self)),
             link: Arc::clone(state.links.get(&grant.replica)?),
             grant,
@@ -213,7 +227,7 @@ impl Scaler {
             clocks: state.pool.clocks(now),
             granted: self.began + now,
             is_owed: false,
-        })
+        }))
     }
 
     /// Serves this plan from now on. On return no request goes to a draining or missing replica.
@@ -232,7 +246,7 @@ impl Scaler {
                 }
                 let link = Link {
                     replica: endpoint.replica.clone(),
-                    label: HeaderValue::try_from(endpoint.replica.as_str()).ok(),
+                    label: forward::named(&endpoint.replica),
                     connections: Connections::new(endpoint.address.clone(), Arc::clone(&self.dialer)),
                     gone: self.stopping.child_token(),
                     heard: Heard::default(),
@@ -253,7 +267,7 @@ impl Scaler {
     }
 
     /// A slot at once, if one is free and nobody waits.
-    pub(crate) fn enter(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Option<Slot> {
+    pub(crate) fn enter(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Option<Box<Slot>> {
         let slot = {
             let mut state = self.lock();
             let now = self.now();
@@ -386,32 +400,21 @@ impl Scaler {
     /// A request was turned away. It wanted to be served: the controller has to know.
     pub(crate) fn refuse(&self, demand: &Demand) {
         self.account.refuse(demand);
-        if self.objective().is_some() {
+        if self.lock().objective().is_some() {
             self.account.judge(false);
         }
         self.tell();
-    }
-
-    /// A request got the first byte of an answer, or of a replica's error, after so many modelled seconds.
-    pub(crate) fn first_byte(&self, seconds: f64, is_error: bool) {
-        if let Some(objective) = self.objective() {
-            self.account.judge(!is_error && seconds <= objective);
-        }
     }
 
     /// A request that was accepted then ended in an honest error before its first byte. One that its client gave
     /// up while there was time missed nothing.
     pub(crate) fn fail_unanswered(&self, cause: Cause, accepted: Instant) {
         let waited = self.modelled(accepted.elapsed());
-        if self.objective().is_some_and(|objective| cause != Cause::ClientLeft || waited > objective) {
+        let objective = self.lock().objective();
+        if objective.is_some_and(|objective| cause != Cause::ClientLeft || waited > objective) {
             self.account.judge(false);
         }
         self.fail(cause);
-    }
-
-    /// Most modelled seconds to the first byte that attain what is promised, if anything is.
-    fn objective(&self) -> Option<f64> {
-        self.lock().plan.queue.ttft_objective.map(|objective| objective.as_secs_f64())
     }
 
     /// An accepted request ended in an honest error.
@@ -431,12 +434,16 @@ fn rules(queue: &QueueLimits, speed: f64) -> QueueRules {
 }
 
 fn on_the_wall(modelled: Duration, speed: f64) -> Duration {
+    // As it nearly always is.
+    if speed == 1.0 {
+        return modelled;
+    }
     Duration::try_from_secs_f64(modelled.as_secs_f64() / speed).unwrap_or(Duration::MAX)
 }
 
 impl Place {
     /// Waits for the slot; safe to be called again after it was dropped.
-    pub(crate) async fn slot(&mut self) -> Result<Slot, Lost> {
+    pub(crate) async fn slot(&mut self) -> Result<Box<Slot>, Lost> {
         match (&mut self.granted).await {
             Ok(outcome) => {
                 self.left = true;
@@ -460,10 +467,10 @@ impl Drop for Place {
 }
 
 impl Slot {
-    /// The replica said something.
-    pub(crate) fn heard(&self) {
+    /// The replica said something at this time.
+    pub(crate) fn heard(&self, at: Instant) {
         if let Some(scaler) = &self.scaler {
-            self.link.heard.at(scaler.now());
+            self.link.heard.at(scaler.since_began(at));
         }
     }
 

@@ -128,30 +128,27 @@ fn string_length(bytes: &[u8]) -> Option<(usize, bool)> {
     if bytes.first() != Some(&b'"') {
         return None;
     }
-    let (mut at, mut has_escapes) = (1, false);
+    let (mut at, mut has_escapes, mut words) = (1, false, 0);
     loop {
-        at += special(bytes.get(at..)?)?;
+        let rest = bytes.get(at..)?;
+        at += match rest.first_chunk() {
+            Some(word) if words < WORDS => {
+                let word = u64::from_le_bytes(*word);
+                let found = zeros(word ^ every(b'"')) | zeros(word ^ every(b'\\'));
+                if found == 0 {
+                    (at, words) = (at + size_of_val(&word), words + 1);
+                    continue;
+                }
+                found.trailing_zeros() as usize / 8
+            }
+            _ => memchr2(b'"', b'\\', rest)?,
+        };
         if bytes[at] == b'"' {
             return Some((at + 1, has_escapes));
         }
         // Whatever is escaped, it is not the end.
-        (at, has_escapes) = (at + 2, true);
+        (at, has_escapes, words) = (at + 2, true, 0);
     }
-}
-
-/// Where the first quote or backslash is.
-fn special(bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    for word in 0..WORDS {
-        let Some((bytes, more)) = rest.split_first_chunk() else { break };
-        let found = zeros(u64::from_le_bytes(*bytes) ^ every(b'"'))
-            | zeros(u64::from_le_bytes(*bytes) ^ every(b'\\'));
-        if found != 0 {
-            return Some(word * 8 + found.trailing_zeros() as usize / 8);
-        }
-        rest = more;
-    }
-    Some(bytes.len() - rest.len() + memchr2(b'"', b'\\', rest)?)
 }
 
 /// A word of eight times this byte.

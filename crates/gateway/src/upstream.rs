@@ -27,8 +27,18 @@ const IDLE_LISTS: usize = 64;
 /// so has more requests under way, would open a connection for each of the rest, and fall behind further.
 const MAX_IDLE: usize = 1_024;
 
-/// In boxes: a connection goes from hand to hand with each request.
-type Idle = Vec<Box<ToReplica>>;
+/// Connections that are put back between two looks at the one that rests for longest.
+const LOOK_EVERY: u32 = 16;
+
+/// Connections that wait for a request.
+#[derive(Debug, Default)]
+struct Idle {
+    /// The last one is used first.
+    #[expect(clippy::vec_box, reason = "a connection goes from hand to hand with each request")]
+    connections: Vec<Box<ToReplica>>,
+    /// How many were put back since the first one was looked at.
+    unseen: u32,
+}
 
 /// Idle connections to one replica, and the one that requests share where it speaks HTTP/2.
 #[derive(Debug)]
@@ -37,7 +47,7 @@ pub(crate) struct Connections {
     target: Target,
     dialer: Arc<Dialer>,
     idle: [Mutex<Idle>; IDLE_LISTS],
-    shared: Mutex<Option<Multiplexed>>,
+    shared: Mutex<Option<Box<Multiplexed>>>,
 }
 
 /// Why no answer began.
@@ -113,12 +123,17 @@ impl Connections {
             return;
         }
         let mut idle = self.idle();
-        // The one that rests for longest, in its turn: nobody else notices that the replica closed it.
-        if idle.first_mut().is_some_and(|first| !first.is_free()) {
-            idle.remove(0);
+        let Idle { connections, unseen } = &mut *idle;
+        *unseen += 1;
+        if *unseen >= LOOK_EVERY {
+            *unseen = 0;
+            // Nobody else notices that the replica closed it.
+            if connections.first_mut().is_some_and(|first| !first.is_free()) {
+                connections.remove(0);
+            }
         }
-        if idle.len() < MAX_IDLE {
-            idle.push(connection);
+        if connections.len() < MAX_IDLE {
+            connections.push(connection);
         }
     }
 
@@ -126,17 +141,18 @@ impl Connections {
         self.idle[worker::number() % IDLE_LISTS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shared(&self) -> MutexGuard<'_, Option<Multiplexed>> {
+    fn shared(&self) -> MutexGuard<'_, Option<Box<Multiplexed>>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_idle(&self) -> Option<Link> {
-        let shared = self.shared().clone();
-        if let Some(shared) = shared {
-            return Some(Link::Http2(shared));
+        if self.target.may_be_shared()
+            && let Some(shared) = &*self.shared()
+        {
+            return Some(Link::Http2(shared.clone()));
         }
         let mut idle = self.idle();
-        while let Some(mut connection) = idle.pop() {
+        while let Some(mut connection) = idle.connections.pop() {
             if connection.is_free() {
                 return Some(Link::Http1(connection));
             }

@@ -36,7 +36,7 @@ impl Patience {
     }
 
     /// Waits for the slot of a place.
-    pub(crate) async fn wait(&mut self, scaler: &Scaler, mut place: Place) -> Result<Slot, Unserved> {
+    pub(crate) async fn wait(&mut self, scaler: &Scaler, mut place: Place) -> Result<Box<Slot>, Unserved> {
         let began = place.clocks;
         let mut clocks = began;
         loop {

@@ -17,11 +17,14 @@ use proxy::{Kind, Proxy};
 use tokio::time::Instant;
 use upstream::{EVENTS, Upstream};
 
-const ROUNDS: usize = 3;
+/// Rounds of requests, each of them short: what disturbs the machine for a moment hits few of them.
+const ROUNDS: usize = 9;
+const SATURATED: Duration = Duration::from_millis(700);
+const PACED: Duration = Duration::from_millis(700);
 /// The first is for caches and connections, and does not count.
 const WARM_UP: Duration = Duration::from_millis(500);
-const SATURATED: Duration = Duration::from_secs(2);
-const PACED: Duration = Duration::from_secs(2);
+/// Rounds of streams.
+const STREAM_ROUNDS: usize = 3;
 /// Streams held at once: as many as the client can follow, of these.
 const STREAMS: [usize; 4] = [2_000, 1_500, 1_000, 500];
 /// What an interpreter can follow.
@@ -167,7 +170,7 @@ async fn streams(upstream: &Upstream, there: &[Kind], peers: &Path, figures: &mu
             break;
         }
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..STREAM_ROUNDS {
         for &kind in there {
             let proxy = Proxy::serving(kind, upstream.address, peers).await?;
             let (late, cpu, bytes) = hold(&proxy, count).await?;

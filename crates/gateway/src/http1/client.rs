@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{
     Http1Error, poll_read,
-    read::{content_length, has_no_body},
+    read::{has_no_body, one_content_length},
     request::Request,
     write::{self, Framing, LAST_CHUNK},
 };
@@ -116,11 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FromClient<S> {
     /// When the client has hung up, or the answer broke off. It must not be given another then.
     pub(crate) async fn send(&mut self, response: Response, is_last: bool) -> Result<(), BodyError> {
         let Response { mut head, body } = response;
-        let framing = self.framing(&mut head, &body);
-        self.keeps &= !is_last && self.request.is_read() && framing != Framing::Close;
         if head.headers.get("date").is_none() {
             head.headers.push("date", &date::now());
         }
+        let framing = self.framing(&mut head, &body);
+        self.keeps &= !is_last && self.request.is_read() && framing != Framing::Close;
         let connection = match (self.keeps, self.request.is_http_11) {
             (false, _) => Some("close"),
             // It has to be told that what it asked for is so.
@@ -139,19 +139,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FromClient<S> {
 
     /// How the end of an answer is said. Whoever wrote its head may have said how long its body is.
     fn framing(&self, head: &mut ResponseHead, body: &Body) -> Framing {
-        let exact = body.size_hint().exact();
-        let said = content_length(&head.headers).ok().flatten();
-        head.headers.remove("content-length");
-        if has_no_body(head.status, &self.request.method) {
-            let may_have_length = !head.status.is_informational() && head.status != StatusCode::NO_CONTENT;
-            // As it would be with its body, which to another request than a HEAD is not the one that is there.
-            let length = said.or(exact.filter(|_| self.request.method == Method::HEAD));
-            if let Some(length) = length.filter(|_| may_have_length) {
-                head.headers.push("content-length", Decimal::whole(length).as_bytes());
+        let ResponseHead { status, headers, .. } = head;
+        let is_no_body = has_no_body(*status, &self.request.method);
+        let mut length = one_content_length(headers);
+        // To another request than a HEAD, the body that is not sent is not the one whose length could be said.
+        if length.is_none() && (!is_no_body || self.request.method == Method::HEAD) {
+            length = body.size_hint().exact();
+            if let Some(length) = length {
+                headers.push("content-length", Decimal::whole(length).as_bytes());
             }
-            return Framing::None;
         }
-        match said.or(exact) {
+        if status.is_informational() || *status == StatusCode::NO_CONTENT {
+            headers.remove("content-length");
+        }
+        match length {
+            _ if is_no_body => Framing::None,
             Some(length) => Framing::Length(length),
             None if self.request.is_http_11 => Framing::Chunked,
             None => Framing::Close,

@@ -7,6 +7,7 @@ use hyper::ext::ReasonPhrase;
 
 use super::chunked::Chunked;
 use crate::{
+    decimal::Decimal,
     headers::Headers,
     message::{RequestHead, ResponseHead, Target},
 };
@@ -179,6 +180,9 @@ pub(super) fn has_no_body(status: StatusCode, method: &Method) -> bool {
 
 /// One length, however often it is said.
 pub(super) fn content_length(headers: &Headers) -> Result<Option<u64>, BadHead> {
+    if let Some(length) = plain_content_length(headers) {
+        return Ok(Some(length));
+    }
     let mut length = None;
     for value in headers.all("content-length") {
         for said in value.split(|&byte| byte == b',') {
@@ -189,6 +193,26 @@ pub(super) fn content_length(headers: &Headers) -> Result<Option<u64>, BadHead> 
         }
     }
     Ok(length)
+}
+
+/// The length, if it is said once and in digits alone, as it nearly always is.
+fn plain_content_length(headers: &Headers) -> Option<u64> {
+    let mut lines = headers.all("content-length");
+    let length = number(lines.next()?)?;
+    lines.next().is_none().then_some(length)
+}
+
+/// The length, which is said in one line of digits afterwards; none if what is said is none.
+pub(super) fn one_content_length(headers: &mut Headers) -> Option<u64> {
+    if let Some(length) = plain_content_length(headers) {
+        return Some(length);
+    }
+    let length = content_length(headers).ok().flatten();
+    headers.remove("content-length");
+    if let Some(length) = length {
+        headers.push("content-length", Decimal::whole(length).as_bytes());
+    }
+    length
 }
 
 /// A number of digits alone: the usual parser would take a sign.

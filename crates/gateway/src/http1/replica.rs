@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::HeaderValue;
 use tokio::{io::AsyncWrite, net::TcpStream};
 use tokio_rustls::client::TlsStream;
@@ -29,8 +29,10 @@ pub(crate) struct ToReplica {
 /// What of a request is not sent.
 #[derive(Default)]
 struct Unsent {
-    head: Bytes,
+    head: Vec<u8>,
     body: Bytes,
+    /// How many bytes of both are sent.
+    sent: usize,
     /// Whether it waits in the connection's TLS.
     is_held: bool,
     /// Why nothing of it can be sent.
@@ -142,12 +144,12 @@ impl Unsent {
     fn new(request: &Outgoing, host: Option<&HeaderValue>) -> Self {
         let body = request.body();
         if body.len() > JOINED {
-            let head = write::request(request, host, 0).into();
+            let head = write::request(request, host, 0);
             return Self { head, body: body.clone(), ..Self::default() };
         }
         let mut head = write::request(request, host, body.len());
         head.extend_from_slice(body);
-        Self { head: head.into(), ..Self::default() }
+        Self { head, ..Self::default() }
     }
 
     fn is_sent(&self) -> bool {
@@ -156,13 +158,13 @@ impl Unsent {
 
     /// Sends what can be sent.
     fn poll_send(&mut self, stream: &mut Stream, context: &mut Context<'_>) {
-        while !self.head.is_empty() || !self.body.is_empty() {
-            match stream.poll_write(context, &self.head, &self.body) {
+        while self.sent < self.head.len() + self.body.len() {
+            let head = self.head.get(self.sent..).unwrap_or_default();
+            let body = &self.body[self.sent.saturating_sub(self.head.len())..];
+            match stream.poll_write(context, head, body) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(sent)) if sent > 0 => {
-                    let of_head = sent.min(self.head.len());
-                    self.head.advance(of_head);
-                    self.body.advance(sent - of_head);
+                    self.sent += sent;
                     self.is_held = matches!(stream, Stream::Tls(_));
                 }
                 Poll::Ready(sent) => {
@@ -170,8 +172,10 @@ impl Unsent {
                 }
             }
         }
-        // Empty, they would still hold what they are a part of: the body, all that was read with it from the client.
-        (self.head, self.body) = (Bytes::new(), Bytes::new());
+        if self.sent > 0 {
+            // They hold what they are a part of: the body, all that was read with it from the client.
+            (self.head, self.body, self.sent) = (Vec::new(), Bytes::new(), 0);
+        }
         if self.is_held
             && let Poll::Ready(flushed) = stream.poll_flush(context)
         {

@@ -76,8 +76,8 @@ impl Request {
             (self.unread, self.is_begun) = (bytes.to_vec(), true);
             return Ok(None);
         };
-        let method = head.method.clone();
-        *self = Self { framing, method, is_http_11, keeps, expects, ..Self::none() };
+        (self.framing, self.method) = (framing, head.method.clone());
+        (self.is_http_11, self.keeps, self.expects, self.is_begun) = (is_http_11, keeps, expects, false);
         self.first = self.data(&bytes[length..])?;
         Ok(Some(head))
     }

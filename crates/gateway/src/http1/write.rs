@@ -55,9 +55,9 @@ pub(super) fn response(
     out.extend_from_slice(b"\r\n");
     head.headers.write(out);
     match framing {
-        Framing::Length(length) => line(out, b"content-length", Decimal::whole(length).as_bytes()),
         Framing::Chunked => line(out, b"transfer-encoding", b"chunked"),
-        Framing::None | Framing::Close => {}
+        // The headers say the length.
+        Framing::Length(_) | Framing::None | Framing::Close => {}
     }
     if let Some(connection) = connection {
         line(out, b"connection", connection.as_bytes());

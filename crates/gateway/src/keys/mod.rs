@@ -290,7 +290,8 @@ impl Member {
             let Some((limit, remaining, reset)) = shown else { continue };
             let values = [Decimal::whole(limit), Decimal::whole(remaining), span(reset)];
             for (name, value) in names.iter().zip(values) {
-                headers.set(name, value.as_bytes());
+                headers.remove(name);
+                headers.push(name, value.as_bytes());
             }
         }
     }

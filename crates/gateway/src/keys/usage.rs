@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem::{self, FinderRev};
+use memchr::memmem::{self, Finder};
 
 /// What it stands in, in all engines with OpenAI's API. Inside a text the quotes would be escaped.
 const NAME: &[u8] = b"\"usage\"";
 /// To prepare the search takes longer than to search an answer.
-static FINDER: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(NAME));
+static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME));
 /// Bytes kept from there on.
 const MOST: usize = 1 << 10;
 
@@ -25,7 +25,8 @@ impl Usage {
     /// Looks at the next bytes.
     pub(super) fn see(&mut self, data: &[u8]) {
         let rest = &NAME[self.cut..];
-        let begins = match FINDER.rfind(data) {
+        // Forwards it goes by many bytes at a time, backwards by one.
+        let begins = match FINDER.find_iter(data).last() {
             Some(at) => Some(&data[at + NAME.len()..]),
             None if self.cut > 0 => data.strip_prefix(rest),
             None => None,
@@ -47,8 +48,11 @@ impl Usage {
     /// The number that follows a field's name the last time that it stands there.
     pub(super) fn number(&self, field: &str) -> Option<u64> {
         let kept = self.kept.as_deref()?;
-        let name = format!("\"{field}\":");
-        let rest = kept[memmem::rfind(kept, name.as_bytes())? + name.len()..].trim_ascii_start();
+        let follows = |at| {
+            let is_name = kept[..at].ends_with(b"\"");
+            kept[at + field.len()..].strip_prefix(b"\":").filter(|_| is_name)
+        };
+        let rest = memmem::find_iter(kept, field).filter_map(follows).last()?.trim_ascii_start();
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
     }
