@@ -74,12 +74,16 @@ impl Scaler {
     /// The replica of this slot began an answer.
     pub(crate) fn answered(self: &Arc<Self>, slot: &mut Slot, is_stream: bool, is_error: bool) {
         slot.heard();
-        let first_byte = is_stream.then(|| self.of_wall(slot.granted.elapsed()));
+        let took = is_stream.then(|| slot.granted.elapsed());
+        let first_byte = took.map(|took| self.of_wall(took));
         let ttft = first_byte.filter(|_| !is_error);
         let now = self.modelled_now();
         let (may_have_more, off) = {
             let mut state = self.lock();
             let may_have_more = state.pool.answered(&slot.link.replica, ttft);
+            if let Some(took) = took.filter(|_| !is_error) {
+                state.pool.first_token_took(&slot.grant, took);
+            }
             let health = &mut state.health;
             health.retries.answered(&slot.link.replica);
             if std::mem::take(&mut slot.is_owed) {
