@@ -82,12 +82,16 @@ impl Scaler {
         waited: f64,
     ) {
         slot.heard(at);
-        let first_byte = is_stream.then(|| self.of_wall(at.duration_since(slot.granted)));
+        let took = is_stream.then(|| at.duration_since(slot.granted));
+        let first_byte = took.map(|took| self.of_wall(took));
         let ttft = first_byte.filter(|_| !is_error);
         let now = self.of_wall(self.since_began(at));
         let (objective, may_have_more, off) = {
             let mut state = self.lock();
             let may_have_more = state.pool.answered(&slot.link.replica, ttft);
+            if let Some(took) = took.filter(|_| !is_error) {
+                state.pool.first_token_took(&slot.grant, took);
+            }
             let health = &mut state.health;
             health.retries.answered(&slot.link.replica);
             if std::mem::take(&mut slot.is_owed) {

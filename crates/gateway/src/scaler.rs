@@ -102,7 +102,7 @@ pub(crate) struct Place {
 pub(crate) struct Slot {
     scaler: Option<Arc<Scaler>>,
     pub(crate) link: Arc<Link>,
-    grant: Grant,
+    pub(crate) grant: Grant,
     /// Tokens that were passed on.
     tokens: u64,
     /// The pool's clocks when the slot was granted.

@@ -365,6 +365,34 @@ fn late_requests_yield_until_half_their_time_is_over() {
 }
 
 #[test]
+fn a_request_yields_as_soon_as_its_first_token_would_come_too_late() {
+    let millis = Duration::from_millis;
+    let yielding = Some(Yielding { from: millis(5_000), until: millis(60_000) });
+    let rules = QueueRules { yielding, ..rules(9, 99) };
+    let mut pool = Pool::new(rules);
+    apply(&mut pool, &endpoints(&[Some((1, false))]), rules, Duration::ZERO);
+    let arrival = |prompt_tokens| Arrival { prompt_tokens, ..Arrival::of_bytes(1) };
+    // A second for a hundred tokens.
+    for prompt_tokens in [100, 300] {
+        let granted = pool.enter(&arrival(prompt_tokens), Duration::ZERO).unwrap();
+        pool.first_token_took(&granted, millis(prompt_tokens * 10));
+        pool.release(&granted, Duration::ZERO);
+    }
+    let blocks = pool.enter(&arrival(1), Duration::ZERO).unwrap();
+    let waiting = [(0, 200, "long"), (100, 10, "short"), (200, 600, "longer than anybody may wait")];
+    for (at, prompt_tokens, request) in waiting {
+        pool.enqueue(&arrival(prompt_tokens), millis(at), request).unwrap();
+    }
+    pool.release(&blocks, millis(3_000));
+    let order = [(3_000, "short"), (3_000, "longer than anybody may wait"), (3_000, "long")];
+    for (at, wanted) in order {
+        let (request, granted) = grant(&mut pool, millis(at)).unwrap();
+        assert_eq!(request, wanted);
+        pool.release(&granted, millis(at));
+    }
+}
+
+#[test]
 fn another_objective_holds_at_once_for_those_that_wait() {
     let seconds = Duration::from_secs;
     let mut pool = Pool::new(rules(9, 9));

@@ -7,16 +7,22 @@
 //! - `rates`: how many requests each client sends is known, of all ten minutes that were and will be, and only their
 //!   moments are not. Only for `servegen:` workloads: the same counts are drawn with other seeds, and replicas are kept for
 //!   the mean of these loads in ten minutes and so many standard deviations.
+//! - `habits`: what usually followed, on this very trace, when the load had been like this, and nothing else: a forest of
+//!   decision trees, fitted in hindsight to all steps but the hours around. `by heart` is the same, fitted to those as
+//!   well: it remembers part of what came. Unlike the policy, neither sees the queue.
 //!
-//! The factor, or the number, is the least that attains the objective in hindsight. 8 slots a replica, a cold start of
+//! The factor, or the number, is the least that attains the objective in hindsight; of `habits` it is the probability from
+//! which a replica is kept, as −ln. 8 slots a replica, a cold start of
 //! 240 s, a first token within 5 s, from one replica, late requests yield.
 
 #![expect(clippy::print_stdout, reason = "an example prints what it measured")]
 
+mod forest;
 mod steps;
 
 use std::{error::Error, time::Duration};
 
+use forest::Course;
 use forewarm_sim::{
     ColdStartLaw, DataPlane, Decider, Objective, QueueOrder, Step, World,
     engine::{EngineModel, SlotsModel},
@@ -37,7 +43,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let source: WorkloadSource = word.parse()?;
         let requests = source.load(None)?.requests;
         let (load, _) = by_step(&requests);
-        show("cold start", &word, &requests, load.len(), &|step, factor| factor * load[step]);
+        let steps = load.len();
+        show("cold start", &word, &requests, &|factor| ahead(steps, &|step| factor * load[step]));
+        let course = Course::of(&load);
+        for (known, apart) in [("habits", true), ("by heart", false)] {
+            let laws = course.laws(apart);
+            show(known, &word, &requests, &|margin| laws.replicas((-margin).exp()));
+        }
         if let WorkloadSource::ServeGen(spec) = source {
             let mut draws = Vec::new();
             for seed in (1..).filter(|seed| *seed != spec.seed).take(DRAWS as usize) {
@@ -45,9 +57,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 draws.push(by_step(&WorkloadSource::ServeGen(other).load(None)?.requests).0);
             }
             let law = law(&draws, load.len());
-            show("rates", &word, &requests, load.len(), &|step, margin| {
-                let (mean, deviation) = law[step / WINDOW];
-                mean + margin * deviation
+            show("rates", &word, &requests, &|margin| {
+                ahead(steps, &|step| {
+                    let (mean, deviation) = law[step / WINDOW];
+                    mean + margin * deviation
+                })
             });
         }
     }
@@ -67,9 +81,21 @@ fn law(draws: &[Vec<f64>], steps: usize) -> Vec<(f64, f64)> {
     (0..steps).step_by(WINDOW).map(window).collect()
 }
 
-/// Finds the least margin that attains the objective, and prints what it costs. `needed` is the load at a step that
-/// replicas are kept for, at a margin.
-fn show(known: &str, word: &str, requests: &[Request], steps: usize, needed: &dyn Fn(usize, f64) -> f64) {
+/// For each step, replicas for the largest load that is needed until one that is started then is ready.
+fn ahead(steps: usize, needed: &dyn Fn(usize) -> f64) -> Vec<u32> {
+    let ahead = (COLD_START_SECONDS * 1e6 / STEP as f64).ceil() as usize;
+    (0..steps)
+        .map(|step| {
+            let until = (step + ahead + 1).min(steps);
+            let most = (step..until).map(needed).fold(0.0, f64::max);
+            (most / f64::from(SLOTS)).ceil() as u32
+        })
+        .collect()
+}
+
+/// Finds the least margin that attains the objective, and prints what it costs. `wanted` is the replicas at each step, at a
+/// margin.
+fn show(known: &str, word: &str, requests: &[Request], wanted: &dyn Fn(f64) -> Vec<u32>) {
     let world = World {
         engine: EngineModel::Slots(SlotsModel { slots: SLOTS }),
         cold_start: ColdStartLaw::fixed(COLD_START_SECONDS),
@@ -80,22 +106,16 @@ fn show(known: &str, word: &str, requests: &[Request], steps: usize, needed: &dy
         provider_capacity: None,
         seed: 1,
     };
-    let ahead = (COLD_START_SECONDS * 1e6 / STEP as f64).ceil() as usize;
     let run = |margin: f64| {
-        let timetable = (0..steps)
-            .map(|step| {
-                let until = (step + ahead + 1).min(steps);
-                let most = (step..until).map(|step| needed(step, margin)).fold(0.0, f64::max);
-                Step {
-                    at: step as u64 * STEP,
-                    replicas: ((most / f64::from(SLOTS)).ceil() as u32).clamp(1, 1_000),
-                }
-            })
-            .collect();
+        let step = |(step, replicas): (usize, u32)| Step {
+            at: step as u64 * STEP,
+            replicas: replicas.clamp(1, 1_000),
+        };
+        let timetable = wanted(margin).into_iter().enumerate().map(step).collect();
         simulate(&world, &Decider::Timetable(timetable), requests, false)
     };
-    let (mut low, mut high) = (-2.0, 6.0);
-    for _ in 0..9 {
+    let (mut low, mut high) = (-2.0, 8.0);
+    for _ in 0..10 {
         let middle = f64::midpoint(low, high);
         if run(middle).attainment() >= world.objective.percent / 100.0 {
             high = middle;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use crate::time::{Micros, micros};
+use crate::time::Micros;
 
 /// In which order waiting requests get their slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -12,9 +12,10 @@ use crate::time::{Micros, micros};
 pub enum QueueOrder {
     /// As they came.
     Arrival,
-    /// A request that has waited as long as the objective allows yields to those that can still attain it, until it
-    /// has waited for half of the gateway's time-out. Under overload, order of arrival makes every request late;
-    /// this keeps those in time that capacity is there for.
+    /// A request that can no longer attain the objective yields to those that can, until it has waited for half of the
+    /// gateway's time-out. Under overload, order of arrival makes every request late; this keeps those in time that
+    /// capacity is there for. Late is who has waited for the objective less the time that its first token takes once it
+    /// has a slot: the gateway learns that time, the simulator takes it from an idle replica.
     LateYields,
 }
 
@@ -24,19 +25,22 @@ const YIELDS_UNTIL: Micros = 450_000_000;
 /// Waiting requests by their index.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    /// Wait from which a request is late; `None`: nobody yields.
-    late_from: Option<Micros>,
-    timely: VecDeque<(Micros, u32)>,
-    late: VecDeque<(Micros, u32)>,
+    order: QueueOrder,
+    timely: VecDeque<Waits>,
+    late: VecDeque<Waits>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waits {
+    since: Micros,
+    index: u32,
+    /// The longest wait with which it is in time.
+    patience: Micros,
 }
 
 impl Line {
-    pub(crate) fn new(order: QueueOrder, ttft: std::time::Duration) -> Self {
-        let late_from = match order {
-            QueueOrder::Arrival => None,
-            QueueOrder::LateYields => Some(micros(ttft)),
-        };
-        Self { late_from, timely: VecDeque::new(), late: VecDeque::new() }
+    pub(crate) fn new(order: QueueOrder) -> Self {
+        Self { order, timely: VecDeque::new(), late: VecDeque::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -62,28 +66,25 @@ impl Line {
         self.len() == other.len() && self.waiting().eq(other.waiting())
     }
 
-    fn waiting(&self) -> impl Iterator<Item = &(Micros, u32)> {
+    fn waiting(&self) -> impl Iterator<Item = &Waits> {
         self.late.iter().chain(&self.timely)
     }
 
-    /// Takes a request that arrives now.
-    pub(crate) fn push(&mut self, now: Micros, index: u32) {
-        self.timely.push_back((now, index));
+    /// Takes a request that arrives now, and is in time if it waits no longer than `patience`.
+    pub(crate) fn push(&mut self, now: Micros, index: u32, patience: Micros) {
+        self.timely.push_back(Waits { since: now, index, patience });
     }
 
     /// The next one. To be called only when there is a place for it.
     pub(crate) fn pop(&mut self, now: Micros) -> Option<u32> {
-        if let Some(late_from) = self.late_from {
-            while let Some(&first) = self.timely.front()
-                && now - first.0 >= late_from
-            {
-                self.timely.pop_front();
+        if self.order == QueueOrder::LateYields {
+            while let Some(first) = self.timely.pop_front_if(|first| now - first.since > first.patience) {
                 self.late.push_back(first);
             }
-            if self.late.front().is_some_and(|(since, _)| now - since >= YIELDS_UNTIL) {
-                return self.late.pop_front().map(|(_, index)| index);
+            if let Some(first) = self.late.pop_front_if(|first| now - first.since >= YIELDS_UNTIL) {
+                return Some(first.index);
             }
         }
-        self.timely.pop_front().or_else(|| self.late.pop_front()).map(|(_, index)| index)
+        self.timely.pop_front().or_else(|| self.late.pop_front()).map(|waits| waits.index)
     }
 }

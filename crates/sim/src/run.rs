@@ -94,6 +94,8 @@ struct Run<'a, E, F> {
     requests: &'a [Request],
     new_engine: F,
     fleet: Fleet<E>,
+    /// A replica that nobody uses, to tell how long a request takes alone.
+    idle: E,
     /// Waiting at the gateway.
     queue: Line,
     /// Waiting in the engines, by replica; only in the data plane [`DataPlane::Engine`].
@@ -142,9 +144,10 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
             world,
             decider: decider.clone(),
             requests,
+            idle: new_engine(),
             new_engine,
             fleet,
-            queue: Line::new(world.queue_order, world.objective.ttft),
+            queue: Line::new(world.queue_order),
             engine_queues: BTreeMap::new(),
             last_turn: 0,
             agenda: BinaryHeap::from([(0, MOMENT, 0), (TICK, TICKS, 0), (0, LOOK, 0)].map(Reverse)),
@@ -217,7 +220,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         self.arrived += 1;
         match self.world.data_plane {
             DataPlane::Gateway => {
-                self.queue.push(now, index);
+                self.wait(now, index);
                 self.dispatch(now);
             }
             DataPlane::Engine => self.take_turns(now, index),
@@ -225,6 +228,12 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
         if !self.queue.is_empty() || self.sees_changes() {
             self.look_soon(now);
         }
+    }
+
+    /// A request waits at the gateway from now on.
+    fn wait(&mut self, now: Micros, index: u32) {
+        let alone = self.requests.get(index as usize).map_or(0, |request| self.idle.ttft_alone(request));
+        self.queue.push(now, index, self.world.objective.bound(alone) - alone);
     }
 
     fn sees_changes(&self) -> bool {
@@ -324,7 +333,7 @@ impl<'a, E: Engine, F: Fn() -> E> Run<'a, E, F> {
 
     fn take_turns(&mut self, now: Micros, index: u32) {
         let Some(replica) = self.fleet.in_turn(self.last_turn) else {
-            self.queue.push(now, index);
+            self.wait(now, index);
             return;
         };
         self.last_turn = replica;

@@ -113,6 +113,22 @@ fn a_draining_replica_serves_again_instead_of_a_new_one() {
 }
 
 #[test]
+fn who_can_no_longer_see_a_first_token_in_time_yields() {
+    // The only slot is taken for 4.9 s. Then a prompt of half a second, for which it is too late, and one of a
+    // hundredth wait.
+    let taken = Request { input_tokens: 500, output_tokens: 160, ..request(0.0) };
+    let long = Request { input_tokens: 2_500, output_tokens: 100, ..request(0.1) };
+    let short = Request { input_tokens: 50, output_tokens: 1, ..request(0.2) };
+    let attained = |queue_order| {
+        let world =
+            World { engine: EngineModel::Slots(SlotsModel { slots: 1 }), queue_order, ..world(1, 240.0) };
+        simulate(&world, &Decider::Timetable(Vec::new()), &[taken, long, short], false).attained
+    };
+    assert_eq!(attained(QueueOrder::Arrival), 1);
+    assert_eq!(attained(QueueOrder::LateYields), 2);
+}
+
+#[test]
 fn a_run_repeats_exactly() {
     let mut requests: Vec<Request> =
         (0..5_000).map(|index| request(f64::from(index) * 0.3 + f64::from(index % 7))).collect();

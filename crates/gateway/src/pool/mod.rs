@@ -15,7 +15,8 @@
 //!    did cost when it ends.
 //! 4. Of the tenant's requests, with [`Yielding`]:
 //!    1. whoever has waited for [`Yielding::until`] or longer, in the order of arrival;
-//!    2. whoever is not late, which is to have waited for less than [`Yielding::from`];
+//!    2. whoever is not late, which is to have waited for less than [`Yielding::from`], less the time that its first
+//!       token is expected to take once it has a slot, but not less than that time;
 //!    3. the late ones.
 //!
 //!    Without [`Yielding`] nobody is late. The second and the third stand in the order of arrival, or, if the tenant is
@@ -348,6 +349,12 @@ impl<W> Pool<W> {
     /// Whether it may have more requests at a time now.
     pub fn answered(&mut self, replica: &ReplicaId, ttft: Option<Duration>) -> bool {
         self.replicas.get_mut(replica).is_some_and(|slots| slots.answered(ttft))
+    }
+
+    /// The first token of an answer came so long after its request had got the slot: those to come are expected to be
+    /// like it, by the length of their prompts.
+    pub fn first_token_took(&mut self, grant: &Grant, took: Duration) {
+        self.queue.first_token_took(&grant.admission, took);
     }
 
     /// A replica failed a request. Returns how often it was put aside since its last answer when it is put

@@ -11,41 +11,38 @@ use super::{Entry, Number, Yielding};
 #[derive(Debug)]
 pub(super) struct Line<W> {
     waiting: BTreeMap<Number, Entry<W>>,
-    /// The same by deadline, where that orders them.
-    by_deadline: Option<ByDeadline>,
-    /// Whoever came before it is late.
-    first_timely: Number,
+    by_deadline: bool,
+    /// Those that are not known to be late, and those that are, in their order.
+    timely: BTreeSet<Place>,
+    late: BTreeSet<Place>,
     bytes: u64,
 }
 
-/// Waiting requests, the earliest deadline first; of the same deadline, who came first.
-#[derive(Debug, Default)]
-struct ByDeadline {
-    /// Those that are not known to be late.
-    timely: BTreeSet<(Duration, Number)>,
-    late: BTreeSet<(Duration, Number)>,
-}
+/// Where a request stands: by its deadline, if that orders them; of the same, by its arrival.
+type Place = (Duration, Number);
 
 impl<W> Line<W> {
     /// `by_deadline`: the earliest deadline is first, and not the earliest arrival.
     pub(super) fn new(by_deadline: bool) -> Self {
-        let by_deadline = by_deadline.then(ByDeadline::default);
-        Self { waiting: BTreeMap::new(), by_deadline, first_timely: 0, bytes: 0 }
+        let (timely, late) = Default::default();
+        Self { waiting: BTreeMap::new(), by_deadline, timely, late, bytes: 0 }
+    }
+
+    fn place(&self, number: Number, entry: &Entry<W>) -> Place {
+        (if self.by_deadline { entry.admission.deadline } else { Duration::ZERO }, number)
     }
 
     pub(super) fn push(&mut self, number: Number, entry: Entry<W>) {
-        if let Some(ByDeadline { timely, .. }) = &mut self.by_deadline {
-            timely.insert((entry.admission.deadline, number));
-        }
+        self.timely.insert(self.place(number, &entry));
         self.bytes += entry.admission.bytes;
         self.waiting.insert(number, entry);
     }
 
     pub(super) fn remove(&mut self, number: Number) -> Option<Entry<W>> {
         let entry = self.waiting.remove(&number)?;
-        if let Some(ByDeadline { timely, late }) = &mut self.by_deadline {
-            let set = if number < self.first_timely { late } else { timely };
-            set.remove(&(entry.admission.deadline, number));
+        let place = self.place(number, &entry);
+        if !self.timely.remove(&place) {
+            self.late.remove(&place);
         }
         self.bytes -= entry.admission.bytes;
         Some(entry)
@@ -53,41 +50,26 @@ impl<W> Line<W> {
 
     /// Who is next; [`crate::pool`] has the rule.
     pub(super) fn next(&mut self, yielding: Option<Yielding>, now: Duration) -> Option<Number> {
-        if let Some(Yielding { from, until }) = yielding {
+        if let Some(yielding) = yielding {
             let has_waited = |entry: &Entry<W>, span| now.saturating_sub(entry.admission.since) >= span;
             let (&oldest, entry) = self.waiting.first_key_value()?;
-            if has_waited(entry, until) {
+            if has_waited(entry, yielding.until) {
                 return Some(oldest);
             }
-            for (&number, entry) in self.waiting.range(self.first_timely..) {
-                if !has_waited(entry, from) {
-                    break;
-                }
-                if let Some(ByDeadline { timely, late }) = &mut self.by_deadline {
-                    let place = (entry.admission.deadline, number);
-                    timely.remove(&place);
-                    late.insert(place);
-                }
-                self.first_timely = number + 1;
+            while let Some(&first) = self.timely.first()
+                && let Some(entry) = self.waiting.get(&first.1)
+                && has_waited(entry, yielding.late_from(entry.admission.first_token))
+            {
+                self.timely.remove(&first);
+                self.late.insert(first);
             }
         }
-        match &self.by_deadline {
-            Some(ByDeadline { timely, late }) => {
-                timely.first().or_else(|| late.first()).map(|&(_, number)| number)
-            }
-            None => {
-                let timely = self.waiting.range(self.first_timely..).next();
-                timely.or_else(|| self.waiting.first_key_value()).map(|(&number, _)| number)
-            }
-        }
+        self.timely.first().or_else(|| self.late.first()).map(|&(_, number)| number)
     }
 
     /// Forgets who is late: another objective holds.
     pub(super) fn forget_late(&mut self) {
-        if let Some(ByDeadline { timely, late }) = &mut self.by_deadline {
-            timely.append(late);
-        }
-        self.first_timely = 0;
+        self.timely.append(&mut self.late);
     }
 
     pub(super) fn get(&self, number: Number) -> Option<&Entry<W>> {

@@ -3,6 +3,7 @@
 //! The one place that knows the order, which [`crate::pool`] tells. It knows nothing of replicas.
 
 mod class;
+mod first_token;
 mod line;
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
@@ -11,6 +12,7 @@ use forewarm_core::pool::Priority;
 
 use crate::{pool::Prefers, tenant::TenantId};
 use class::{Class, LineId};
+use first_token::FirstToken;
 
 /// Counts arrivals.
 type Number = u64;
@@ -55,10 +57,19 @@ impl QueueRules {
 /// The waits for which a request yields to those that came after it and are not late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Yielding {
-    /// From this wait on a request is late: its objective.
+    /// Its objective: from this wait on a request is late, or before, by as much as its first token takes once it has a
+    /// slot.
     pub from: Duration,
     /// From this wait on it yields to nobody: half of the longest wait of all.
     pub until: Duration,
+}
+
+impl Yielding {
+    /// From which wait on a request is late whose first token is expected so long after it got a slot. No replica is
+    /// the remedy for a prompt that alone takes more than half of the objective: it may wait as long as it takes.
+    fn late_from(self, first_token: Duration) -> Duration {
+        self.from.saturating_sub(first_token).max(first_token.min(self.from))
+    }
 }
 
 /// A request that wants a place.
@@ -112,6 +123,8 @@ pub(crate) struct Admission {
     pub(crate) prompt_tokens: u64,
     /// Of prompt and answer.
     pub(crate) tokens: u64,
+    /// How long its first token is expected to take once it has a slot.
+    first_token: Duration,
     /// When it was accepted.
     pub(crate) since: Duration,
     /// Beyond it, by the clock that runs while a replica serves, it is not served any more.
@@ -145,6 +158,7 @@ pub(crate) struct Queue<W> {
     next_number: Number,
     next_front: i64,
     rules: QueueRules,
+    first_token: FirstToken,
 }
 
 impl<W> Queue<W> {
@@ -157,6 +171,7 @@ impl<W> Queue<W> {
             next_number: 0,
             next_front: -1,
             rules,
+            first_token: FirstToken::default(),
         }
     }
 
@@ -202,10 +217,15 @@ impl<W> Queue<W> {
         };
         let number = self.next_number;
         self.next_number += 1;
+        let first_token = match self.rules.yielding {
+            Some(_) => self.first_token.expected(prompt_tokens),
+            None => Duration::ZERO,
+        };
         let class = self.class(priority);
         let line = class.line_of(arrival.tenant.as_ref(), arrival.weight);
         let tokens = arrival.tokens();
-        let admission = Admission { priority, line, bytes, prompt_tokens, tokens, since: now, deadline };
+        let admission =
+            Admission { priority, line, bytes, prompt_tokens, tokens, first_token, since: now, deadline };
         class.push(line, number, Entry { admission, waiter });
         Ok((Ticket(Spot::Waits(priority, line, number)), shed))
     }
@@ -215,7 +235,9 @@ impl<W> Queue<W> {
     pub(crate) fn pass(&mut self, arrival: &Arrival, (now, deadline): (Duration, Duration)) -> Admission {
         let &Arrival { priority, bytes, prompt_tokens, .. } = arrival;
         let (line, tokens) = (self.class(priority).no_line(), arrival.tokens());
-        Admission { priority, line, bytes, prompt_tokens, tokens, since: now, deadline }
+        // It yields to nobody: it does not wait.
+        let first_token = Duration::ZERO;
+        Admission { priority, line, bytes, prompt_tokens, tokens, first_token, since: now, deadline }
     }
 
     /// Takes the places of those that count less: of lower classes, the lowest first, and then of the tenant in its
@@ -301,6 +323,11 @@ impl<W> Queue<W> {
     /// Corrects what a request was charged.
     pub(crate) fn settle(&mut self, admission: &Admission, real: u64) {
         self.class(admission.priority).settle(admission.line, admission.tokens, real);
+    }
+
+    /// A request's first token came so long after it had got a slot.
+    pub(crate) fn first_token_took(&mut self, admission: &Admission, took: Duration) {
+        self.first_token.saw(admission.prompt_tokens, took);
     }
 
     /// Who is next at `now`.

@@ -14,7 +14,7 @@ use crate::{
     },
     line::Line,
     parallel,
-    time::{Micros, micros},
+    time::Micros,
 };
 
 /// What would miss in each bin of time with so many replicas.
@@ -224,12 +224,11 @@ impl Count<'_> {
         } else {
             (self.slots() as usize, Micros::MAX)
         };
-        let late_from = micros(self.machine.ttft);
         let mut ends: BinaryHeap<Reverse<Micros>> = BinaryHeap::new();
-        let mut line = Line::new(self.machine.queue_order, self.machine.ttft);
+        let mut line = Line::new(self.machine.queue_order);
         loop {
-            let arrival = if arriving < last { jobs.get(arriving) } else { None };
-            let arrival = arrival.map_or(Micros::MAX, |job| job.arrival);
+            let next = if arriving < last { jobs.get(arriving) } else { None };
+            let arrival = next.map_or(Micros::MAX, |job| job.arrival);
             let end = ends.peek().map_or(Micros::MAX, |&Reverse(end)| end);
             let now = end.min(settled_at).min(arrival);
             if now == Micros::MAX {
@@ -240,18 +239,18 @@ impl Count<'_> {
             } else if settled_at == now {
                 slots = self.slots() as usize;
                 settled_at = Micros::MAX;
-            } else {
-                line.push(now, arriving as u32);
+            } else if let Some(job) = next {
+                line.push(now, arriving as u32, job.patience);
                 arriving += 1;
             }
             while ends.len() < slots
                 && let Some(job) = line.pop(now).and_then(|index| jobs.get(index as usize))
             {
-                let wait = now - job.arrival;
-                if wait > job.patience && job.arrival >= from {
+                let is_late = now - job.arrival > job.patience;
+                if is_late && job.arrival >= from {
                     self.miss(job, misses);
                 }
-                if wait < late_from || job.arrival < cold_start {
+                if !is_late || job.arrival < cold_start {
                     ends.push(Reverse(now + job.service));
                 }
             }

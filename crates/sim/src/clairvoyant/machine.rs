@@ -1,7 +1,7 @@
 //! The simple engine's fleet behind the shared queue, event by event as in a run, but without a report: fast,
 //! and able to stop at any moment and go on from there.
 
-use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{
     QueueOrder,
@@ -64,8 +64,6 @@ pub(crate) struct Machine<'a> {
     pub(crate) slots: u32,
     pub(crate) cold_start: Micros,
     pub(crate) queue_order: QueueOrder,
-    /// The objective's bound of the time to the first token.
-    pub(crate) ttft: Duration,
 }
 
 impl Machine<'_> {
@@ -79,7 +77,7 @@ impl Machine<'_> {
             free: replicas * self.slots,
             full: 0,
             serials: replicas,
-            line: Line::new(self.queue_order, self.ttft),
+            line: Line::new(self.queue_order),
             next_arrival: 0,
             billed: 0,
             missed: 0,
@@ -98,7 +96,8 @@ impl Machine<'_> {
     pub(crate) fn go_on(&self, moment: &mut Moment, changes: &[Change], until: Micros) -> bool {
         let mut next = changes.partition_point(|change| change.at < moment.at);
         loop {
-            let arrival = self.jobs.get(moment.next_arrival).map_or(Micros::MAX, |job| job.arrival);
+            let arriving = self.jobs.get(moment.next_arrival);
+            let arrival = arriving.map_or(Micros::MAX, |job| job.arrival);
             let end = moment.ends.peek().map_or(Micros::MAX, |Reverse(end)| end.at());
             if arrival == Micros::MAX && end == Micros::MAX && moment.line.is_empty() {
                 return true;
@@ -122,8 +121,8 @@ impl Machine<'_> {
                     moment.serve_one_more(self.slots, self.cold_start);
                 }
                 next += 1;
-            } else {
-                moment.line.push(now, moment.next_arrival as u32);
+            } else if let Some(job) = arriving {
+                moment.line.push(now, moment.next_arrival as u32, job.patience);
                 moment.next_arrival += 1;
             }
             while moment.free > 0
@@ -279,13 +278,7 @@ mod tests {
         assert!(rules.allow(&changes));
         let jobs = jobs(model, &objective, &requests);
         for queue_order in [QueueOrder::Arrival, QueueOrder::LateYields] {
-            let machine = Machine {
-                jobs: &jobs,
-                slots: 3,
-                cold_start: rules.cold_start,
-                queue_order,
-                ttft: objective.ttft,
-            };
+            let machine = Machine { jobs: &jobs, slots: 3, cold_start: rules.cold_start, queue_order };
             let mut moment = machine.beginning(1);
             let mut until = 7_000_000;
             while !machine.go_on(&mut moment, &changes, until) {

@@ -95,13 +95,8 @@ pub fn clairvoyant(world: &World, (min, max): (u32, u32), requests: &[Request]) 
         let report = simulate(&world, &Decider::Timetable(timetable.clone()), requests, false);
         Clairvoyant { timetable, report }
     };
-    let machine = |cold_start| Machine {
-        jobs: &jobs,
-        slots: model.slots,
-        cold_start,
-        queue_order: world.queue_order,
-        ttft: world.objective.ttft,
-    };
+    let machine =
+        |cold_start| Machine { jobs: &jobs, slots: model.slots, cold_start, queue_order: world.queue_order };
     let rules = |cold_start| Rules { initial: world.initial_replicas, min, max, cold_start };
     // What misses, and what is billed in microseconds. If starts are random, only a run says so.
     let outcome = |lead, changes: &[Change]| match exact {
