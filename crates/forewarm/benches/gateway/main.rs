@@ -129,9 +129,9 @@ async fn requests(upstream: &Upstream, there: &[Proxy], figures: &mut Figures) -
     for proxy in there {
         client::saturate(proxy.address, WARM_UP).await.with_context(|| proxy.kind.name())?;
     }
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         direct.push(client::saturate(upstream.address, SATURATED).await? as f64 / SATURATED.as_secs_f64());
-        for proxy in there {
+        for proxy in turns(there, round) {
             let (before, begun) = (proxy.usage(), Instant::now());
             let answered =
                 client::saturate(proxy.address, SATURATED).await.with_context(|| proxy.kind.name())?;
@@ -145,9 +145,9 @@ async fn requests(upstream: &Upstream, there: &[Proxy], figures: &mut Figures) -
     let full = figures.get(&(Measure::PerSecond, first)).cloned().context("nothing was measured")?;
     let half = median(full) / 2.0;
     row("half load", half, "/s", None)?;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let alone = client::pace(upstream.address, half, PACED).await?;
-        for proxy in there {
+        for proxy in turns(there, round) {
             let with = client::pace(proxy.address, half, PACED).await.with_context(|| proxy.kind.name())?;
             for (measure, q) in [(Measure::AddedMedian, 0.5), (Measure::AddedTail, 0.99)] {
                 let added = quantile(&with, q).saturating_sub(quantile(&alone, q));
@@ -156,6 +156,11 @@ async fn requests(upstream: &Upstream, there: &[Proxy], figures: &mut Figures) -
         }
     }
     Ok(median(direct))
+}
+
+/// All of them, each round from another one on: who comes first, or after whom, is nobody's advantage.
+fn turns(there: &[Proxy], round: usize) -> impl Iterator<Item = &Proxy> {
+    there.iter().cycle().skip(round % there.len().max(1)).take(there.len())
 }
 
 /// As many streams at once as the client can follow, each through a proxy that has just been started.
