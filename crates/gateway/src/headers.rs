@@ -5,6 +5,8 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::shallow::every;
+
 /// Lines and bytes that the gateway adds, as a rule.
 const ADDED_LINES: usize = 12;
 const ADDED_BYTES: usize = 512;
@@ -75,11 +77,6 @@ fn make_word_small(word: &mut [u8; 8]) {
     // Their high bits say which are at least an A, and beyond a Z.
     let (from_a, beyond_z) = (low + every(0x80 - b'A'), low + every(0x7f - b'Z'));
     *word = (bytes | (from_a & !beyond_z & !bytes & HIGH) >> 2).to_ne_bytes();
-}
-
-/// A word of eight times this byte.
-const fn every(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
 }
 
 impl Headers {

@@ -152,7 +152,7 @@ fn string_length(bytes: &[u8]) -> Option<(usize, bool)> {
 }
 
 /// A word of eight times this byte.
-const fn every(byte: u8) -> u64 {
+pub(crate) const fn every(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
