@@ -275,9 +275,9 @@ mod tests {
 
     #[test]
     fn letters_are_made_small_and_nothing_else_is() {
-        for length in 0..20 {
+        for length in 1..20 {
             let text: Vec<u8> = (0..=u8::MAX).cycle().take(256 + length).collect();
-            for piece in text.windows(length.max(1)) {
+            for piece in text.windows(length) {
                 let mut small = piece.to_vec();
                 make_small(&mut small);
                 assert_eq!(small, piece.to_ascii_lowercase());

@@ -160,7 +160,7 @@ async fn requests(upstream: &Upstream, there: &[Proxy], figures: &mut Figures) -
 
 /// All of them, each round from another one on: who comes first, or after whom, is nobody's advantage.
 fn turns(there: &[Proxy], round: usize) -> impl Iterator<Item = &Proxy> {
-    there.iter().cycle().skip(round % there.len().max(1)).take(there.len())
+    there.iter().cycle().skip(round).take(there.len())
 }
 
 /// As many streams at once as the client can follow, each through a proxy that has just been started.
