@@ -164,41 +164,52 @@ pub(crate) async fn saturate(address: SocketAddr, time: Duration) -> io::Result<
     Ok(answered)
 }
 
-/// Sends so many requests a second, evenly, whether they are answered or not; returns each one's latency from
-/// the moment it was due.
-pub(crate) async fn pace(address: SocketAddr, per_second: f64, time: Duration) -> io::Result<Vec<Duration>> {
-    let request = request(false);
-    let idle = Arc::new(Mutex::new(Vec::new()));
-    let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let (count, start) = ((per_second * time.as_secs_f64()) as u32, Instant::now());
-    let mut clients = JoinSet::new();
-    for number in 0..count {
-        let due = start + Duration::from_secs_f64(f64::from(number) / per_second);
-        // A timer of tokio's ticks once a millisecond, which would make bursts of them.
-        while Instant::now() < due {
-            tokio::task::yield_now().await;
+/// A client that sends at a paced load, and keeps its connections from one time to the next.
+pub(crate) struct Paced {
+    address: SocketAddr,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Paced {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, idle: Arc::default() }
+    }
+
+    /// Sends so many requests a second, evenly, whether they are answered or not; returns each one's latency from
+    /// the moment it was due.
+    pub(crate) async fn send(&self, per_second: f64, time: Duration) -> io::Result<Vec<Duration>> {
+        let (address, request) = (self.address, request(false));
+        let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let (count, start) = ((per_second * time.as_secs_f64()) as u32, Instant::now());
+        let mut clients = JoinSet::new();
+        for number in 0..count {
+            let due = start + Duration::from_secs_f64(f64::from(number) / per_second);
+            // A timer of tokio's ticks once a millisecond, which would make bursts of them.
+            while Instant::now() < due {
+                tokio::task::yield_now().await;
+            }
+            let (request, idle) = (Arc::clone(&request), Arc::clone(&self.idle));
+            // What waits for one is late, and counts as late.
+            let permit = Arc::clone(&connections).acquire_owned().await.map_err(io::Error::other)?;
+            clients.spawn(async move {
+                let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut connection = match connection {
+                    Some(connection) => connection,
+                    None => Connection::open(address).await?,
+                };
+                connection.exchange(&request).await?;
+                let latency = due.elapsed();
+                drop(permit);
+                idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+                io::Result::Ok(latency)
+            });
         }
-        let (request, idle) = (Arc::clone(&request), Arc::clone(&idle));
-        // What waits for one is late, and counts as late.
-        let permit = Arc::clone(&connections).acquire_owned().await.map_err(io::Error::other)?;
-        clients.spawn(async move {
-            let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut connection = match connection {
-                Some(connection) => connection,
-                None => Connection::open(address).await?,
-            };
-            connection.exchange(&request).await?;
-            let latency = due.elapsed();
-            drop(permit);
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            io::Result::Ok(latency)
-        });
+        let mut latencies = Vec::new();
+        while let Some(client) = clients.join_next().await {
+            latencies.push(client.map_err(io::Error::other)??);
+        }
+        Ok(latencies)
     }
-    let mut latencies = Vec::new();
-    while let Some(client) = clients.join_next().await {
-        latencies.push(client.map_err(io::Error::other)??);
-    }
-    Ok(latencies)
 }
 
 /// Holds so many streams at once; returns how late their events were. `held` is called when all of them run.
