@@ -21,6 +21,8 @@ use crate::upstream::{EVENT_GAP, EVENTS};
 const BUSY_CONNECTIONS: usize = 64;
 /// Connections at a paced load at most: a proxy that stands still for a moment does not use up all there are.
 const MOST_CONNECTIONS: usize = 512;
+/// Longest time that a connection is idle and used again: less than any proxy keeps it.
+const KEPT: Duration = Duration::from_secs(10);
 /// Clients of streams come one after another over this time, so that their events do not come all at once.
 const RAMP: Duration = Duration::from_millis(1_000);
 
@@ -167,7 +169,16 @@ pub(crate) async fn saturate(address: SocketAddr, time: Duration) -> io::Result<
 /// A client that sends at a paced load, and keeps its connections from one time to the next.
 pub(crate) struct Paced {
     address: SocketAddr,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Mutex<Vec<Idle>>>,
+}
+
+/// A connection, and when it was used last.
+type Idle = (Instant, Connection);
+
+/// One of the connections that are open, unless the proxy may be about to close it.
+fn take(idle: &Mutex<Vec<Idle>>) -> Option<Connection> {
+    let (used, connection) = idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+    (used.elapsed() < KEPT).then_some(connection)
 }
 
 impl Paced {
@@ -192,15 +203,14 @@ impl Paced {
             // What waits for one is late, and counts as late.
             let permit = Arc::clone(&connections).acquire_owned().await.map_err(io::Error::other)?;
             clients.spawn(async move {
-                let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut connection = match connection {
+                let mut connection = match take(&idle) {
                     Some(connection) => connection,
                     None => Connection::open(address).await?,
                 };
                 connection.exchange(&request).await?;
                 let latency = due.elapsed();
                 drop(permit);
-                idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+                idle.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), connection));
                 io::Result::Ok(latency)
             });
         }
