@@ -20,7 +20,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::Instant,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     alarm::Alarm,
     answer::{Body, Response, error},
+    clock,
     forwarded::Origin,
     http1::{BadHead, FromClient, Http1Error},
     message::RequestHead,
@@ -279,7 +279,7 @@ impl<'a> Patience<'a> {
         connection: &mut FromClient<impl AsyncRead + AsyncWrite + Unpin>,
     ) -> Option<Result<RequestHead, Http1Error>> {
         // A span that is too long for the clock is as good as for ever.
-        let until = Instant::now().checked_add(self.read_timeout);
+        let until = clock::now().checked_add(self.read_timeout);
         poll_fn(|context| {
             match connection.poll_head(context) {
                 Poll::Ready(Ok(head)) => return Poll::Ready(head.map(Ok)),

@@ -16,6 +16,7 @@ use crate::{
     account::Cause,
     answer::{ACCEPTED, Response, failure, refusal, set_retry_after},
     asked::{Asked, PRIORITY},
+    clock,
     decimal::Decimal,
     demand::Demand,
     headers::Headers,
@@ -161,7 +162,7 @@ impl Forward {
             keepalive,
             position: 0,
             patience,
-            accepted: Instant::now(),
+            accepted: clock::now(),
             pace,
         })
     }
@@ -293,7 +294,7 @@ impl Forward {
             false => Ending::Http,
         };
         let is_error = head.status.is_server_error();
-        let now = Instant::now();
+        let now = clock::now();
         // An answer in one piece does not show when its first token was there; when it was sent to the replica is
         // the part of it that more replicas can change.
         let waited = if is_stream { scaler.modelled(now.duration_since(self.accepted)) } else { queue_wait };

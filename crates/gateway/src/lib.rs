@@ -11,6 +11,7 @@ mod answer;
 mod ask;
 mod asked;
 mod changes;
+mod clock;
 mod config;
 mod connection;
 mod control_api;

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
-use tokio::time::Instant;
 
 use crate::{
     account::Cause,
     answer::{BodyError, error_event},
+    clock,
     gone::Gone,
     pace::Pace,
     reply::Reply,
@@ -71,7 +71,7 @@ impl Relay {
     fn heard(&mut self) {
         self.gone.heard();
         if let Some((slot, _)) = &self.held {
-            slot.heard(Instant::now());
+            slot.heard(clock::now());
         }
     }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     account::{Account, Cause},
     changes::Changes,
+    clock,
     demand::Demand,
     dial::Dialer,
     forward,
@@ -52,9 +53,17 @@ pub(crate) struct State {
     pub(crate) pool: Pool<Waiter>,
     pub(crate) links: BTreeMap<ReplicaId, Arc<Link>>,
     pub(crate) health: Health,
+    /// The pool's time when it was last changed.
+    changed_at: Duration,
 }
 
 impl State {
+    /// This time, unless another thread has gone on by then: the pool's time does not go back.
+    fn latest(&mut self, now: Duration) -> Duration {
+        self.changed_at = self.changed_at.max(now);
+        self.changed_at
+    }
+
     /// Most modelled seconds to the first byte that attain what is promised, if anything is.
     pub(crate) fn objective(&self) -> Option<f64> {
         self.plan.queue.ttft_objective.map(|objective| objective.as_secs_f64())
@@ -138,6 +147,7 @@ impl Scaler {
                 links: BTreeMap::new(),
                 served: Served::default(),
                 health: Health::new(),
+                changed_at: Duration::ZERO,
             }),
             changes: Changes::default(),
         }
@@ -150,7 +160,7 @@ impl Scaler {
 
     /// Time on the wall since the scaler was first planned: the pool's time.
     pub(crate) fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.since_began(clock::now())
     }
 
     /// The same, at this moment.
@@ -174,7 +184,7 @@ impl Scaler {
         let mut granted = Vec::new();
         let result = {
             let mut state = self.lock();
-            let now = self.now();
+            let now = state.latest(self.now());
             let result = change(&mut state, now);
             self.grant(&mut state, now, &mut granted);
             result
@@ -190,7 +200,7 @@ impl Scaler {
                 break;
             }
             let mut state = self.lock();
-            let now = self.now();
+            let now = state.latest(self.now());
             for mut slot in returned {
                 slot.scaler = None;
                 state.pool.release(&slot.grant, now);
@@ -270,7 +280,7 @@ impl Scaler {
     pub(crate) fn enter(self: &Arc<Self>, demand: &Demand, patience: Duration) -> Option<Box<Slot>> {
         let slot = {
             let mut state = self.lock();
-            let now = self.now();
+            let now = state.latest(self.now());
             let arrival = demand.arrival(state.pool.expected_answer(demand.max_answer), patience);
             let grant = state.pool.enter(&arrival, now)?;
             state.health.retries.arrived();

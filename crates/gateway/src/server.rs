@@ -10,6 +10,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    clock::InTurns,
     config::{GatewayConfig, GatewayError},
     connection,
     control_api::{self, ControlPort},
@@ -301,14 +302,15 @@ impl Front {
                 () = shutdown.cancelled() => None,
             };
             let served = connection::serve(Arc::clone(&self), stream, peer, shutdown.clone());
-            connections.spawn(async move {
+            connections.spawn(InTurns::new(async move {
                 let _permit = permit;
                 served.await;
-            });
+            }));
         }
         // What the system has accepted already would be reset.
         for (stream, peer) in waiting(listener) {
-            connections.spawn(connection::serve(Arc::clone(&self), stream, peer, shutdown.clone()));
+            let served = connection::serve(Arc::clone(&self), stream, peer, shutdown.clone());
+            connections.spawn(InTurns::new(served));
         }
         connections.close();
         if tokio::time::timeout(self.config.shutdown_timeout, connections.wait()).await.is_err() {

@@ -30,6 +30,7 @@ use self::{
 use crate::{
     answer::{Response, error, set_retry_after},
     ask::prompt_tokens,
+    clock,
     decimal::Decimal,
     headers::Headers,
     tenant::{Tenant, TenantId},
@@ -157,7 +158,7 @@ impl Keys {
     /// When it cannot be read: nothing has changed then.
     pub(crate) fn reload(&self) -> Result<(), KeysError> {
         let book = file::read(&self.path).map_err(|reason| KeysError { path: self.path.clone(), reason })?;
-        let (before, now) = (self.members(), Instant::now());
+        let (before, now) = (self.members(), clock::now());
         let mut members = Members { upstream: book.upstream, ..Members::default() };
         for entry in book.entries {
             let used = before.by_name.get(&entry.tenant.id).map(|member| Arc::clone(&member.used));
@@ -270,7 +271,7 @@ impl Member {
             return Err(pass.refuse(Over::Concurrency, CONCURRENCY_RETRY));
         }
         let taken = match &mut pass.member.used.lock().requests {
-            Some(requests) => requests.take(1.0, Instant::now()),
+            Some(requests) => requests.take(1.0, clock::now()),
             None => Ok(()),
         };
         taken.map_err(|wait| pass.refuse(Over::Requests, wait))?;
@@ -278,7 +279,7 @@ impl Member {
     }
 
     fn label(&self, headers: &mut Headers) {
-        let now = Instant::now();
+        let now = clock::now();
         let (requests, tokens) = {
             let mut buckets = self.used.lock();
             (
@@ -327,7 +328,7 @@ impl Pass {
     pub(crate) fn take_prompt(&mut self, bytes: usize) -> Result<(), Box<Response>> {
         let estimate = prompt_tokens(bytes) as f64;
         let taken = match &mut self.member.used.lock().tokens {
-            Some(tokens) => tokens.take(estimate, Instant::now()).map(|()| estimate),
+            Some(tokens) => tokens.take(estimate, clock::now()).map(|()| estimate),
             None => Ok(0.0),
         };
         self.estimated = taken.map_err(|wait| self.refuse(Over::Tokens, wait))?;
@@ -356,7 +357,7 @@ impl Pass {
     /// Takes tokens that were used, or gives back those that were not.
     fn charge(&self, tokens: f64) {
         if let Some(bucket) = &mut self.member.used.lock().tokens {
-            bucket.charge(tokens, Instant::now());
+            bucket.charge(tokens, clock::now());
         }
     }
 
