@@ -36,7 +36,7 @@ impl MissBudget {
     /// could foresee does not buy replicas that come too late for it.
     const HORIZON_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
     /// The share of the allowance that is aimed at: a budget that is spent to the last is overdrawn half of the time.
-    const AIM: f64 = 0.8;
+    const AIM: f64 = 0.75;
     /// The target never leaves these multiples of the aim.
     const LEAST: f64 = 0.2;
     const MOST: f64 = 4.0;
