@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use forewarm_signals::engine::EngineKind;
+use forewarm_signals::engine::{EngineAccess, EngineKind};
 
 /// What the exporter needs to know.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct ExporterConfig {
     pub engines: Vec<EngineAddress>,
     /// Which engine they are.
     pub engine: EngineKind,
+    /// What TLS takes with those whose addresses begin with `https://`, and what is shown to all of them.
+    pub access: EngineAccess,
     /// Time between two rounds, and the longest that an engine or `nvidia-smi` may take to answer.
     pub interval: Duration,
     /// The program that knows the GPUs; a bare name is looked up in `PATH`.
@@ -37,6 +39,7 @@ impl Default for ExporterConfig {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, Self::DEFAULT_PORT)),
             engines: Vec::new(),
             engine: EngineKind::default(),
+            access: EngineAccess::default(),
             interval: Self::DEFAULT_INTERVAL,
             nvidia_smi: PathBuf::from("nvidia-smi"),
         }

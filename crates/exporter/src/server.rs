@@ -85,7 +85,8 @@ impl Exporter {
         };
         let listener = TcpListener::bind(wanted).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let client = EngineClient::new(config.engine, config.interval).map_err(ExporterError::Client)?;
+        let client = EngineClient::new(config.engine, config.interval, config.access.clone());
+        let client = client.map_err(ExporterError::Client)?;
         Ok(Self { config, client, listener, address })
     }
 

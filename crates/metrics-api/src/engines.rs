@@ -9,7 +9,7 @@ use std::{
 use forewarm_control::{Clock, ports::FleetReplica};
 use forewarm_core::{Phase, Reading, ReplicaId, Signal};
 use forewarm_signals::engine::{
-    EngineKind, EngineReport, EngineScraper, EngineSignal, ScrapeError, ScrapeOptions,
+    EngineAccess, EngineKind, EngineReport, EngineScraper, EngineSignal, ScrapeError, ScrapeOptions,
 };
 use tokio::time::Instant;
 
@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub kind: EngineKind,
     /// The port of pods that do not say.
     pub port: u16,
+    /// How they are reached.
+    pub access: EngineAccess,
     /// How long a pod's last answer stands in for one that did not come.
     pub keep_for: Duration,
 }
@@ -34,7 +36,8 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     /// vLLM at its port.
     fn default() -> Self {
-        Self { kind: EngineKind::Vllm, port: 8000, keep_for: ScrapeOptions::DEFAULT_KEEP_FOR }
+        let access = EngineAccess::default();
+        Self { kind: EngineKind::Vllm, port: 8000, access, keep_for: ScrapeOptions::DEFAULT_KEEP_FOR }
     }
 }
 
@@ -108,7 +111,8 @@ impl Engines {
             *group.used() = Instant::now();
             return Ok(Arc::clone(group));
         }
-        let options = ScrapeOptions { keep_for: self.options.keep_for, ..ScrapeOptions::of(kind) };
+        let EngineOptions { access, keep_for, .. } = self.options.clone();
+        let options = ScrapeOptions { access, keep_for, ..ScrapeOptions::of(kind) };
         let scraper = EngineScraper::new(options, self.clock)?;
         let used = Mutex::new(Instant::now());
         let group = Arc::new(Group { scraper, last: tokio::sync::Mutex::default(), used });

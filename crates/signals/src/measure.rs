@@ -13,7 +13,7 @@ use rustls::ClientConfig;
 
 use crate::{
     PollOptions, Poller, SourceError, Sources,
-    engine::{EngineKind, EngineMetric, EngineScraper, EngineSignal, ScrapeOptions},
+    engine::{EngineAccess, EngineKind, EngineMetric, EngineScraper, EngineSignal, ScrapeOptions},
     tls::client_config,
 };
 
@@ -110,8 +110,10 @@ pub fn scraper(scaler: &CheckedScaler, clock: Clock) -> Result<EngineScraper, So
         .map_err(|error| SourceError::new(&format_args!("spec.engine.kind: {error}")))?;
     let options = ScrapeOptions {
         path: scaler.engine.metrics_path.clone(),
-        tls: scaler.engine.tls.clone(),
-        bearer_token: scaler.engine.bearer_token.clone(),
+        access: EngineAccess {
+            tls: scaler.engine.tls.clone(),
+            bearer_token: scaler.engine.bearer_token.clone(),
+        },
         keep_for: options(scaler).keep_for,
         ..ScrapeOptions::of(kind)
     };

@@ -13,7 +13,7 @@ use forewarm_core::{Reading, Signal};
 use forewarm_signals::engine::{EngineKind, EngineScraper, EngineSignal, ScrapeOptions};
 
 use crate::{
-    commands::values,
+    commands::{engine_access::SchemedEngineArgs, values},
     exit::{Failure, say},
     lifecycle::{runtime, shutdown_on_signal},
 };
@@ -95,6 +95,8 @@ struct PublishArgs {
     /// Which engine it is: vllm, sglang, tgi, triton or llamacpp.
     #[arg(long, default_value = "vllm", value_name = "KIND")]
     engine: EngineKind,
+    #[command(flatten)]
+    access: SchemedEngineArgs,
     /// The metric's namespace.
     #[arg(long, default_value = "Custom/LLMMetrics")]
     namespace: String,
@@ -217,7 +219,8 @@ fn confirmed() -> Result<bool, Failure> {
 
 async fn publish(args: PublishArgs, account: &Account) -> Result<(), Failure> {
     let publisher = Publisher::new(account, &args.namespace, &args.name, &args.dimensions);
-    let scraper = EngineScraper::new(ScrapeOptions::of(args.engine), Clock::start(1.0))?;
+    let options = ScrapeOptions { access: args.access.access(), ..ScrapeOptions::of(args.engine) };
+    let scraper = EngineScraper::new(options, Clock::start(1.0))?;
     if args.once {
         let (total, instances) = measure(&args, account, &scraper).await?;
         publisher.put(total, instances).await?;

@@ -7,7 +7,7 @@ use forewarm_exporter::{EngineAddress, Exporter, ExporterConfig};
 use forewarm_signals::engine::EngineKind;
 
 use crate::{
-    commands::values,
+    commands::{engine_access::EngineAccessArgs, values},
     exit::Failure,
     lifecycle::{runtime, shutdown_on_signal},
 };
@@ -27,6 +27,8 @@ pub(crate) struct ExporterArgs {
     /// Which engine it is: vllm, sglang, tgi, triton or llamacpp.
     #[arg(long, default_value = "vllm", value_name = "KIND")]
     engine: EngineKind,
+    #[command(flatten)]
+    access: EngineAccessArgs,
     /// Where to serve.
     #[arg(long, default_value = "127.0.0.1:9091", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -45,6 +47,7 @@ pub(crate) fn exporter(args: ExporterArgs) -> Result<(), Failure> {
             listen: args.listen,
             engines: args.engine_urls,
             engine: args.engine,
+            access: args.access.access(),
             interval: args.interval,
             nvidia_smi: args.nvidia_smi,
         })

@@ -7,6 +7,7 @@ pub(crate) mod decide;
 pub(crate) mod demo;
 mod edge;
 pub(crate) mod engine;
+mod engine_access;
 pub(crate) mod exporter;
 mod external_scaler;
 pub(crate) mod gateway;

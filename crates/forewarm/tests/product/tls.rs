@@ -38,7 +38,11 @@ async fn an_engine() {
     engine.stopped().await;
 }
 
-/// A controller with its gateway, and one engine under them.
+fn address() -> SocketAddr {
+    ([127, 0, 0, 1], free_port().unwrap()).into()
+}
+
+/// A controller with its gateway, and one engine under them; or another command of forewarm.
 struct Run {
     folder: TempDir,
     listen: SocketAddr,
@@ -58,14 +62,19 @@ impl Run {
         let manifest = manifest("llm", &format!("processes: {engine}"), &format!("caFile: {}", ca.display()));
         let file = folder.path().join("forewarm.yaml");
         std::fs::write(&file, manifest).unwrap();
-        let address = || SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
-        let (listen, admin) = (address(), address());
+        let state = folder.path().join("state");
+        let [file, state] = [file, state].map(|path| path.display().to_string());
+        let admin = address();
+        let arguments = ["--on-exit=stop", "-f", &file, "--state-dir", &state, "--admin", &admin.to_string()];
+        Self::of("run", &arguments, folder, admin)
+    }
+
+    /// Anything that listens.
+    fn of(command: &str, arguments: &[&str], folder: TempDir, admin: SocketAddr) -> Self {
+        let listen = address();
         let child = Command::new(env!("CARGO_BIN_EXE_forewarm"))
-            .args(["run", "--on-exit=stop", "--log=warn", "-f"])
-            .arg(&file)
-            .args(["--listen", &listen.to_string(), "--admin", &admin.to_string()])
-            .arg("--state-dir")
-            .arg(folder.path().join("state"))
+            .args([command, "--log=warn", "--listen", &listen.to_string()])
+            .args(arguments)
             .stdin(Stdio::null())
             .stderr(File::create(folder.path().join("log")).unwrap())
             .spawn()
@@ -136,6 +145,39 @@ async fn an_engine_whose_certificate_nobody_trusted_signed_is_not_ready_and_the_
     let said = async || run.log().contains("TLS with the engine comes to nothing").then_some(());
     run.until("a word", said).await;
     assert!(run.log().contains("certificate"), "{}", run.log());
+}
+
+#[tokio::test]
+async fn the_exporter_asks_an_engine_that_speaks_tls_as_its_flags_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::make(folder.path()).unwrap();
+    let config = EngineConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        profile: EngineProfile::simple(1),
+        ..EngineConfig::default()
+    };
+    let stop = CancellationToken::new();
+    let engine = Engine::start(config, stop.clone()).await.unwrap();
+    let at = ([127, 0, 0, 1], 0).into();
+    let front = Encrypted::listen(at, engine.address(), &certificates.cert, &certificates.key).await.unwrap();
+    let url = format!("https://{}", front.address());
+    let ca = certificates.ca.display().to_string();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (trust, expected) in [(vec!["--engine-ca-file", &ca], "1"), (vec![], "0")] {
+        let arguments = [vec!["--engine-url", &url], trust].concat();
+        let run = Run::of("exporter", &arguments, tempfile::tempdir().unwrap(), address());
+        let page = async || {
+            let page = http.get(format!("http://{}/metrics", run.listen)).send().await.ok()?;
+            let page = page.text().await.ok()?;
+            let up = page.lines().find(|line| line.starts_with("forewarm_engine_up{"))?.to_owned();
+            Some(up)
+        };
+        let up = run.until("a page", page).await;
+        assert!(up.ends_with(expected), "{up}: {}", run.log());
+        assert_eq!(run.log().contains("caFile"), expected == "0", "{}", run.log());
+    }
+    stop.cancel();
+    engine.stopped().await;
 }
 
 #[test]

@@ -61,6 +61,15 @@ pub enum ScrapeError {
     Page(ReadingError),
 }
 
+/// How engines are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineAccess {
+    /// How TLS is spoken with them; `None`: they speak plain HTTP, unless an address says otherwise.
+    pub tls: Option<Tls>,
+    /// What is shown to them.
+    pub bearer_token: Option<Credential>,
+}
+
 /// Asks engines for their metrics over connections that stay open.
 #[derive(Clone, Debug)]
 pub struct EngineClient {
@@ -72,24 +81,14 @@ pub struct EngineClient {
 }
 
 impl EngineClient {
-    /// A client for engines of one kind, each answer taking at most `timeout`.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new(kind: EngineKind, timeout: Duration) -> Result<Self, ScrapeError> {
-        Self::with(kind, timeout, Tls::default(), None)
-    }
-
-    /// The same, with what TLS takes at addresses that begin with `https://`, and what is shown to them.
+    /// A client for engines of one kind, each answer taking at most `timeout`. TLS is spoken at addresses that begin with
+    /// `https://`.
     ///
     /// # Errors
     /// When TLS cannot be set up: what is wrong with which file.
-    pub(crate) fn with(
-        kind: EngineKind,
-        timeout: Duration,
-        tls: Tls,
-        bearer_token: Option<Credential>,
-    ) -> Result<Self, ScrapeError> {
+    pub fn new(kind: EngineKind, timeout: Duration, access: EngineAccess) -> Result<Self, ScrapeError> {
+        let EngineAccess { tls, bearer_token } = access;
+        let tls = tls.unwrap_or_default();
         let client = http::client_with(&tls).map_err(ScrapeError::Unreachable)?;
         Ok(Self { client, kind, timeout, tls, bearer_token })
     }
@@ -114,7 +113,9 @@ impl EngineClient {
     fn in_our_words(&self, error: ScrapeError, in_the_clear: bool) -> ScrapeError {
         match error {
             ScrapeError::Unreachable(why) if in_the_clear && why.ends_with(NO_HTTP) => {
-                ScrapeError::Unreachable(format!("an engine that speaks TLS needs `scheme: HTTPS`: {why}"))
+                ScrapeError::Unreachable(format!(
+                    "an engine that speaks TLS needs `scheme: HTTPS` (or `https://`): {why}"
+                ))
             }
             ScrapeError::Unreachable(why) => ScrapeError::Unreachable(explained(why, &self.tls)),
             ScrapeError::Status(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {

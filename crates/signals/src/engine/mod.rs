@@ -10,7 +10,7 @@ mod reading;
 mod scraper;
 mod signal;
 
-pub use client::{EngineClient, MAX_BODY_BYTES, ScrapeError};
+pub use client::{EngineAccess, EngineClient, MAX_BODY_BYTES, ScrapeError};
 pub use names::{EngineKind, UnknownEngine};
 pub use reading::{EngineMetrics, EngineReading, MAX_MODELS, OTHER_MODELS, ReadingError};
 pub use scraper::{EngineReport, EngineScraper, EngineSource, MAX_CONCURRENT_SCRAPES, ScrapeOptions};

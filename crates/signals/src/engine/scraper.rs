@@ -11,7 +11,6 @@ use forewarm_control::{
     ports::{FleetReplica, SignalSource},
 };
 use forewarm_core::{Missing, Phase, ReplicaId, Signal};
-use forewarm_manifest::signal::{Credential, Tls};
 use futures_util::{
     StreamExt,
     future::{BoxFuture, FutureExt},
@@ -20,7 +19,7 @@ use futures_util::{
 use tokio::time::Instant;
 
 use super::{
-    EngineClient, EngineKind, EngineMetric, EngineReading, EngineSignal, ScrapeError,
+    EngineAccess, EngineClient, EngineKind, EngineMetric, EngineReading, EngineSignal, ScrapeError,
     combine::{Share, combine},
 };
 
@@ -35,10 +34,8 @@ pub struct ScrapeOptions {
     pub kind: EngineKind,
     /// Where their metrics are: `/metrics`.
     pub path: String,
-    /// How TLS is spoken with them; `None`: they speak plain HTTP.
-    pub tls: Option<Tls>,
-    /// What is shown to them.
-    pub bearer_token: Option<Credential>,
+    /// How they are reached.
+    pub access: EngineAccess,
     /// How long one may take to answer, on the wall.
     pub timeout: Duration,
     /// How long a replica's last answer stands in for one that did not come, in modelled time.
@@ -56,8 +53,7 @@ impl ScrapeOptions {
         Self {
             kind,
             path: "/metrics".to_owned(),
-            tls: None,
-            bearer_token: None,
+            access: EngineAccess::default(),
             timeout: Self::DEFAULT_TIMEOUT,
             keep_for: Self::DEFAULT_KEEP_FOR,
         }
@@ -114,8 +110,7 @@ impl EngineScraper {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(options: ScrapeOptions, clock: Clock) -> Result<Self, ScrapeError> {
-        let tls = options.tls.clone().unwrap_or_default();
-        let client = EngineClient::with(options.kind, options.timeout, tls, options.bearer_token.clone())?;
+        let client = EngineClient::new(options.kind, options.timeout, options.access.clone())?;
         Ok(Self { client, options, clock, memory: Mutex::default() })
     }
 
@@ -141,7 +136,7 @@ impl EngineScraper {
 
     fn url(&self, replica: &FleetReplica) -> Option<String> {
         let path = self.options.path.trim_start_matches('/');
-        let scheme = if self.options.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.options.access.tls.is_some() { "https" } else { "http" };
         replica.address.as_ref().map(|address| format!("{scheme}://{address}/{path}"))
     }
 

@@ -19,7 +19,7 @@ use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use tokio::sync::watch;
 
 use crate::{
-    commands::values,
+    commands::{engine_access::SchemedEngineArgs, values},
     exit::Failure,
     lifecycle::{runtime, shutdown_on_signal},
 };
@@ -48,6 +48,8 @@ pub(crate) struct MetricsApiArgs {
     /// The port of engines whose pods declare none and have no annotation `prometheus.io/port`.
     #[arg(long, default_value_t = 8000, value_name = "PORT")]
     engine_port: u16,
+    #[command(flatten)]
+    access: SchemedEngineArgs,
     /// How long a pod's last answer stands in for one that did not come.
     #[arg(long, value_parser = values::duration, default_value = "60s", value_name = "DURATION")]
     keep_for: Duration,
@@ -97,7 +99,12 @@ pub(super) fn metrics_api(args: MetricsApiArgs) -> Result<(), Failure> {
             MetricsApiConfig {
                 listen: args.listen,
                 certificate: CertificateFiles { certificate: args.tls_cert, key: args.tls_key },
-                engines: EngineOptions { kind: args.engine, port: args.engine_port, keep_for: args.keep_for },
+                engines: EngineOptions {
+                    kind: args.engine,
+                    port: args.engine_port,
+                    access: args.access.access(),
+                    keep_for: args.keep_for,
+                },
                 gpu_exporters: args.gpu_exporters,
                 queues,
             },
