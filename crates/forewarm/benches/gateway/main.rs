@@ -23,7 +23,7 @@ const ROUNDS: usize = 9;
 const SATURATED: Duration = Duration::from_millis(700);
 /// Rounds at half load. A stall of a hundredth of a round is its 99th percentile, so they are many, and shorter still.
 const PACED_ROUNDS: usize = 45;
-const PACED: Duration = Duration::from_millis(140);
+const PACED: Duration = Duration::from_millis(160);
 /// The first is for caches and connections, and does not count.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Rounds of streams.
