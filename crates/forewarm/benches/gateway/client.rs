@@ -22,7 +22,7 @@ const BUSY_CONNECTIONS: usize = 64;
 /// Connections at a paced load at most: a proxy that stands still for a moment does not use up all there are.
 const MOST_CONNECTIONS: usize = 512;
 /// Begins each time at a paced load, and does not count: whoever has rested is not in any cache.
-const BEGINNING: Duration = Duration::from_millis(20);
+const BEGINNING: Duration = Duration::from_millis(10);
 /// Longest time that a connection is idle and used again: less than any proxy keeps it.
 const KEPT: Duration = Duration::from_secs(10);
 /// Clients of streams come one after another over this time, so that their events do not come all at once.

@@ -21,9 +21,10 @@ use upstream::{EVENTS, Upstream};
 /// Rounds of requests, each of them short: what disturbs the machine for a moment hits few of them.
 const ROUNDS: usize = 9;
 const SATURATED: Duration = Duration::from_millis(700);
-/// Rounds at half load. A stall of a hundredth of a round is its 99th percentile, so they are many, and shorter still.
-const PACED_ROUNDS: usize = 45;
-const PACED: Duration = Duration::from_millis(160);
+/// Rounds at half load. A stall of a hundredth of a round is its 99th percentile, so they are many, and so short that most of them
+/// have none.
+const PACED_ROUNDS: usize = 180;
+const PACED: Duration = Duration::from_millis(40);
 /// The first is for caches and connections, and does not count.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Rounds of streams.
@@ -164,9 +165,14 @@ async fn requests(upstream: &Upstream, there: &[Proxy], figures: &mut Figures) -
     Ok(median(direct))
 }
 
-/// All of them, each round from another one on: who comes first, or after whom, is nobody's advantage.
+/// All of them, each round from another one on, and every other round backwards: who comes first, or after whom, is nobody's
+/// advantage.
 fn turns<T>(there: &[T], round: usize) -> impl Iterator<Item = &T> {
-    there.iter().cycle().skip(round).take(there.len())
+    let (count, first) = (there.len(), round / 2);
+    (0..count).filter_map(move |turn| {
+        let step = if round.is_multiple_of(2) { turn } else { count - 1 - turn };
+        there.get((first + step) % count)
+    })
 }
 
 /// As many streams at once as the client can follow, each through a proxy that has just been started.
