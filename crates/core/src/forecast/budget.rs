@@ -36,10 +36,13 @@ impl MissBudget {
     /// could foresee does not buy replicas that come too late for it.
     const HORIZON_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
     /// The share of the allowance that is aimed at: a budget that is spent to the last is overdrawn half of the time.
-    const AIM: f64 = 0.75;
-    /// The target never leaves these multiples of the aim.
-    const LEAST: f64 = 0.2;
+    const AIM: f64 = 0.7;
+    /// The target never leaves these multiples of the aim. To pay a debt back costs by the logarithm of the target, so a little for
+    /// long is cheaper than much for a while; of an objective stricter than [`MissBudget::LAX`] a burst leaves a debt that is
+    /// more beside its allowance, and the least falls with the square root of that.
+    const LEAST: f64 = 0.6;
     const MOST: f64 = 4.0;
+    const LAX: f64 = 0.01;
 
     /// Bounds of [`MissBudget::bias`], and the share of misses that it starts from.
     const BIAS: (f64, f64) = (0.5, 4.0);
@@ -69,7 +72,8 @@ impl MissBudget {
         let aim = allowance * Self::AIM;
         let left = aim * self.requests - self.misses;
         let correction = if coming > 0.0 { left / (aim * coming) } else { 0.0 };
-        aim * (1.0 + correction).clamp(Self::LEAST, Self::MOST)
+        let least = Self::LEAST * (allowance / Self::LAX).sqrt().min(1.0);
+        aim * (1.0 + correction).clamp(least, Self::MOST)
     }
 
     /// How many times more requests miss than the mean load of the steps would have it: bursts shorter than a step
