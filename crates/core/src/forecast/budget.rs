@@ -36,11 +36,11 @@ impl MissBudget {
     /// could foresee does not buy replicas that come too late for it.
     const HORIZON_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
     /// The share of the allowance that is aimed at: a budget that is spent to the last is overdrawn half of the time.
-    const AIM: f64 = 0.7;
+    const AIM: f64 = 0.72;
     /// The target never leaves these multiples of the aim. To pay a debt back costs by the logarithm of the target, so a little for
     /// long is cheaper than much for a while; of an objective stricter than [`MissBudget::LAX`] a burst leaves a debt that is
     /// more beside its allowance, and the least falls with the square root of that.
-    const LEAST: f64 = 0.6;
+    const LEAST: f64 = 0.4;
     const MOST: f64 = 4.0;
     const LAX: f64 = 0.01;
 
