@@ -69,8 +69,8 @@ struct Known {
     served: Option<Instant>,
 }
 
-/// Instances with their phases and whether they have an address, requests, and what is to be told.
-pub(crate) type News = (Vec<(String, Phase, bool)>, usize, usize);
+/// Instances with their phases and whether they have an address, requests, those that stand by, and what is to be told.
+pub(crate) type News = (Vec<(String, Phase, bool)>, usize, Vec<Tier>, usize);
 
 /// What looks changed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Book {
             Some((id.clone(), self.phase(instance, known), known.address.is_some()))
         };
         let told = self.failed.len() + self.ended.len();
-        (self.instances.iter().filter_map(phase).collect(), self.requests.len(), told)
+        (self.instances.iter().filter_map(phase).collect(), self.requests.len(), self.prepared(), told)
     }
 
     /// Takes in the group as we have just made it.
@@ -579,7 +579,10 @@ mod tests {
             group.pool = pool.iter().map(|id| ((*id).to_owned(), Tier::Stopped)).collect();
             group
         };
-        book.take(Arc::new(with_pool(0, &[], &["w-1", "w-2"])), start, start);
+        book.take(Arc::new(with_pool(0, &[], &["w-1"])), start, start);
+        let (before, soon) = (book.news(), start + Duration::from_millis(1));
+        book.take(Arc::new(with_pool(0, &[], &["w-1", "w-2"])), soon, soon);
+        assert_ne!(book.news(), before, "a start is sooner than it was");
         assert_eq!(book.view(start, 1.0).standby, Standby::from([(Tier::Stopped, 2)]));
         // Three are asked for: two stand by for them, the third is a new one, and none is left.
         book.acted(with_pool(3, &[], &["w-1", "w-2"]), start);
