@@ -219,7 +219,7 @@ fn confirmed() -> Result<bool, Failure> {
 
 async fn publish(args: PublishArgs, account: &Account) -> Result<(), Failure> {
     let publisher = Publisher::new(account, &args.namespace, &args.name, &args.dimensions);
-    let options = ScrapeOptions { access: args.access.access(), ..ScrapeOptions::of(args.engine) };
+    let options = ScrapeOptions { access: args.access.access()?, ..ScrapeOptions::of(args.engine) };
     let scraper = EngineScraper::new(options, Clock::start(1.0))?;
     if args.once {
         let (total, instances) = measure(&args, account, &scraper).await?;

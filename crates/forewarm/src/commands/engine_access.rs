@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use forewarm_manifest::signal::{Credential, Tls};
 use forewarm_signals::engine::EngineAccess;
+
+use crate::exit::Failure;
 
 /// What engines ask of whoever reads their metrics.
 #[derive(Args)]
@@ -53,8 +56,14 @@ impl EngineAccessArgs {
 }
 
 impl SchemedEngineArgs {
-    pub(super) fn access(&self) -> EngineAccess {
+    /// # Errors
+    /// When something is said of TLS that is not spoken.
+    pub(super) fn access(&self) -> Result<EngineAccess, Failure> {
         let EngineAccess { tls, bearer_token } = self.access.access();
-        EngineAccess { tls: tls.filter(|_| self.engine_scheme == Scheme::Https), bearer_token }
+        if self.engine_scheme == Scheme::Http && tls != Some(Tls::default()) {
+            let why = anyhow!("--engine-ca-file and --engine-server-name need `--engine-scheme HTTPS`");
+            return Err(Failure::usage(why));
+        }
+        Ok(EngineAccess { tls: tls.filter(|_| self.engine_scheme == Scheme::Https), bearer_token })
     }
 }

@@ -102,7 +102,7 @@ pub(super) fn metrics_api(args: MetricsApiArgs) -> Result<(), Failure> {
                 engines: EngineOptions {
                     kind: args.engine,
                     port: args.engine_port,
-                    access: args.access.access(),
+                    access: args.access.access()?,
                     keep_for: args.keep_for,
                 },
                 gpu_exporters: args.gpu_exporters,
