@@ -2,9 +2,14 @@
 
 use forewarm_core::{
     Timestamp,
-    forecast::{Look, MissBudget, OfferedLoad, Panel},
+    forecast::{Look, MissBudget, OfferedLoad, Outlook, Panel},
 };
 use proptest::prelude::*;
+
+/// When a step ends.
+fn end(step: u32) -> Timestamp {
+    Timestamp::from_seconds(f64::from(step + 1) * 15.0)
+}
 
 fn look(seconds: f64, queued: f64, in_flight: f64, totals: Option<(f64, f64)>) -> Look {
     Look {
@@ -173,9 +178,10 @@ proptest! {
         (small, more) in (1e-5..0.2_f64, 0.0..0.5_f64),
     ) {
         let [mut strict, mut loose] = [Panel::default(), Panel::default()];
-        for load in loads {
-            let strict = strict.observe(load, lag, 8.0, small, 1);
-            let loose = loose.observe(load, lag, 8.0, small + more, 1);
+        for (step, load) in (0..).zip(loads) {
+            let at = end(step);
+            let strict = strict.observe(at, load, lag, 8.0, small, 1);
+            let loose = loose.observe(at, load, lag, 8.0, small + more, 1);
             prop_assert_eq!(strict.forecaster, loose.forecaster);
             prop_assert!(strict.load >= loose.load, "{strict:?} {loose:?}");
             prop_assert!(strict.exceedance <= loose.exceedance);
@@ -189,7 +195,7 @@ fn over_days_a_smaller_allowance_keeps_more() {
     let load = |step: u32| if step % 150 < 20 && !step.is_multiple_of(7) { 60.0 } else { 10.0 };
     let kept = [0.1, 0.03, 0.01, 0.001].map(|target| {
         let mut panel = Panel::default();
-        (0..6_000).map(|step| panel.observe(load(step), 17, 8.0, target, 1).load).sum::<f64>()
+        (0..6_000).map(|step| panel.observe(end(step), load(step), 17, 8.0, target, 1).load).sum::<f64>()
     });
     assert!(kept.is_sorted(), "{kept:?}");
     assert!(kept[3] > kept[0] * 1.2, "{kept:?}");
@@ -200,12 +206,121 @@ fn a_quiet_day_makes_bold_only_where_it_should_not_have_been_quiet() {
     // How much likelier what is no longer kept for is after a day without any miss.
     let bolder = |target: f64| {
         let mut panel = Panel::default();
+        let mut step = |index, load| panel.observe(end(index), load, 17, 8.0, target, 1).exceedance;
         // One high step, so that the highest load is no bound.
-        let mut step = |load: f64| panel.observe(load, 17, 8.0, target, 1).exceedance;
-        let first = (0..60).fold(0.0, |_, index| step(if index == 0 { 400.0 } else { 10.0 }));
-        (0..5_760).fold(first, |_, _| step(10.0)) / first
+        let first = (0..60).fold(0.0, |_, index| step(index, if index == 0 { 400.0 } else { 10.0 }));
+        (60..5_820).fold(first, |_, index| step(index, 10.0)) / first
     };
     let [often, rarely] = [0.01, 0.001].map(bolder);
     assert!(often > 3.0, "one in a hundred would have been seen: {often}");
     assert!(rarely < 2.0, "one in a thousand need not have been: {rarely}");
+}
+
+/// Steps of a minute, of an hour, of a day, and from a decision until its replicas serve.
+const MINUTE: u32 = 4;
+const HOUR: u32 = 60 * MINUTE;
+const DAY: u32 = 24 * HOUR;
+const LAG: usize = 17;
+
+/// What a panel says after each step of these loads, of which this share may miss.
+fn outlooks(target: f64, loads: impl Iterator<Item = f64>) -> Vec<Outlook> {
+    let mut panel = Panel::default();
+    (0..).zip(loads).map(|(step, load)| panel.observe(end(step), load, LAG, 8.0, target, 1)).collect()
+}
+
+/// The most and the least that is kept between these moments.
+fn kept(outlooks: &[Outlook], between: std::ops::Range<u32>) -> (f64, f64) {
+    let between = &outlooks[between.start as usize..between.end as usize];
+    let loads = || between.iter().map(|outlook| outlook.load);
+    (loads().fold(0.0, f64::max), loads().fold(f64::INFINITY, f64::min))
+}
+
+/// A load of 10, and for eight minutes after each hour a job of 60, a little larger or smaller each time. The jobs of these
+/// hours are left out.
+fn hourly(hours: u32, left_out: &[u32]) -> impl Iterator<Item = f64> + '_ {
+    (0..hours * HOUR).map(|step| {
+        let (hour, within) = (step / HOUR, step % HOUR);
+        let has_job = within < 8 * MINUTE && !left_out.contains(&hour);
+        10.0 + f64::from(step % 3) + if has_job { 55.0 + f64::from(hour * 7 % 11) } else { 0.0 }
+    })
+}
+
+#[test]
+fn what_comes_every_hour_is_prepared_for_a_lead_time_before_and_no_sooner() {
+    let outlooks = outlooks(0.01, hourly(24, &[]));
+    for hour in 12..23 {
+        let starts = hour * HOUR;
+        // Replicas that are to serve from the first step on are asked for by now.
+        let ready = &outlooks[starts as usize - LAG];
+        assert!(ready.load > 60.0, "hour {hour}: {ready:?}");
+        assert_eq!(ready.forecaster.to_string(), "usual course of an hour");
+        let (most, _) = kept(&outlooks, starts + 20 * MINUTE..starts + 45 * MINUTE);
+        assert!(most < 45.0, "hour {hour}: {most} between two jobs");
+        let (_, least) = kept(&outlooks, starts..starts + 3 * MINUTE);
+        assert!(least > 60.0, "hour {hour}: {least} while it runs");
+    }
+}
+
+#[test]
+fn what_usually_comes_and_does_not_is_waited_for_only_for_minutes() {
+    let outlooks = outlooks(0.01, hourly(24, &[20]));
+    let due = 20 * HOUR;
+    assert!(outlooks[due as usize - LAG].load > 60.0);
+    let (most, _) = kept(&outlooks, due + 15 * MINUTE..due + 45 * MINUTE);
+    assert!(most < 45.0, "{most}");
+    assert!(outlooks[(due + HOUR) as usize - LAG].load > 60.0, "the next one is expected as ever");
+}
+
+#[test]
+fn a_season_keeps_its_phase_over_a_time_that_nobody_looked() {
+    let mut panel = Panel::default();
+    let mut loads = hourly(24, &[]).enumerate();
+    let mut ready = 0.0;
+    for (step, load) in loads.by_ref().take(20 * HOUR as usize - LAG + 1) {
+        // Nobody looks for 37 minutes, hours before.
+        if !(15 * HOUR as usize..15 * HOUR as usize + 37 * MINUTE as usize).contains(&step) {
+            ready = panel.observe(end(step as u32), load, LAG, 8.0, 0.01, 1).load;
+        }
+    }
+    assert!(ready > 60.0, "{ready}");
+}
+
+#[test]
+fn days_and_weeks_have_seasons_too() {
+    // From nine to five on five days of seven. Who may miss one in a hundred may miss each morning's first minutes.
+    let is_work = |step: u32| step / DAY % 7 < 5 && (9 * HOUR..17 * HOUR).contains(&(step % DAY));
+    let loads = (0..17 * DAY).map(|step| f64::from(step % 5) + if is_work(step) { 80.0 } else { 8.0 });
+    let outlooks = outlooks(0.001, loads);
+    let before_nine = |day: u32| outlooks[(day * DAY + 9 * HOUR) as usize - LAG].load;
+    for day in [3, 4, 10, 11, 14, 15] {
+        assert!(before_nine(day) > 75.0, "day {day}: {}", before_nine(day));
+    }
+    for day in [12, 13] {
+        assert!(before_nine(day) < 40.0, "day {day}: {}", before_nine(day));
+    }
+}
+
+#[test]
+fn where_nothing_comes_again_what_may_miss_does_and_no_more() {
+    // Rates that change at random after random times.
+    let (mut seed, mut rate, mut left) = (7_u64, 20.0, 0);
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let rates = (0..5 * DAY).map(|_| {
+        if left == 0 {
+            (rate, left) = (5.0 + 60.0 * random() * random(), (random() * 400.0) as u32);
+        }
+        left = left.saturating_sub(1);
+        rate * (0.9 + 0.2 * random())
+    });
+    let loads: Vec<f64> = rates.collect();
+    let outlooks = outlooks(0.01, loads.iter().copied());
+    // Ready is what was asked for a lead time ago, in whole replicas, and is wanted still.
+    let ready = |step: usize| outlooks[step].load.min(outlooks[step - LAG].load);
+    let capacity = |step: usize| (ready(step) / 8.0).floor() * 8.0 + 8.0;
+    let missed: f64 = (DAY as usize..loads.len()).map(|step| (loads[step] - capacity(step)).max(0.0)).sum();
+    let share = missed / loads[DAY as usize..].iter().sum::<f64>();
+    assert!((0.004..0.012).contains(&share), "{share}");
 }

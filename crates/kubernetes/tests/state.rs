@@ -69,7 +69,7 @@ fn live(scaler: &ReadScaler, hours: u32) -> (ScalerState, Observation) {
 }
 
 #[test]
-fn a_state_takes_four_kibibytes_at_most_whatever_the_policy_and_goes_on_as_before() {
+fn a_state_takes_six_kibibytes_at_most_whatever_the_policy_and_goes_on_as_before() {
     let hpa = json!({"hpa": {"metrics": [{"type": "Pods", "pods": {
         "metric": {"name": "vllm_pending_requests"}, "target": {"type": "AverageValue", "averageValue": "5"}}}]}});
     let keda = json!({"keda": {"triggers": [{"type": "prometheus", "metadata": {

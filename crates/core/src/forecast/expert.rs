@@ -4,12 +4,14 @@
 //! minutes and over three hours, half of each. It is never less than that of a day: a burst out of a calm would be dozens
 //! of its spreads, and would be asked for whenever the spread is wide. What is beyond the spread is for
 //! [`Surprises`](super::surprise::Surprises).
+//!
+//! Where the load has a [`Season`](super::season::Season), the level follows its course.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::STEP;
+use super::{STEP, season::Course};
 
 /// How the level of the recent load is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,20 @@ pub enum Level {
     Mean(u32),
     /// The 90 % quantile of this many seconds.
     High(u32),
+    /// The mean of a minute, and how the load usually goes on from this time of a span of this many seconds.
+    Season(u32),
+}
+
+impl Level {
+    /// Whether its surprises are the service's, and not of its own making: who follows each minute, or a season that may
+    /// not come again, is surprised more, and all others would be taken for less certain than they are.
+    pub(super) fn is_steady(self) -> bool {
+        match self {
+            Level::Mean(seconds) => seconds >= STEADY_SECONDS,
+            Level::High(_) => true,
+            Level::Season(_) => false,
+        }
+    }
 }
 
 /// A forecaster by name: how it takes the level, and how far it is drawn to the mean of days.
@@ -39,15 +55,26 @@ impl std::fmt::Display for Forecaster {
         match self.level {
             Level::Mean(seconds) => write!(f, "mean of {} min", seconds / 60),
             Level::High(seconds) => write!(f, "90 % quantile of {} min", seconds / 60),
+            Level::Season(3_600) => f.write_str("usual course of an hour"),
+            Level::Season(86_400) => f.write_str("usual course of a day"),
+            Level::Season(604_800) => f.write_str("usual course of a week"),
+            Level::Season(seconds) => write!(f, "usual course of {} min", seconds / 60),
         }
     }
 }
 
+/// The shortest time constant of a mean that is steady.
+const STEADY_SECONDS: u32 = 300;
 /// Time constants of the spread, in seconds: of its two halves, and of its least.
 const SPREAD_SECONDS: [f64; 3] = [600.0, 10_800.0, 86_400.0];
 /// The spread that is assumed beforehand, in logarithms, and the steps that this is worth.
 const PRIOR_SPREAD: f64 = 0.3;
 const PRIOR_SPREAD_WEIGHT: f64 = 20.0;
+/// Time constant of the mean that a season goes on from, in seconds.
+pub(super) const SEASON_MEAN_SECONDS: u32 = 60;
+/// How far what a season goes on from is what is seen, and not what is usual, in logarithms: what begins a little later
+/// than it usually does is not yet missing.
+const SEASON_FOLLOWS: f64 = 0.75;
 
 /// A forecaster's memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,7 +140,15 @@ impl Expert {
     }
 
     /// Takes in the load of a step: learns from what was expected `lag` steps ago, and forecasts.
-    pub(super) fn observe(&mut self, load: f64, history: &[f32], usual: f64, lag: usize) -> Forecast {
+    /// `course` is that of its season, where it has one that is known.
+    pub(super) fn observe(
+        &mut self,
+        load: f64,
+        history: &[f32],
+        usual: f64,
+        lag: usize,
+        course: Option<Course>,
+    ) -> Forecast {
         let mut then = None;
         while self.pending.len() >= lag.max(1) {
             then = self.pending.pop_front().flatten();
@@ -126,7 +161,10 @@ impl Expert {
             }
         }
         let offset = 1.0 + f64::from(self.forecaster.shrink) * usual;
-        let level = self.recent(load, history) + offset;
+        let recent = self.recent(load, history) + offset;
+        let level = course.map_or(recent, |Course { lately, most }| {
+            (recent / (lately + offset)).powf(SEASON_FOLLOWS) * (most + offset)
+        });
         let now = Base { level: level as f32, offset: offset as f32, spread: self.spread() as f32 };
         let begins = (self.seen as usize) < lag;
         self.seen = self.seen.saturating_add(u32::from(begins));
@@ -142,13 +180,16 @@ impl Expert {
         f64::midpoint(minutes, hours).max(day)
     }
 
+    fn mean(&mut self, load: f64, seconds: u32) -> f64 {
+        let kept = (-STEP.as_secs_f64() / f64::from(seconds)).exp();
+        self.mean = (self.mean.0 * kept + load, self.mean.1 * kept + 1.0);
+        self.mean.0 / self.mean.1
+    }
+
     fn recent(&mut self, load: f64, history: &[f32]) -> f64 {
         match self.forecaster.level {
-            Level::Mean(seconds) => {
-                let kept = (-STEP.as_secs_f64() / f64::from(seconds)).exp();
-                self.mean = (self.mean.0 * kept + load, self.mean.1 * kept + 1.0);
-                self.mean.0 / self.mean.1
-            }
+            Level::Mean(seconds) => self.mean(load, seconds),
+            Level::Season(_) => self.mean(load, SEASON_MEAN_SECONDS),
             Level::High(seconds) => {
                 let steps = (u64::from(seconds) / STEP.as_secs()) as usize;
                 let mut recent = history[history.len().saturating_sub(steps)..].to_vec();

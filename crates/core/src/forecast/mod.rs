@@ -4,6 +4,7 @@ mod budget;
 mod expert;
 mod offered;
 pub(crate) mod panel;
+mod season;
 mod surprise;
 mod trend;
 

@@ -13,23 +13,29 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     STEP, decay,
-    expert::{Base, Expert, Forecast, Forecaster, Level},
+    expert::{Base, Expert, Forecast, Forecaster, Level, SEASON_MEAN_SECONDS},
+    season::Season,
     surprise::{Surprises, Tail},
 };
+use crate::Timestamp;
 
 /// The candidates of θ: 0.8, 0.48, … 0.00014.
 const THETAS: usize = 18;
 const FIRST_THETA: f64 = 0.8;
 const NEXT_THETA: f64 = 0.6;
 
-/// The forecasters: short and long memories, close to the load of now or drawn to that of the day.
-const FORECASTERS: [Forecaster; 6] = [
+/// The forecasters: short and long memories, close to the load of now or drawn to that of the day, and seasons.
+const FORECASTERS: [Forecaster; 10] = [
     Forecaster { level: Level::Mean(300), shrink: 0.25 },
     Forecaster { level: Level::Mean(300), shrink: 1.0 },
     Forecaster { level: Level::Mean(1_800), shrink: 0.25 },
     Forecaster { level: Level::Mean(1_800), shrink: 1.0 },
     Forecaster { level: Level::High(900), shrink: 0.5 },
     Forecaster { level: Level::High(3_600), shrink: 0.5 },
+    Forecaster { level: Level::Mean(60), shrink: 0.25 },
+    Forecaster { level: Level::Season(3_600), shrink: 0.25 },
+    Forecaster { level: Level::Season(86_400), shrink: 0.25 },
+    Forecaster { level: Level::Season(604_800), shrink: 0.25 },
 ];
 /// Steps of history: what the longest forecaster looks back.
 pub(crate) const HISTORY: usize = 3_600 / STEP.as_secs() as usize;
@@ -65,6 +71,7 @@ const NOTHING: f64 = 0.5;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Panel {
     experts: Vec<Expert>,
+    seasons: Vec<Season>,
     surprises: Surprises,
     /// By forecaster and θ: weighted load missed, and replicas.
     scores: Vec<Vec<(f32, f32)>>,
@@ -97,6 +104,7 @@ impl Default for Panel {
     fn default() -> Self {
         Self {
             experts: FORECASTERS.map(Expert::new).to_vec(),
+            seasons: Season::all(),
             surprises: Surprises::default(),
             scores: vec![vec![(0.0, 0.0); THETAS]; FORECASTERS.len()],
             scored: (0.0, 0.0),
@@ -115,23 +123,31 @@ pub(crate) fn replicas(load: f64, concurrency: f64) -> u32 {
 }
 
 impl Panel {
-    /// Forgets what waits for a load that is still to come, then the load of the last hour; `false` when both are
-    /// gone. The scores of days stay.
+    /// Forgets what waits for a load that is still to come, then the load of the last hour, then what is usual when;
+    /// `false` when all are gone. The scores of days stay.
     pub(crate) fn forget_detail(&mut self) -> bool {
         let mut forgot = false;
         for expert in &mut self.experts {
             forgot |= expert.forget_pending();
         }
-        if forgot {
+        if forgot || !std::mem::take(&mut self.history).is_empty() {
             return true;
         }
-        !std::mem::take(&mut self.history).is_empty()
+        self.seasons.iter_mut().fold(false, |forgot, season| season.forget() | forgot)
     }
 
-    /// Takes in the load of a step and says what to expect. `lag` is the number of steps from a decision until its
+    /// Takes in the load of the step that ends at this moment, and says what to expect. `lag` is the number of steps from a decision until its
     /// replicas serve; `concurrency` what one of them works on at a time; `target` the share of the load that may
     /// miss; `least` the replicas that are there anyway.
-    pub fn observe(&mut self, load: f64, lag: usize, concurrency: f64, target: f64, least: u32) -> Outlook {
+    pub fn observe(
+        &mut self,
+        at: Timestamp,
+        load: f64,
+        lag: usize,
+        concurrency: f64,
+        target: f64,
+        least: u32,
+    ) -> Outlook {
         let kept = (-1.0 / USUAL_STEPS).exp();
         self.usual = (self.usual.0 * kept + load, self.usual.1 * kept + 1.0);
         let usual = self.usual.0 / self.usual.1;
@@ -141,10 +157,24 @@ impl Panel {
         }
         self.history.push(load as f32);
 
+        let courses: Vec<_> = self
+            .seasons
+            .iter_mut()
+            .map(|season| (season.period_seconds, season.observe(at, load, lag, SEASON_MEAN_SECONDS)))
+            .collect();
+        let course = |forecaster: Forecaster| match forecaster.level {
+            Level::Season(seconds) => courses.iter().find(|(period, _)| *period == seconds)?.1,
+            Level::Mean(_) | Level::High(_) => None,
+        };
         let history = &self.history;
-        let forecasts: Vec<Forecast> =
-            self.experts.iter_mut().map(|expert| expert.observe(load, history, usual, lag)).collect();
-        let surprises: Vec<f64> = forecasts.iter().filter_map(|forecast| forecast.surprise).collect();
+        let observe = |expert: &mut Expert| {
+            let course = course(expert.forecaster);
+            expert.observe(load, history, usual, lag, course)
+        };
+        let forecasts: Vec<Forecast> = self.experts.iter_mut().map(observe).collect();
+        let steady =
+            self.experts.iter().zip(&forecasts).filter(|(expert, _)| expert.forecaster.level.is_steady());
+        let surprises: Vec<f64> = steady.filter_map(|(_, forecast)| forecast.surprise).collect();
         self.surprises.observe(&surprises);
         let tail = self.surprises.tail();
         self.score(&forecasts, &tail, load, concurrency, least);
@@ -152,25 +182,26 @@ impl Panel {
         // Five minutes are twenty steps.
         let minutes = &self.history[self.history.len().saturating_sub(20)..];
         let recent = minutes.iter().copied().map(f64::from).sum::<f64>() / minutes.len().max(1) as f64;
+        let forecaster = self.experts.get(who).map_or(FORECASTERS[0], |expert| expert.forecaster);
         let (load, exceedance) = match forecasts.get(who) {
             // Where nothing ever came, nothing is known that could be kept ready.
             Some(forecast) if usual > 0.0 => {
                 let load = |probability| forecast.now.load(tail.surprise(probability));
                 let to_start = ODDS_OF_START * threshold / (1.0 + (ODDS_OF_START - 1.0) * threshold);
-                let kept_for = self.kept_for.max(load(to_start)).min(load(threshold)).min(self.most());
+                let most = self.most(course(forecaster).map_or(0.0, |course| course.most));
+                let kept_for = self.kept_for.max(load(to_start)).min(load(threshold)).min(most);
                 (kept_for, tail.probability(forecast.now.surprise(kept_for)))
             }
             _ => (load, threshold),
         };
         self.kept_for = load;
-        let forecaster = self.experts.get(who).map_or(FORECASTERS[0], |expert| expert.forecaster);
         Outlook { forecaster, load, exceedance, recent }
     }
 
-    /// The most load that replicas are kept for.
-    fn most(&self) -> f64 {
+    /// The most load that replicas are kept for, where the season of who decides is to bring this one.
+    fn most(&self, season: f64) -> f64 {
         let unlearned = (-self.scored.1 / HIGHEST_LEARNED_STEPS).exp();
-        MOST_OF_HIGHEST * (1.0 + unlearned) * self.highest
+        MOST_OF_HIGHEST * (1.0 + unlearned) * self.highest.max(season)
     }
 
     /// What each candidate would have had ready and paid for in this step, and what it would have missed.

@@ -2,8 +2,8 @@
 //!
 //! Measured like that, the services that the policy was developed on are alike, from one replica to dozens: a load is
 //! above 1.2 spreads with a probability of 10 %, above 2.6 with 1 %, above 3.9 with 0.1 %. So all forecasters share one
-//! distribution, it begins as that of a logistic law, and what is seen of a service only corrects it. Beyond what was
-//! ever seen the law goes on.
+//! distribution. It begins as that of a logistic law, and what surprises the steady ones of them only corrects it. Beyond
+//! what was ever seen the law goes on.
 
 use serde::{Deserialize, Serialize};
 

@@ -146,9 +146,9 @@ impl Anticipation {
         let allowed = self.budget.target(policy.allowance());
         let bias = self.budget.bias(policy.allowance());
         // A gap in the looks is filled with its mean, for as long as anybody looks back.
-        for _ in 0..(steps as usize).min(panel::HISTORY) {
-            let least = draft.spec.replicas.min.0;
-            let outlook = self.panel.observe(load, lag, concurrency, allowed / bias, least);
+        for before in (0..steps.min(panel::HISTORY as u32)).rev() {
+            let (at, least) = (draft.now - STEP * before, draft.spec.replicas.min.0);
+            let outlook = self.panel.observe(at, load, lag, concurrency, allowed / bias, least);
             self.outlook = Some(LastOutlook { outlook, allowed });
         }
     }

@@ -1,0 +1,111 @@
+//! What is usual at a time of the hour, of the day or of the week: jobs that start on the hour, people who start at nine, but
+//! not on Saturday.
+//!
+//! Kept is the load of each part of such a span, in logarithms, the latest spans most. What is said of it is how the load
+//! usually changes from now until a lead time later; how much there is now, the forecaster sees for itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::STEP;
+use crate::Timestamp;
+
+/// Spans in seconds, and how many parts of them are told apart: minutes of an hour, five minutes of a day, quarters of
+/// an hour of a week. What comes every so many minutes or hours is in the span that it divides.
+const PARTS: [(u32, u32); 3] = [(3_600, 60), (86_400, 288), (604_800, 672)];
+/// Weight of the last span in what is usual.
+const NEWEST: f64 = 0.3;
+/// What is kept is a whole number of hundredths, which is fine enough and takes little room.
+const LOG_UNIT: f64 = 0.01;
+
+/// A span that comes again, and the load that is usual at each time of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Season {
+    pub(super) period_seconds: u32,
+    /// By part, the logarithm of one more than the load; `None` until it was seen.
+    usual: Vec<Option<u16>>,
+    /// The part under way, counted from the epoch, the sum of its loads, and their number.
+    open: (i64, f64, u32),
+    /// What was usual at the moments that a forecaster's mean is made of: weighted sum and weights.
+    lately: (f64, f64),
+}
+
+/// What is usual: at the times that were of late, and at most until a lead time from now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Course {
+    pub(super) lately: f64,
+    pub(super) most: f64,
+}
+
+impl Season {
+    /// The spans that people and their calendars know.
+    pub(super) fn all() -> Vec<Self> {
+        let begun = |(period_seconds, parts)| Self {
+            period_seconds,
+            usual: vec![None; parts as usize],
+            open: (0, 0.0, 0),
+            lately: (0.0, 0.0),
+        };
+        PARTS.map(begun).to_vec()
+    }
+
+    /// Forgets what is usual; `false` when nothing is known.
+    pub(super) fn forget(&mut self) -> bool {
+        let knew = self.usual.iter().any(Option::is_some);
+        self.usual.fill(None);
+        knew
+    }
+
+    /// Takes in the load of the step that ends at this moment. `None` while nothing is known of this time of the span. The
+    /// times of late are those of a mean with this time constant.
+    pub(super) fn observe(
+        &mut self,
+        at: Timestamp,
+        load: f64,
+        lag: usize,
+        mean_seconds: u32,
+    ) -> Option<Course> {
+        let part = self.part(at);
+        if part != self.open.0 {
+            self.close();
+            self.open = (part, 0.0, 0);
+        }
+        self.open = (part, self.open.1 + load, self.open.2.saturating_add(1));
+        let now = self.usual(part)?;
+        let kept = (-STEP.as_secs_f64() / f64::from(mean_seconds)).exp();
+        self.lately = (self.lately.0 * kept + now, self.lately.1 * kept + 1.0);
+        // What is needed sooner is not taken away for what is not needed later.
+        let last = self.part(at + STEP * u32::try_from(lag).unwrap_or(u32::MAX));
+        let most =
+            (part..=last).take(self.usual.len()).filter_map(|part| self.usual(part)).fold(0.0, f64::max);
+        Some(Course { lately: self.lately.0 / self.lately.1, most })
+    }
+
+    fn close(&mut self) {
+        let (part, sum, steps) = self.open;
+        if steps == 0 {
+            return;
+        }
+        let place = self.place(part);
+        let Some(usual) = self.usual.get_mut(place) else { return };
+        let last = (sum / f64::from(steps)).ln_1p() / LOG_UNIT;
+        let mixed = usual.map_or(last, |usual| f64::from(usual) + NEWEST * (last - f64::from(usual)));
+        // `as` saturates, at more than any load.
+        *usual = Some(mixed.round() as u16);
+    }
+
+    /// The part in whose middle a step is that ends at this moment.
+    fn part(&self, at: Timestamp) -> i64 {
+        let part_millis = i64::from(self.period_seconds) * 1_000 / self.usual.len().max(1) as i64;
+        (at - STEP / 2).as_millis().div_euclid(part_millis.max(1))
+    }
+
+    fn place(&self, part: i64) -> usize {
+        part.rem_euclid(self.usual.len().max(1) as i64) as usize
+    }
+
+    fn usual(&self, part: i64) -> Option<f64> {
+        let usual = (*self.usual.get(self.place(part))?)?;
+        Some((f64::from(usual) * LOG_UNIT).exp_m1())
+    }
+}
