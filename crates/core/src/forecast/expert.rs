@@ -11,7 +11,12 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{STEP, season::Course};
+use super::{
+    STEP,
+    season::{Course, Season},
+    surprise::Tail,
+};
+use crate::Timestamp;
 
 /// How the level of the recent load is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,7 +76,7 @@ const SPREAD_SECONDS: [f64; 3] = [600.0, 10_800.0, 86_400.0];
 const PRIOR_SPREAD: f64 = 0.3;
 const PRIOR_SPREAD_WEIGHT: f64 = 20.0;
 /// Time constant of the mean that a season goes on from, in seconds.
-pub(super) const SEASON_MEAN_SECONDS: u32 = 60;
+const SEASON_MEAN_SECONDS: u32 = 60;
 /// How far what a season goes on from is what is seen, and not what is usual, in logarithms: what begins a little later
 /// than it usually does is not yet missing.
 const SEASON_FOLLOWS: f64 = 0.75;
@@ -81,6 +86,7 @@ const SEASON_FOLLOWS: f64 = 0.75;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Expert {
     pub(super) forecaster: Forecaster,
+    season: Option<Season>,
     /// Of the exponential mean: weighted sum and weights.
     mean: (f64, f64),
     /// Of the distances between load and level a lead time before, in logarithms: weighted sums and weights.
@@ -100,6 +106,8 @@ pub(super) struct Forecast {
     pub(super) then: Option<Base>,
     /// How far the load is from what was expected then, in spreads.
     pub(super) surprise: Option<f64>,
+    /// The most load that its season is to bring until a lead time from now, where it has one that is known.
+    pub(super) season: Option<f64>,
 }
 
 /// A level with the offset that is in it, and the spread around it.
@@ -131,7 +139,11 @@ impl Base {
 impl Expert {
     pub(super) fn new(forecaster: Forecaster) -> Self {
         let distances = [(0.0, 0.0); 3];
-        Self { forecaster, mean: (0.0, 0.0), distances, pending: VecDeque::new(), seen: 0 }
+        let season = match forecaster.level {
+            Level::Season(seconds) => Some(Season::new(seconds)),
+            Level::Mean(_) | Level::High(_) => None,
+        };
+        Self { forecaster, season, mean: (0.0, 0.0), distances, pending: VecDeque::new(), seen: 0 }
     }
 
     /// Forgets what waits for the load of a lead time later; `false` when nothing does.
@@ -139,15 +151,20 @@ impl Expert {
         !std::mem::take(&mut self.pending).is_empty()
     }
 
-    /// Takes in the load of a step: learns from what was expected `lag` steps ago, and forecasts.
-    /// `course` is that of its season, where it has one that is known.
+    /// Forgets its season; `false` when it has none that is known.
+    pub(super) fn forget_season(&mut self) -> bool {
+        self.season.as_mut().is_some_and(Season::forget)
+    }
+
+    /// Takes in the load of the step that ends at this moment: learns from what was expected `lag` steps ago, and
+    /// forecasts.
     pub(super) fn observe(
         &mut self,
+        at: Timestamp,
         load: f64,
         history: &[f32],
         usual: f64,
         lag: usize,
-        course: Option<Course>,
     ) -> Forecast {
         let mut then = None;
         while self.pending.len() >= lag.max(1) {
@@ -162,6 +179,8 @@ impl Expert {
         }
         let offset = 1.0 + f64::from(self.forecaster.shrink) * usual;
         let recent = self.recent(load, history) + offset;
+        let course = self.season.as_mut();
+        let course = course.and_then(|season| season.observe(at, load, lag, SEASON_MEAN_SECONDS));
         let level = course.map_or(recent, |Course { lately, most }| {
             (recent / (lately + offset)).powf(SEASON_FOLLOWS) * (most + offset)
         });
@@ -169,7 +188,17 @@ impl Expert {
         let begins = (self.seen as usize) < lag;
         self.seen = self.seen.saturating_add(u32::from(begins));
         self.pending.push_back((!begins).then_some(now));
-        Forecast { now, then, surprise: then.map(|base| base.surprise(load)) }
+        let surprise = then.map(|base| base.surprise(load));
+        if let (Some(season), Some(_), Some(surprise)) = (&mut self.season, course, surprise) {
+            season.surprises.observe(&[surprise]);
+        }
+        Forecast { now, then, surprise, season: course.map(|course| course.most) }
+    }
+
+    /// The law of its surprises: that of all, but for a season that is known.
+    pub(super) fn tail(&self, forecast: &Forecast, all: &Tail) -> Tail {
+        let own = self.season.as_ref().filter(|_| forecast.season.is_some());
+        own.map_or_else(|| all.clone(), |season| season.surprises.tail_after(all))
     }
 
     /// The usual distance between load and level of late, or of a day where that is more; never zero thanks to the prior.

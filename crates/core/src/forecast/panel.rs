@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     STEP, decay,
-    expert::{Base, Expert, Forecast, Forecaster, Level, SEASON_MEAN_SECONDS},
-    season::Season,
+    expert::{Base, Expert, Forecast, Forecaster, Level},
     surprise::{Surprises, Tail},
 };
 use crate::Timestamp;
@@ -71,7 +70,6 @@ const NOTHING: f64 = 0.5;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Panel {
     experts: Vec<Expert>,
-    seasons: Vec<Season>,
     surprises: Surprises,
     /// By forecaster and θ: weighted load missed, and replicas.
     scores: Vec<Vec<(f32, f32)>>,
@@ -104,7 +102,6 @@ impl Default for Panel {
     fn default() -> Self {
         Self {
             experts: FORECASTERS.map(Expert::new).to_vec(),
-            seasons: Season::all(),
             surprises: Surprises::default(),
             scores: vec![vec![(0.0, 0.0); THETAS]; FORECASTERS.len()],
             scored: (0.0, 0.0),
@@ -133,7 +130,7 @@ impl Panel {
         if forgot || !std::mem::take(&mut self.history).is_empty() {
             return true;
         }
-        self.seasons.iter_mut().fold(false, |forgot, season| season.forget() | forgot)
+        self.experts.iter_mut().fold(false, |forgot, expert| expert.forget_season() | forgot)
     }
 
     /// Takes in the load of the step that ends at this moment, and says what to expect. `lag` is the number of steps from a decision until its
@@ -157,43 +154,32 @@ impl Panel {
         }
         self.history.push(load as f32);
 
-        let courses: Vec<_> = self
-            .seasons
-            .iter_mut()
-            .map(|season| (season.period_seconds, season.observe(at, load, lag, SEASON_MEAN_SECONDS)))
-            .collect();
-        let course = |forecaster: Forecaster| match forecaster.level {
-            Level::Season(seconds) => courses.iter().find(|(period, _)| *period == seconds)?.1,
-            Level::Mean(_) | Level::High(_) => None,
-        };
         let history = &self.history;
-        let observe = |expert: &mut Expert| {
-            let course = course(expert.forecaster);
-            expert.observe(load, history, usual, lag, course)
-        };
+        let observe = |expert: &mut Expert| expert.observe(at, load, history, usual, lag);
         let forecasts: Vec<Forecast> = self.experts.iter_mut().map(observe).collect();
         let steady =
             self.experts.iter().zip(&forecasts).filter(|(expert, _)| expert.forecaster.level.is_steady());
         let surprises: Vec<f64> = steady.filter_map(|(_, forecast)| forecast.surprise).collect();
         self.surprises.observe(&surprises);
-        let tail = self.surprises.tail();
-        self.score(&forecasts, &tail, load, concurrency, least);
+        self.score(&forecasts, load, concurrency, least);
         let (who, threshold) = self.choose(target, usual / concurrency);
         // Five minutes are twenty steps.
         let minutes = &self.history[self.history.len().saturating_sub(20)..];
         let recent = minutes.iter().copied().map(f64::from).sum::<f64>() / minutes.len().max(1) as f64;
-        let forecaster = self.experts.get(who).map_or(FORECASTERS[0], |expert| expert.forecaster);
-        let (load, exceedance) = match forecasts.get(who) {
+        let decides = self.experts.get(who).zip(forecasts.get(who));
+        let (load, exceedance) = match decides {
             // Where nothing ever came, nothing is known that could be kept ready.
-            Some(forecast) if usual > 0.0 => {
+            Some((expert, forecast)) if usual > 0.0 => {
+                let tail = expert.tail(forecast, &self.surprises.tail());
                 let load = |probability| forecast.now.load(tail.surprise(probability));
                 let to_start = ODDS_OF_START * threshold / (1.0 + (ODDS_OF_START - 1.0) * threshold);
-                let most = self.most(course(forecaster).map_or(0.0, |course| course.most));
+                let most = self.most(forecast.season.unwrap_or(0.0));
                 let kept_for = self.kept_for.max(load(to_start)).min(load(threshold)).min(most);
                 (kept_for, tail.probability(forecast.now.surprise(kept_for)))
             }
             _ => (load, threshold),
         };
+        let forecaster = decides.map_or(FORECASTERS[0], |(expert, _)| expert.forecaster);
         self.kept_for = load;
         Outlook { forecaster, load, exceedance, recent }
     }
@@ -205,15 +191,22 @@ impl Panel {
     }
 
     /// What each candidate would have had ready and paid for in this step, and what it would have missed.
-    fn score(&mut self, forecasts: &[Forecast], tail: &Tail, load: f64, concurrency: f64, least: u32) {
+    fn score(&mut self, forecasts: &[Forecast], load: f64, concurrency: f64, least: u32) {
         let kept = decay(SCORE_KEPT_A_DAY, STEP);
         let matured = forecasts.iter().any(|forecast| forecast.then.is_some());
         if matured {
             self.scored = (self.scored.0 * kept + load, self.scored.1 * kept + 1.0);
         }
-        let surprises: [f64; THETAS] = std::array::from_fn(|index| tail.surprise(theta(index)));
-        for (forecast, scores) in forecasts.iter().zip(&mut self.scores) {
+        let at_thetas =
+            |tail: &Tail| -> [f64; THETAS] { std::array::from_fn(|index| tail.surprise(theta(index))) };
+        let all = self.surprises.tail();
+        let of_all = at_thetas(&all);
+        for ((expert, forecast), scores) in self.experts.iter().zip(forecasts).zip(&mut self.scores) {
             let Some(then) = forecast.then else { continue };
+            let surprises = match forecast.season {
+                Some(_) => at_thetas(&expert.tail(forecast, &all)),
+                None => of_all,
+            };
             for ((missed, cost), surprise) in scores.iter_mut().zip(surprises) {
                 let wanted = |base: Base| replicas(base.load(surprise), concurrency).max(least);
                 // Ready is what was wanted a lead time ago and is wanted still.

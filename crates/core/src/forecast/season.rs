@@ -1,17 +1,17 @@
 //! What is usual at a time of the hour, of the day or of the week: jobs that start on the hour, people who start at nine, but
 //! not on Saturday.
 //!
-//! Kept is the load of each part of such a span, in logarithms, the latest spans most. What is said of it is how the load
+//! Kept is the mean load of each part of such a span, the latest spans most. What is said of it is how the load
 //! usually changes from now until a lead time later; how much there is now, the forecaster sees for itself.
 
 use serde::{Deserialize, Serialize};
 
-use super::STEP;
+use super::{STEP, surprise::Surprises};
 use crate::Timestamp;
 
-/// Spans in seconds, and how many parts of them are told apart: minutes of an hour, five minutes of a day, quarters of
-/// an hour of a week. What comes every so many minutes or hours is in the span that it divides.
-const PARTS: [(u32, u32); 3] = [(3_600, 60), (86_400, 288), (604_800, 672)];
+/// Spans in seconds, and how many parts of them are told apart: minutes of an hour, five minutes of a day, quarters of an
+/// hour of a week. What comes every so many minutes or hours is in the span that it divides.
+const PARTS: [(u32, usize); 3] = [(3_600, 60), (86_400, 288), (604_800, 672)];
 /// Weight of the last span in what is usual.
 const NEWEST: f64 = 0.3;
 /// What is kept is a whole number of hundredths, which is fine enough and takes little room.
@@ -21,13 +21,15 @@ const LOG_UNIT: f64 = 0.01;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Season {
-    pub(super) period_seconds: u32,
+    period_seconds: u32,
     /// By part, the logarithm of one more than the load; `None` until it was seen.
     usual: Vec<Option<u16>>,
     /// The part under way, counted from the epoch, the sum of its loads, and their number.
     open: (i64, f64, u32),
     /// What was usual at the moments that a forecaster's mean is made of: weighted sum and weights.
     lately: (f64, f64),
+    /// What surprises whoever follows it. Where jobs come on the hour, they surprise all but those who expect them.
+    pub(super) surprises: Surprises,
 }
 
 /// What is usual: at the times that were of late, and at most until a lead time from now.
@@ -38,15 +40,16 @@ pub(super) struct Course {
 }
 
 impl Season {
-    /// The spans that people and their calendars know.
-    pub(super) fn all() -> Vec<Self> {
-        let begun = |(period_seconds, parts)| Self {
+    pub(super) fn new(period_seconds: u32) -> Self {
+        let parts =
+            PARTS.iter().find(|(seconds, _)| *seconds == period_seconds).map_or(1, |(_, parts)| *parts);
+        Self {
             period_seconds,
-            usual: vec![None; parts as usize],
+            usual: vec![None; parts],
             open: (0, 0.0, 0),
             lately: (0.0, 0.0),
-        };
-        PARTS.map(begun).to_vec()
+            surprises: Surprises::default(),
+        }
     }
 
     /// Forgets what is usual; `false` when nothing is known.
@@ -86,12 +89,13 @@ impl Season {
         if steps == 0 {
             return;
         }
+        let last = sum / f64::from(steps);
+        let mixed = self.usual(part).map_or(last, |usual| usual + NEWEST * (last - usual));
         let place = self.place(part);
-        let Some(usual) = self.usual.get_mut(place) else { return };
-        let last = (sum / f64::from(steps)).ln_1p() / LOG_UNIT;
-        let mixed = usual.map_or(last, |usual| f64::from(usual) + NEWEST * (last - f64::from(usual)));
-        // `as` saturates, at more than any load.
-        *usual = Some(mixed.round() as u16);
+        if let Some(usual) = self.usual.get_mut(place) {
+            // `as` saturates, at more than any load.
+            *usual = Some((mixed.ln_1p() / LOG_UNIT).round() as u16);
+        }
     }
 
     /// The part in whose middle a step is that ends at this moment.

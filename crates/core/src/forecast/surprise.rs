@@ -3,7 +3,9 @@
 //! Measured like that, the services that the policy was developed on are alike, from one replica to dozens: a load is
 //! above 1.2 spreads with a probability of 10 %, above 2.6 with 1 %, above 3.9 with 0.1 %. So all forecasters share one
 //! distribution. It begins as that of a logistic law, and what surprises the steady ones of them only corrects it. Beyond
-//! what was ever seen the law goes on.
+//! what was ever seen the law goes on. A season that is known has one of its own, which begins as that of all.
+
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +31,11 @@ pub(super) struct Surprises {
 }
 
 /// At each bin's lower edge, the probability of a larger surprise.
+#[derive(Clone)]
 pub(super) struct Tail([f64; BINS + 1]);
+
+static LOGISTIC: LazyLock<[f64; BINS + 1]> =
+    LazyLock::new(|| std::array::from_fn(|bin| 1.0 / (1.0 + (PRIOR_SHAPE * edge(bin as f64)).exp())));
 
 impl Default for Surprises {
     fn default() -> Self {
@@ -53,7 +59,17 @@ impl Surprises {
         }
     }
 
+    /// The law of what was seen, which begins as a logistic one.
     pub(super) fn tail(&self) -> Tail {
+        self.after(&LOGISTIC)
+    }
+
+    /// The law of what was seen, which begins as this one.
+    pub(super) fn tail_after(&self, prior: &Tail) -> Tail {
+        self.after(&prior.0)
+    }
+
+    fn after(&self, prior: &[f64; BINS + 1]) -> Tail {
         let mut tail = [0.0; BINS + 1];
         let mut above = 0.0;
         for (tail, weight) in tail.iter_mut().take(BINS).zip(&self.weights).rev() {
@@ -61,9 +77,8 @@ impl Surprises {
             *tail = above;
         }
         let total = above + PRIOR_WEIGHT;
-        for (bin, probability) in tail.iter_mut().enumerate() {
-            let prior = PRIOR_WEIGHT / (1.0 + (PRIOR_SHAPE * edge(bin as f64)).exp());
-            *probability = (*probability + prior) / total;
+        for (probability, prior) in tail.iter_mut().zip(prior) {
+            *probability = (*probability + PRIOR_WEIGHT * prior) / total;
         }
         Tail(tail)
     }
