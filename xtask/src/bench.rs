@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cargo::cargo,
     peers,
+    profile_guided::ProfileGuided,
     testbed::{self, Part},
 };
 
@@ -17,6 +18,9 @@ pub(crate) struct BenchArgs {
     /// What to measure.
     #[arg(value_enum)]
     area: Area,
+    /// Measures what `cargo xtask build` makes, and not what a plain release build does.
+    #[arg(long)]
+    profile_guided: bool,
     /// How to print the rows.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -94,7 +98,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     }
     let mut rows = Vec::new();
     for (package, bench) in benches {
-        rows.extend(measure(package, bench)?);
+        rows.extend(measure(package, bench, args.profile_guided)?);
     }
     let mut out = std::io::stdout();
     match args.output {
@@ -124,9 +128,12 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
 }
 
 /// Runs one benchmark, which prints a row of JSON a line.
-fn measure(package: &str, bench: &str) -> Result<Vec<Row>> {
+fn measure(package: &str, bench: &str, is_guided: bool) -> Result<Vec<Row>> {
     let command = ["bench", "--quiet", "-p", package, "--bench", bench];
     let mut run = cargo(&command);
+    if is_guided {
+        ProfileGuided::new()?.guide(&mut run)?;
+    }
     if bench == "gateway" {
         run.env("FOREWARM_BENCH_PEERS", peers::install()?);
     }

@@ -10,6 +10,7 @@ mod generate;
 mod literals;
 mod packages;
 mod peers;
+mod profile_guided;
 mod programs;
 mod testbed;
 mod tiers;
@@ -28,6 +29,9 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Builds `forewarm` as it should be shipped: the compiler learns from a run of the gateway's benchmark what is needed
+    /// most. Takes two builds, and two cores; prints where the binary is.
+    Build,
     /// Runs the tests, tier by tier, and counts what passed, failed and was skipped.
     Test(tiers::TestArgs),
     /// Measures, beside a peer in the same run.
@@ -48,6 +52,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
+        Command::Build => profile_guided::build(),
         Command::Test(args) => tiers::test(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Fuzz(args) => fuzz::fuzz(&args),
