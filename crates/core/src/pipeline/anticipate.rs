@@ -94,11 +94,12 @@ pub(super) fn anticipate(
     if let Some((waiting, _)) = queued
         && waiting.get() > 0.0
     {
-        let recent = memory.outlook.map_or(0.0, |last| last.outlook.recent);
+        // Where the load is known to fall, what it was of late does not come back for who waits.
+        let comes = memory.outlook.map_or(0.0, |last| last.outlook.recent.min(last.outlook.load));
         let service_seconds = memory.offered.service_seconds();
         let within_seconds = lead_seconds.min(BACKLOG_GONE_WITHIN_SECONDS);
         let needed = match service_seconds {
-            Some(service) => recent + waiting.get() * service / within_seconds,
+            Some(service) => comes + waiting.get() * service / within_seconds,
             None => in_flight.map_or(0.0, |(in_flight, _)| in_flight.get()) + waiting.get(),
         };
         let reason = Reason::Backlog { waiting, service_seconds, within_seconds };
