@@ -18,7 +18,8 @@ pub(crate) struct BenchArgs {
     /// What to measure.
     #[arg(value_enum)]
     area: Area,
-    /// Measures what `cargo xtask build` makes, and not what a plain release build does.
+    /// Measures what `cargo xtask build` makes, and not what a plain release build does. What that learned last is used; it
+    /// learns first where it never did.
     #[arg(long)]
     profile_guided: bool,
     /// How to print the rows.

@@ -56,11 +56,14 @@ impl ProfileGuided {
     /// When it cannot be built, or does not run.
     pub(crate) fn learn(&self) -> Result<()> {
         let counts = self.directory.join("counts");
+        // The benchmark leaves out what it has no core for, and nothing would be learned.
+        ensure!(std::thread::available_parallelism()?.get() >= 2, "it takes two cores to learn from");
         if counts.exists() {
             std::fs::remove_dir_all(&counts)?;
         }
         writeln!(std::io::stderr(), "builds a gateway that counts, and runs its benchmark")?;
         let mut bench = cargo(&["bench", "-p", "forewarm", "--bench", "gateway"]);
+        bench.env_remove("FOREWARM_BENCH_PEERS");
         self.apart(&mut bench, "counting", &format!("-Cprofile-generate={}", counts.display()));
         // What a gateway that counts takes is no measurement.
         let status = bench.stdout(Stdio::null()).status()?;
@@ -92,7 +95,8 @@ impl ProfileGuided {
     /// go without them.
     fn apart(&self, command: &mut Command, name: &str, flags: &str) {
         command.args(["--target", &self.host]).arg("--target-dir").arg(self.directory.join(name));
-        command.env("RUSTFLAGS", flags);
+        // One flag, and the path in it may have spaces.
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags);
     }
 }
 

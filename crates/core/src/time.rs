@@ -5,7 +5,8 @@ use std::{fmt, ops, time::Duration};
 use serde::{Deserialize, Serialize};
 
 /// A moment, in milliseconds since an epoch that the caller chooses (Unix when live, the start of the
-/// trace when simulated). The core only ever compares and subtracts moments.
+/// trace when simulated). The core compares and subtracts moments, and learns what is usual at which time of the hour, the day
+/// and the week: an epoch that changes is a season that has to be learned anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);

@@ -180,8 +180,8 @@ proptest! {
         let [mut strict, mut loose] = [Panel::default(), Panel::default()];
         for (step, load) in (0..).zip(loads) {
             let at = end(step);
-            let strict = strict.observe(at, load, lag, 8.0, small, 1);
-            let loose = loose.observe(at, load, lag, 8.0, small + more, 1);
+            let strict = strict.observe(Some(at), load, lag, 8.0, small, 1);
+            let loose = loose.observe(Some(at), load, lag, 8.0, small + more, 1);
             prop_assert_eq!(strict.forecaster, loose.forecaster);
             prop_assert!(strict.load >= loose.load, "{strict:?} {loose:?}");
             prop_assert!(strict.exceedance <= loose.exceedance);
@@ -195,7 +195,9 @@ fn over_days_a_smaller_allowance_keeps_more() {
     let load = |step: u32| if step % 150 < 20 && !step.is_multiple_of(7) { 60.0 } else { 10.0 };
     let kept = [0.1, 0.03, 0.01, 0.001].map(|target| {
         let mut panel = Panel::default();
-        (0..6_000).map(|step| panel.observe(end(step), load(step), 17, 8.0, target, 1).load).sum::<f64>()
+        (0..6_000)
+            .map(|step| panel.observe(Some(end(step)), load(step), 17, 8.0, target, 1).load)
+            .sum::<f64>()
     });
     assert!(kept.is_sorted(), "{kept:?}");
     assert!(kept[3] > kept[0] * 1.2, "{kept:?}");
@@ -206,7 +208,7 @@ fn a_quiet_day_makes_bold_only_where_it_should_not_have_been_quiet() {
     // How much likelier what is no longer kept for is after a day without any miss.
     let bolder = |target: f64| {
         let mut panel = Panel::default();
-        let mut step = |index, load| panel.observe(end(index), load, 17, 8.0, target, 1).exceedance;
+        let mut step = |index, load| panel.observe(Some(end(index)), load, 17, 8.0, target, 1).exceedance;
         // One high step, so that the highest load is no bound.
         let first = (0..60).fold(0.0, |_, index| step(index, if index == 0 { 400.0 } else { 10.0 }));
         (60..5_820).fold(first, |_, index| step(index, 10.0)) / first
@@ -225,7 +227,7 @@ const LAG: usize = 17;
 /// What a panel says after each step of these loads, of which this share may miss.
 fn outlooks(target: f64, loads: impl Iterator<Item = f64>) -> Vec<Outlook> {
     let mut panel = Panel::default();
-    (0..).zip(loads).map(|(step, load)| panel.observe(end(step), load, LAG, 8.0, target, 1)).collect()
+    (0..).zip(loads).map(|(step, load)| panel.observe(Some(end(step)), load, LAG, 8.0, target, 1)).collect()
 }
 
 /// The most and the least that is kept between these moments.
@@ -275,33 +277,43 @@ fn what_usually_comes_and_does_not_is_waited_for_only_for_minutes() {
 #[test]
 fn a_season_keeps_its_phase_over_a_time_that_nobody_looked() {
     let mut panel = Panel::default();
-    let mut loads = hourly(24, &[]).enumerate();
     let mut ready = 0.0;
-    for (step, load) in loads.by_ref().take(20 * HOUR as usize - LAG + 1) {
-        // Nobody looks for 37 minutes, hours before.
-        if !(15 * HOUR as usize..15 * HOUR as usize + 37 * MINUTE as usize).contains(&step) {
-            ready = panel.observe(end(step as u32), load, LAG, 8.0, 0.01, 1).load;
-        }
+    for (step, load) in (0..).zip(hourly(24, &[])).take(20 * HOUR as usize - LAG + 1) {
+        // For 97 minutes, hours before: what is known of it is a mean that no minute has, which is no usual one.
+        let (at, load) = match (15 * HOUR..15 * HOUR + 97 * MINUTE).contains(&step) {
+            true => (None, 20.0),
+            false => (Some(end(step)), load),
+        };
+        ready = panel.observe(at, load, LAG, 8.0, 0.01, 1).load;
     }
     assert!(ready > 60.0, "{ready}");
 }
 
 #[test]
-fn days_and_weeks_have_seasons_too() {
-    // From nine to five on five days of seven. Who may miss one in a hundred may miss each morning's first
-    // minutes; and who may miss one in a thousand gets up on Saturday, too, but soon goes to bed again.
-    let is_work = |step: u32| step / DAY % 7 < 5 && (9 * HOUR..17 * HOUR).contains(&(step % DAY));
-    let loads = (0..24 * DAY).map(|step| f64::from(step % 5) + if is_work(step) { 80.0 } else { 8.0 });
-    let outlooks = outlooks(0.001, loads);
-    let before_nine = |day: u32| outlooks[(day * DAY + 9 * HOUR) as usize - LAG].load;
-    for day in [3, 4, 10, 11, 21, 22] {
-        assert!(before_nine(day) > 75.0, "day {day}: {}", before_nine(day));
-    }
-    for day in [19, 20] {
-        let later = (day * DAY + 9 * HOUR) + 20 * MINUTE;
-        let (most, _) = kept(&outlooks, later..later + 7 * HOUR);
-        assert!(most < 40.0, "day {day}: {most}");
-    }
+fn what_comes_every_day_and_what_comes_every_week_is_prepared_for() {
+    // Two hours of work, each day at three; and each day of the week at another time.
+    let prepared_for = |begins: fn(u32) -> u32, days: std::ops::Range<u32>, by: &str| {
+        let loads = (0..days.end * DAY).map(|step| {
+            let begins = begins(step / DAY);
+            let is_work = (begins..begins + 2 * HOUR).contains(&(step % DAY));
+            f64::from(step % 5) + if is_work { 80.0 } else { 8.0 }
+        });
+        let outlooks = outlooks(0.001, loads);
+        for day in days {
+            let before = &outlooks[(day * DAY + begins(day)) as usize - LAG];
+            assert!(before.load > 75.0, "day {day}: {before:?}");
+            assert_eq!(before.forecaster.to_string(), by, "day {day}");
+        }
+    };
+    prepared_for(|_| 3 * HOUR, 3..6, "usual course of a day");
+    prepared_for(|day| (2 + day * 5 % 7 * 3) * HOUR, 15..20, "usual course of a week");
+}
+
+#[test]
+fn where_the_load_falls_as_it_usually_does_the_last_step_is_told_beside_the_mean() {
+    let outlooks = outlooks(0.01, hourly(6, &[]));
+    let ebb = &outlooks[(5 * HOUR + 9 * MINUTE) as usize];
+    assert!(ebb.recent > 40.0 && ebb.last < 20.0, "{ebb:?}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use forewarm_core::ScalerState;
 use serde_json::{Number, Value};
 
-/// Bytes of text that a state takes at most: ten thousand of them are 60 MiB of the API server's storage.
-pub const MAX_BYTES: usize = 6 << 10;
+/// Bytes of text that a state takes at most: ten thousand of them are 80 MiB of the API server's storage.
+pub const MAX_BYTES: usize = 8 << 10;
 /// Bytes of JSON that are read at most, so that a forged state cannot fill the memory.
 const MAX_JSON_BYTES: usize = 1 << 20;
 /// The densest level that is still fast on some KiB.

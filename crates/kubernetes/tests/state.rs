@@ -69,7 +69,7 @@ fn live(scaler: &ReadScaler, hours: u32) -> (ScalerState, Observation) {
 }
 
 #[test]
-fn a_state_takes_six_kibibytes_at_most_whatever_the_policy_and_goes_on_as_before() {
+fn a_state_takes_eight_kibibytes_at_most_whatever_the_policy_and_goes_on_as_before() {
     let hpa = json!({"hpa": {"metrics": [{"type": "Pods", "pods": {
         "metric": {"name": "vllm_pending_requests"}, "target": {"type": "AverageValue", "averageValue": "5"}}}]}});
     let keda = json!({"keda": {"triggers": [{"type": "prometheus", "metadata": {
@@ -104,6 +104,25 @@ fn a_state_takes_six_kibibytes_at_most_whatever_the_policy_and_goes_on_as_before
         let off = one.to.0.abs_diff(other.to.0);
         assert!(off <= 1, "{what}: {} and {}", one.summary(), other.summary());
     }
+}
+
+#[test]
+fn after_a_week_everything_that_took_days_to_learn_is_kept() {
+    let scaler = scaler(json!({"forewarm": {}}), "240s");
+    let (state, _) = live(&scaler, 8 * 24);
+    let text = encode(&state).unwrap();
+    let read = serde_json::to_value(decode(&text).unwrap()).unwrap();
+    let experts = read["anticipation"]["panel"]["experts"].as_array().unwrap();
+    let seasons: Vec<_> = experts.iter().filter_map(|expert| expert["season"]["usual"].as_array()).collect();
+    assert_eq!(seasons.len(), 3);
+    assert!(seasons.iter().all(|parts| parts.iter().all(Value::is_number)), "{} bytes", text.len());
+    // What a restart would miss for an hour.
+    assert_eq!(
+        read["anticipation"]["panel"]["history"].as_array().unwrap().len(),
+        240,
+        "{} bytes",
+        text.len()
+    );
 }
 
 #[test]

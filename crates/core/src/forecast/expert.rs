@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     STEP,
-    season::{Course, Season},
+    season::{Course, Season, Span},
     surprise::Tail,
 };
 use crate::Timestamp;
@@ -26,8 +26,8 @@ pub enum Level {
     Mean(u32),
     /// The 90 % quantile of this many seconds.
     High(u32),
-    /// The mean of a minute, and how the load usually goes on from this time of a span of this many seconds.
-    Season(u32),
+    /// The mean of a minute, and how the load usually goes on from this time of such a span.
+    Season(Span),
 }
 
 impl Level {
@@ -60,10 +60,8 @@ impl std::fmt::Display for Forecaster {
         match self.level {
             Level::Mean(seconds) => write!(f, "mean of {} min", seconds / 60),
             Level::High(seconds) => write!(f, "90 % quantile of {} min", seconds / 60),
-            Level::Season(3_600) => f.write_str("usual course of an hour"),
-            Level::Season(86_400) => f.write_str("usual course of a day"),
-            Level::Season(604_800) => f.write_str("usual course of a week"),
-            Level::Season(seconds) => write!(f, "usual course of {} min", seconds / 60),
+            Level::Season(Span::Hour) => f.write_str("usual course of an hour"),
+            Level::Season(span) => write!(f, "usual course of a {span}"),
         }
     }
 }
@@ -107,7 +105,7 @@ pub(super) struct Forecast {
     /// How far the load is from what was expected then, in spreads.
     pub(super) surprise: Option<f64>,
     /// The most load that its season is to bring until a lead time from now, where it has one that is known.
-    pub(super) season: Option<f64>,
+    pub(super) brings: Option<f64>,
 }
 
 /// A level with the offset that is in it, and the spread around it.
@@ -140,7 +138,7 @@ impl Expert {
     pub(super) fn new(forecaster: Forecaster) -> Self {
         let distances = [(0.0, 0.0); 3];
         let season = match forecaster.level {
-            Level::Season(seconds) => Some(Season::new(seconds)),
+            Level::Season(span) => Some(Season::new(span)),
             Level::Mean(_) | Level::High(_) => None,
         };
         Self { forecaster, season, mean: (0.0, 0.0), distances, pending: VecDeque::new(), seen: 0 }
@@ -153,14 +151,18 @@ impl Expert {
 
     /// Forgets its season; `false` when it has none that is known.
     pub(super) fn forget_season(&mut self) -> bool {
-        self.season.as_mut().is_some_and(Season::forget)
+        self.season.as_mut().is_some_and(|season| {
+            let knew = season.is_known();
+            *season = Season::new(season.span);
+            knew
+        })
     }
 
     /// Takes in the load of the step that ends at this moment: learns from what was expected `lag` steps ago, and
-    /// forecasts.
+    /// forecasts. `None`: nobody looked, and it is only what it was on average.
     pub(super) fn observe(
         &mut self,
-        at: Timestamp,
+        at: Option<Timestamp>,
         load: f64,
         history: &[f32],
         usual: f64,
@@ -179,8 +181,8 @@ impl Expert {
         }
         let offset = 1.0 + f64::from(self.forecaster.shrink) * usual;
         let recent = self.recent(load, history) + offset;
-        let course = self.season.as_mut();
-        let course = course.and_then(|season| season.observe(at, load, lag, SEASON_MEAN_SECONDS));
+        let course = self.season.as_mut().zip(at);
+        let course = course.and_then(|(season, at)| season.observe(at, load, lag, SEASON_MEAN_SECONDS));
         let level = course.map_or(recent, |Course { lately, most }| {
             (recent / (lately + offset)).powf(SEASON_FOLLOWS) * (most + offset)
         });
@@ -192,12 +194,12 @@ impl Expert {
         if let (Some(season), Some(_), Some(surprise)) = (&mut self.season, course, surprise) {
             season.surprises.observe(&[surprise]);
         }
-        Forecast { now, then, surprise, season: course.map(|course| course.most) }
+        Forecast { now, then, surprise, brings: course.map(|course| course.most) }
     }
 
     /// The law of its surprises: that of all, but for a season that is known.
     pub(super) fn tail(&self, forecast: &Forecast, all: &Tail) -> Tail {
-        let own = self.season.as_ref().filter(|_| forecast.season.is_some());
+        let own = self.season.as_ref().filter(|_| forecast.brings.is_some());
         own.map_or_else(|| all.clone(), |season| season.surprises.tail_after(all))
     }
 

@@ -9,9 +9,10 @@ mod surprise;
 mod trend;
 
 pub use budget::MissBudget;
-pub use expert::Forecaster;
+pub use expert::{Forecaster, Level};
 pub use offered::{Look, OfferedLoad};
 pub use panel::{Outlook, Panel};
+pub use season::Span;
 pub use trend::Trend;
 
 use std::time::Duration;

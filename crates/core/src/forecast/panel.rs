@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     STEP, decay,
     expert::{Base, Expert, Forecast, Forecaster, Level},
+    season::Span,
     surprise::{Surprises, Tail},
 };
 use crate::Timestamp;
@@ -32,9 +33,9 @@ const FORECASTERS: [Forecaster; 10] = [
     Forecaster { level: Level::High(900), shrink: 0.5 },
     Forecaster { level: Level::High(3_600), shrink: 0.5 },
     Forecaster { level: Level::Mean(60), shrink: 0.25 },
-    Forecaster { level: Level::Season(3_600), shrink: 0.25 },
-    Forecaster { level: Level::Season(86_400), shrink: 0.25 },
-    Forecaster { level: Level::Season(604_800), shrink: 0.25 },
+    Forecaster { level: Level::Season(Span::Hour), shrink: 0.25 },
+    Forecaster { level: Level::Season(Span::Day), shrink: 0.25 },
+    Forecaster { level: Level::Season(Span::Week), shrink: 0.25 },
 ];
 /// Steps of history: what the longest forecaster looks back.
 pub(crate) const HISTORY: usize = 3_600 / STEP.as_secs() as usize;
@@ -96,6 +97,8 @@ pub struct Outlook {
     pub exceedance: f64,
     /// The mean load of the last five minutes.
     pub recent: f64,
+    /// The load of the last step.
+    pub last: f64,
 }
 
 impl Default for Panel {
@@ -120,8 +123,8 @@ pub(crate) fn replicas(load: f64, concurrency: f64) -> u32 {
 }
 
 impl Panel {
-    /// Forgets what waits for a load that is still to come, then the load of the last hour, then what is usual when;
-    /// `false` when all are gone. The scores of days stay.
+    /// Forgets what waits for a load that is still to come, then the load of the last hour, then what is usual when, a season at
+    /// a time; `false` when all are gone. The scores of days stay.
     pub(crate) fn forget_detail(&mut self) -> bool {
         let mut forgot = false;
         for expert in &mut self.experts {
@@ -130,22 +133,28 @@ impl Panel {
         if forgot || !std::mem::take(&mut self.history).is_empty() {
             return true;
         }
-        self.experts.iter_mut().fold(false, |forgot, expert| expert.forget_season() | forgot)
+        // The longest is the last, and the bulkiest.
+        self.experts.iter_mut().rev().any(Expert::forget_season)
     }
 
-    /// Takes in the load of the step that ends at this moment, and says what to expect. `lag` is the number of steps from a decision until its
-    /// replicas serve; `concurrency` what one of them works on at a time; `target` the share of the load that may
-    /// miss; `least` the replicas that are there anyway.
+    /// Takes in the load of the step that ends at this moment, and says what to expect. Of a step that nobody looked at there is
+    /// no moment, and its load is a mean. `lag` is the number of steps from a decision until its replicas serve;
+    /// `concurrency` what one of them works on at a time; `target` the share of the load that may miss; `least` the
+    /// replicas that are there anyway.
     pub fn observe(
         &mut self,
-        at: Timestamp,
+        at: Option<Timestamp>,
         load: f64,
         lag: usize,
         concurrency: f64,
         target: f64,
         least: u32,
     ) -> Outlook {
-        let kept = (-1.0 / USUAL_STEPS).exp();
+        // A state of a version that had others.
+        if !self.experts.iter().map(|expert| expert.forecaster).eq(FORECASTERS) {
+            *self = Self::default();
+        }
+        let (last, kept) = (load, (-1.0 / USUAL_STEPS).exp());
         self.usual = (self.usual.0 * kept + load, self.usual.1 * kept + 1.0);
         let usual = self.usual.0 / self.usual.1;
         self.highest = load.max(self.highest * decay(HIGHEST_KEPT_A_DAY, STEP));
@@ -161,8 +170,9 @@ impl Panel {
             self.experts.iter().zip(&forecasts).filter(|(expert, _)| expert.forecaster.level.is_steady());
         let surprises: Vec<f64> = steady.filter_map(|(_, forecast)| forecast.surprise).collect();
         self.surprises.observe(&surprises);
-        self.score(&forecasts, load, concurrency, least);
-        let (who, threshold) = self.choose(target, usual / concurrency);
+        let all = self.surprises.tail();
+        self.score(&forecasts, &all, load, concurrency, least);
+        let (who, threshold) = self.choose(&forecasts, target, usual / concurrency);
         // Five minutes are twenty steps.
         let minutes = &self.history[self.history.len().saturating_sub(20)..];
         let recent = minutes.iter().copied().map(f64::from).sum::<f64>() / minutes.len().max(1) as f64;
@@ -170,10 +180,10 @@ impl Panel {
         let (load, exceedance) = match decides {
             // Where nothing ever came, nothing is known that could be kept ready.
             Some((expert, forecast)) if usual > 0.0 => {
-                let tail = expert.tail(forecast, &self.surprises.tail());
+                let tail = expert.tail(forecast, &all);
                 let load = |probability| forecast.now.load(tail.surprise(probability));
                 let to_start = ODDS_OF_START * threshold / (1.0 + (ODDS_OF_START - 1.0) * threshold);
-                let most = self.most(forecast.season.unwrap_or(0.0));
+                let most = self.most(forecast.brings.unwrap_or(0.0));
                 let kept_for = self.kept_for.max(load(to_start)).min(load(threshold)).min(most);
                 (kept_for, tail.probability(forecast.now.surprise(kept_for)))
             }
@@ -181,7 +191,7 @@ impl Panel {
         };
         let forecaster = decides.map_or(FORECASTERS[0], |(expert, _)| expert.forecaster);
         self.kept_for = load;
-        Outlook { forecaster, load, exceedance, recent }
+        Outlook { forecaster, load, exceedance, recent, last }
     }
 
     /// The most load that replicas are kept for, where the season of who decides is to bring this one.
@@ -191,7 +201,7 @@ impl Panel {
     }
 
     /// What each candidate would have had ready and paid for in this step, and what it would have missed.
-    fn score(&mut self, forecasts: &[Forecast], load: f64, concurrency: f64, least: u32) {
+    fn score(&mut self, forecasts: &[Forecast], all: &Tail, load: f64, concurrency: f64, least: u32) {
         let kept = decay(SCORE_KEPT_A_DAY, STEP);
         let matured = forecasts.iter().any(|forecast| forecast.then.is_some());
         if matured {
@@ -199,12 +209,11 @@ impl Panel {
         }
         let at_thetas =
             |tail: &Tail| -> [f64; THETAS] { std::array::from_fn(|index| tail.surprise(theta(index))) };
-        let all = self.surprises.tail();
-        let of_all = at_thetas(&all);
+        let of_all = at_thetas(all);
         for ((expert, forecast), scores) in self.experts.iter().zip(forecasts).zip(&mut self.scores) {
             let Some(then) = forecast.then else { continue };
-            let surprises = match forecast.season {
-                Some(_) => at_thetas(&expert.tail(forecast, &all)),
+            let surprises = match forecast.brings {
+                Some(_) => at_thetas(&expert.tail(forecast, all)),
                 None => of_all,
             };
             for ((missed, cost), surprise) in scores.iter_mut().zip(surprises) {
@@ -220,7 +229,7 @@ impl Panel {
 
     /// The cheapest forecaster at the θ at which it would have missed the target, and that θ. A day's mean load fills
     /// so many `replicas`.
-    fn choose(&self, target: f64, replicas: f64) -> (usize, f64) {
+    fn choose(&self, forecasts: &[Forecast], target: f64, replicas: f64) -> (usize, f64) {
         let (load, steps) = self.scored;
         // A share of no load is no number; the prior alone counts then.
         let step_load = if load > 0.0 { load / steps } else { 1.0 };
@@ -237,7 +246,12 @@ impl Panel {
         // The cheapest by what was seen; how far it may be trusted is another question.
         let cost = |scores: &Vec<(f32, f32)>| at_target(scores, target, by_hours).1;
         let who = if steps > COMPARED_AFTER {
-            let costs = self.scores.iter().map(cost).enumerate();
+            // A season that is not known now decides on no record of when it was.
+            let decides = |who: usize| {
+                let is_known = forecasts.get(who).is_some_and(|forecast| forecast.brings.is_some());
+                is_known || !matches!(FORECASTERS[who].level, Level::Season(_))
+            };
+            let costs = self.scores.iter().map(cost).enumerate().filter(|(who, _)| decides(*who));
             costs.min_by(|left, right| left.1.total_cmp(&right.1)).map_or(0, |(who, _)| who)
         } else {
             0

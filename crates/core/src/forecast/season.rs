@@ -4,24 +4,56 @@
 //! Kept is the mean load of each part of such a span, the latest spans most. What is said of it is how the load
 //! usually changes from now until a lead time later; how much there is now, the forecaster sees for itself.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{STEP, surprise::Surprises};
 use crate::Timestamp;
 
-/// Spans in seconds, and how many parts of them are told apart: minutes of an hour, five minutes of a day, quarters of an
-/// hour of a week. What comes every so many minutes or hours is in the span that it divides.
-const PARTS: [(u32, usize); 3] = [(3_600, 60), (86_400, 288), (604_800, 672)];
+/// A span that comes again. What comes every so many minutes or hours is in the span that it divides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Span {
+    /// An hour, by minutes.
+    Hour,
+    /// A day, by five minutes.
+    Day,
+    /// A week, by quarters of an hour.
+    Week,
+}
+
+impl Span {
+    /// Its length, and that of the parts that are told apart, in steps.
+    fn steps(self) -> (usize, usize) {
+        match self {
+            Span::Hour => (240, 4),
+            Span::Day => (24 * 240, 20),
+            Span::Week => (7 * 24 * 240, 60),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Span::Hour => "hour",
+            Span::Day => "day",
+            Span::Week => "week",
+        })
+    }
+}
+
 /// Weight of the last span in what is usual.
 const NEWEST: f64 = 0.3;
 /// What is kept is a whole number of hundredths, which is fine enough and takes little room.
 const LOG_UNIT: f64 = 0.01;
 
-/// A span that comes again, and the load that is usual at each time of it.
+/// What is usual at each time of a span.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Season {
-    period_seconds: u32,
+    pub(super) span: Span,
     /// By part, the logarithm of one more than the load; `None` until it was seen.
     usual: Vec<Option<u16>>,
     /// The part under way, counted from the epoch, the sum of its loads, and their number.
@@ -40,23 +72,20 @@ pub(super) struct Course {
 }
 
 impl Season {
-    pub(super) fn new(period_seconds: u32) -> Self {
-        let parts =
-            PARTS.iter().find(|(seconds, _)| *seconds == period_seconds).map_or(1, |(_, parts)| *parts);
+    pub(super) fn new(span: Span) -> Self {
+        let (length, part) = span.steps();
         Self {
-            period_seconds,
-            usual: vec![None; parts],
+            span,
+            usual: vec![None; length / part],
             open: (0, 0.0, 0),
             lately: (0.0, 0.0),
             surprises: Surprises::default(),
         }
     }
 
-    /// Forgets what is usual; `false` when nothing is known.
-    pub(super) fn forget(&mut self) -> bool {
-        let knew = self.usual.iter().any(Option::is_some);
-        self.usual.fill(None);
-        knew
+    /// Whether anything is.
+    pub(super) fn is_known(&self) -> bool {
+        self.usual.iter().any(Option::is_some)
     }
 
     /// Takes in the load of the step that ends at this moment. `None` while nothing is known of this time of the span. The
@@ -74,7 +103,11 @@ impl Season {
             self.open = (part, 0.0, 0);
         }
         self.open = (part, self.open.1 + load, self.open.2.saturating_add(1));
-        let now = self.usual(part)?;
+        let Some(now) = self.usual(part) else {
+            // What was usual before a time that is not known says nothing after it.
+            self.lately = (0.0, 0.0);
+            return None;
+        };
         let kept = (-STEP.as_secs_f64() / f64::from(mean_seconds)).exp();
         self.lately = (self.lately.0 * kept + now, self.lately.1 * kept + 1.0);
         // What is needed sooner is not taken away for what is not needed later.
@@ -86,7 +119,8 @@ impl Season {
 
     fn close(&mut self) {
         let (part, sum, steps) = self.open;
-        if steps == 0 {
+        // Who looked at a moment of it has not seen it.
+        if steps == 0 || 2 * (steps as usize) < self.span.steps().1 {
             return;
         }
         let last = sum / f64::from(steps);
@@ -100,8 +134,8 @@ impl Season {
 
     /// The part in whose middle a step is that ends at this moment.
     fn part(&self, at: Timestamp) -> i64 {
-        let part_millis = i64::from(self.period_seconds) * 1_000 / self.usual.len().max(1) as i64;
-        (at - STEP / 2).as_millis().div_euclid(part_millis.max(1))
+        let part_millis = (STEP.as_millis() as i64) * self.span.steps().1 as i64;
+        (at - STEP / 2).as_millis().div_euclid(part_millis)
     }
 
     fn place(&self, part: i64) -> usize {

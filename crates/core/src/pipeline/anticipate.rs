@@ -94,8 +94,10 @@ pub(super) fn anticipate(
     if let Some((waiting, _)) = queued
         && waiting.get() > 0.0
     {
-        // Where the load is known to fall, what it was of late does not come back for who waits.
-        let comes = memory.outlook.map_or(0.0, |last| last.outlook.recent.min(last.outlook.load));
+        // Where the load falls, and is known to, what it was of late does not come back for who waits.
+        let comes = memory
+            .outlook
+            .map_or(0.0, |LastOutlook { outlook, .. }| outlook.recent.min(outlook.load.max(outlook.last)));
         let service_seconds = memory.offered.service_seconds();
         let within_seconds = lead_seconds.min(BACKLOG_GONE_WITHIN_SECONDS);
         let needed = match service_seconds {
@@ -148,7 +150,7 @@ impl Anticipation {
         let bias = self.budget.bias(policy.allowance());
         // A gap in the looks is filled with its mean, for as long as anybody looks back.
         for before in (0..steps.min(panel::HISTORY as u32)).rev() {
-            let (at, least) = (draft.now - STEP * before, draft.spec.replicas.min.0);
+            let (at, least) = ((before == 0).then_some(draft.now), draft.spec.replicas.min.0);
             let outlook = self.panel.observe(at, load, lag, concurrency, allowed / bias, least);
             self.outlook = Some(LastOutlook { outlook, allowed });
         }
