@@ -151,7 +151,8 @@ impl Panel {
         least: u32,
     ) -> Outlook {
         // A state of a version that had others.
-        if !self.experts.iter().map(|expert| expert.forecaster).eq(FORECASTERS) {
+        let is_ours = self.experts.iter().map(|expert| expert.forecaster).eq(FORECASTERS);
+        if !is_ours || self.scores.len() != FORECASTERS.len() {
             *self = Self::default();
         }
         let (last, kept) = (load, (-1.0 / USUAL_STEPS).exp());
