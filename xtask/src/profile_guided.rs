@@ -55,9 +55,9 @@ impl ProfileGuided {
     /// # Errors
     /// When it cannot be built, or does not run.
     pub(crate) fn learn(&self) -> Result<()> {
-        let counts = self.directory.join("counts");
         // The benchmark leaves out what it has no core for, and nothing would be learned.
         ensure!(std::thread::available_parallelism()?.get() >= 2, "it takes two cores to learn from");
+        let counts = self.directory.join("counts");
         if counts.exists() {
             std::fs::remove_dir_all(&counts)?;
         }

@@ -479,3 +479,22 @@ fn a_huge_load_asks_for_all_there_are() {
         }
     }
 }
+
+#[test]
+fn who_waits_in_an_ebb_does_not_bring_back_what_has_passed() {
+    // Eight minutes of work after each hour; a minute after the last of it, the mean of five minutes is still high.
+    let mut service = Service::new(spec(99.0, 1, 50), 2);
+    let is_work = |step: u32| step % HOUR < 32;
+    service.run(DAY + 36, |step| if is_work(step) { 60.0 } else { 10.0 });
+    let wish = |waiting: f64| {
+        let mut observation = service.observation();
+        observation.signals.insert("queued".into(), Signal::value(waiting));
+        observation.at = observation.at + Duration::from_secs(1);
+        plan(&service.spec, &mut service.state.clone(), &observation)
+    };
+    let (calm, waits, many) = (wish(0.0), wish(1.0), wish(500.0));
+    assert!(labels(&waits).contains(&"backlog"), "{waits:?}");
+    assert_eq!(waits.to, calm.to, "{waits:?}");
+    assert!(calm.to.0 < 5, "{calm:?}");
+    assert!(many.to > waits.to, "what really waits is worked off: {many:?}");
+}
