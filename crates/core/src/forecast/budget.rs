@@ -1,5 +1,7 @@
 //! How many misses the objective still allows: the day's allowance, less what was missed already.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{STEP, decay};
@@ -35,8 +37,14 @@ impl MissBudget {
     /// The budget is balanced over the next half day: a debt is paid back that slowly, so that one burst that nobody
     /// could foresee does not buy replicas that come too late for it.
     const HORIZON_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
-    /// The share of the allowance that is aimed at: a budget that is spent to the last is overdrawn half of the time.
-    const AIM: f64 = 0.72;
+    /// The part of the allowance that is kept for what nobody can foresee, with a cold start of [`MissBudget::LEAD_SECONDS`]: a
+    /// budget that is spent to the last is overdrawn half of the time. It goes by the square root of the cold start.
+    const MARGIN: f64 = 0.28;
+    /// And at most what one burst misses: so much of a day's allowance, until the cold start is over. Beside the allowance of
+    /// many days that is little.
+    const BURST_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
+    const LEAD_SECONDS: f64 = 240.0;
+    const MOST_MARGIN: f64 = 0.7;
     /// The target never leaves these multiples of the aim. To pay a debt back costs by the logarithm of the target, so a little for
     /// long is cheaper than much for a while; of an objective stricter than [`MissBudget::LAX`] a burst leaves a debt that is
     /// more beside its allowance, and the least falls with the square root of that.
@@ -66,13 +74,20 @@ impl MissBudget {
         *excess = *excess * kept + (load - capacity).max(0.0) * f64::from(steps);
     }
 
-    /// The share of the coming requests that may miss, so that `allowance` comes out over all.
-    pub fn target(&self, allowance: f64) -> f64 {
+    /// The share of the coming requests that may miss, so that `allowance` comes out over all, where a start takes so long.
+    pub fn target(&self, allowance: f64, lead: Duration) -> f64 {
+        // What a burst misses is more beside the allowance of a stricter objective.
+        let strictness = (allowance / Self::LAX).min(1.0);
+        let leads = lead.as_secs_f64() / Self::LEAD_SECONDS;
+        let burst = Self::BURST_STEPS * leads / strictness.sqrt();
+        let margin = (Self::MARGIN * leads.sqrt()).min(Self::MOST_MARGIN).min(burst / self.steps.max(1.0));
+        let aim = allowance * (1.0 - margin);
         let coming = self.requests / self.steps.max(1.0) * Self::HORIZON_STEPS;
-        let aim = allowance * Self::AIM;
         let left = aim * self.requests - self.misses;
         let correction = if coming > 0.0 { left / (aim * coming) } else { 0.0 };
-        let least = Self::LEAST * (allowance / Self::LAX).sqrt().min(1.0);
+        // The debt of a first cold start is more than the first hours could ever pay back.
+        let at_first = strictness * (-self.steps / Self::HORIZON_STEPS).exp();
+        let least = (Self::LEAST * strictness.sqrt()).max(at_first);
         aim * (1.0 + correction).clamp(least, Self::MOST)
     }
 

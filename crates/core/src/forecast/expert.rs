@@ -1,8 +1,8 @@
 //! One forecaster: a level of the recent load, and how far from it the load usually is a lead time later.
 //!
 //! How far varies: after an eventful quarter of an hour the next one is eventful, too. So the spread is measured over ten
-//! minutes and over three hours, half of each. It is never less than that of a day: a burst out of a calm would be dozens
-//! of its spreads, and would be asked for whenever the spread is wide. What is beyond the spread is for
+//! minutes and over three hours, half of each. But for seasons it is never less than that of a day: a burst out of a calm would be
+//! dozens of its spreads, and would be asked for whenever the spread is wide. What is beyond the spread is for
 //! [`Surprises`](super::surprise::Surprises).
 //!
 //! Where the load has a [`Season`](super::season::Season), the level follows its course.
@@ -203,12 +203,14 @@ impl Expert {
         own.map_or_else(|| all.clone(), |season| season.surprises.tail_after(all))
     }
 
-    /// The usual distance between load and level of late, or of a day where that is more; never zero thanks to the prior.
+    /// The usual distance between load and level of late, or of a day where that is more; never zero thanks to the prior. What
+    /// comes when it usually comes is no burst out of a calm, so for a season it is that of late.
     fn spread(&self) -> f64 {
         let [minutes, hours, day] = self.distances.map(|(sum, weights)| {
             (sum + PRIOR_SPREAD * PRIOR_SPREAD_WEIGHT) / (weights + PRIOR_SPREAD_WEIGHT)
         });
-        f64::midpoint(minutes, hours).max(day)
+        let lately = f64::midpoint(minutes, hours);
+        if self.season.is_some() { lately } else { lately.max(day) }
     }
 
     fn mean(&mut self, load: f64, seconds: u32) -> f64 {

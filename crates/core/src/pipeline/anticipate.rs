@@ -146,7 +146,7 @@ impl Anticipation {
         let concurrency = f64::from(draft.spec.max_concurrency.max(1));
         // A decision at the end of a step is served by after the lead, and counts from the step after that.
         let lag = (lead.as_millis().div_ceil(STEP.as_millis()) as u64 + 1).min(MAX_LAG) as usize;
-        let allowed = self.budget.target(policy.allowance());
+        let allowed = self.budget.target(policy.allowance(), lead);
         let bias = self.budget.bias(policy.allowance());
         // A gap in the looks is filled with its mean, for as long as anybody looks back.
         for before in (0..steps.min(panel::HISTORY as u32)).rev() {
