@@ -53,6 +53,15 @@ struct LastOutlook {
     allowed: f64,
 }
 
+/// How long a start takes.
+#[derive(Clone, Copy)]
+struct Lead {
+    /// The p90, which a forecast looks ahead for.
+    longest: Duration,
+    /// The median, for which a burst misses that nobody could foresee.
+    usual: Duration,
+}
+
 /// Proposes replicas for what is expected.
 pub(super) fn anticipate(
     draft: &mut Draft<'_>,
@@ -64,13 +73,15 @@ pub(super) fn anticipate(
     let stays = draft.observation.replicas.iter().filter(|replica| replica.stays()).count();
     let room = draft.spec.replicas.max.0.saturating_sub(u32::try_from(stays).unwrap_or(u32::MAX)).max(1);
     let starts = &state.cold_starts;
-    let lead = starts.expected_of_next(room, &draft.observation.standby, &draft.spec.cold_start);
+    let longest = starts.expected_of_next(room, &draft.observation.standby, &draft.spec.cold_start);
+    let usual = starts.quantile(0.5).map_or(longest, |median| median.min(longest));
+    let lead = Lead { longest, usual };
     let memory = state.anticipation.get_or_insert_default();
     let queued = known(draft, proposals, &[WAITING, QUEUED], |sum, part| sum + part);
     // Two views of the same work.
     let in_flight = known(draft, proposals, &[RUNNING, IN_FLIGHT], f64::max);
     let concurrency = f64::from(draft.spec.max_concurrency.max(1));
-    let lead_seconds = lead.saturating_add(STEP).as_secs_f64();
+    let lead_seconds = lead.longest.saturating_add(STEP).as_secs_f64();
     // Nothing is learned from, and nothing taken away on, what is not wholly known.
     if let (Some((queued, false)), Some((in_flight, false))) = (queued, in_flight) {
         memory.look(draft, policy, lead, queued, in_flight);
@@ -121,7 +132,7 @@ impl Anticipation {
         &mut self,
         draft: &Draft<'_>,
         policy: Forewarm,
-        lead: Duration,
+        lead: Lead,
         queued: Requests,
         in_flight: Requests,
     ) {
@@ -142,11 +153,11 @@ impl Anticipation {
         self.ready = ready;
     }
 
-    fn step(&mut self, draft: &Draft<'_>, policy: Forewarm, load: f64, steps: u32, lead: Duration) {
+    fn step(&mut self, draft: &Draft<'_>, policy: Forewarm, load: f64, steps: u32, lead: Lead) {
         let concurrency = f64::from(draft.spec.max_concurrency.max(1));
         // A decision at the end of a step is served by after the lead, and counts from the step after that.
-        let lag = (lead.as_millis().div_ceil(STEP.as_millis()) as u64 + 1).min(MAX_LAG) as usize;
-        let allowed = self.budget.target(policy.allowance(), lead);
+        let lag = (lead.longest.as_millis().div_ceil(STEP.as_millis()) as u64 + 1).min(MAX_LAG) as usize;
+        let allowed = self.budget.target(policy.allowance(), lead.usual);
         let bias = self.budget.bias(policy.allowance());
         // A gap in the looks is filled with its mean, for as long as anybody looks back.
         for before in (0..steps.min(panel::HISTORY as u32)).rev() {
