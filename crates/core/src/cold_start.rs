@@ -88,21 +88,34 @@ impl ColdStarts {
         quantile(&self.millis, q)
     }
 
+    /// The quantile that is reckoned with: a start that takes longer than expected leaves requests waiting.
+    pub(crate) const EXPECTED: f64 = 0.9;
+
     /// How long to expect a cold start to take: its p90 once learned, the prior before.
     pub fn expected(&self, spec: &ColdStartSpec) -> Duration {
-        self.quantile(0.9).unwrap_or(spec.expected)
+        self.quantile(Self::EXPECTED).unwrap_or(spec.expected)
     }
 
     /// The same for a start from a tier, which counts as a cold one until enough of its own were seen.
     pub fn expected_from(&self, tier: Tier, spec: &ColdStartSpec) -> Duration {
-        let learned = self.warm.get(&tier).and_then(|millis| quantile(millis, 0.9));
-        learned.unwrap_or_else(|| self.expected(spec))
+        self.quantile_from(Self::EXPECTED, tier, spec)
     }
 
-    /// How long to expect the last of the next `count` starts to take, where `standby` is used up first.
-    pub(crate) fn expected_of_next(&self, count: u32, standby: &Standby, spec: &ColdStartSpec) -> Duration {
-        let longest = next_tiers(count, standby).map(|(tier, _)| self.expected_from(tier, spec)).max();
-        longest.unwrap_or_else(|| self.expected(spec))
+    fn quantile_from(&self, q: f64, tier: Tier, spec: &ColdStartSpec) -> Duration {
+        let learned = self.warm.get(&tier).and_then(|millis| quantile(millis, q));
+        learned.or_else(|| self.quantile(q)).unwrap_or(spec.expected)
+    }
+
+    /// A quantile of how long the last of the next `count` starts takes, where `standby` is used up first.
+    pub(crate) fn quantile_of_next(
+        &self,
+        q: f64,
+        count: u32,
+        standby: &Standby,
+        spec: &ColdStartSpec,
+    ) -> Duration {
+        let longest = next_tiers(count, standby).map(|(tier, _)| self.quantile_from(q, tier, spec)).max();
+        longest.unwrap_or_else(|| self.quantile(q).unwrap_or(spec.expected))
     }
 }
 

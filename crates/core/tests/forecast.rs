@@ -86,15 +86,21 @@ fn how_long_requests_take_is_unknown_until_one_was_completed() {
 }
 
 const COLD_START: Duration = Duration::from_secs(240);
+const DAY_STEPS: u32 = 5_760;
 
-/// A budget after so many steps of a hundred requests, of which this share missed, and of a load of 10.
+/// A budget of 99 % after so many steps of a hundred requests, of which this share missed, and of a load of 10.
 fn budget(steps: u32, missed: f64, capacity: f64) -> MissBudget {
     let mut budget = MissBudget::default();
     for step in 0..=steps {
-        let total = f64::from(step) * 100.0;
-        budget.observe(total * (1.0 - missed), total * missed, 1, 10.0, capacity);
+        let (total, aim) = (f64::from(step) * 100.0, budget.aim(0.01, COLD_START));
+        budget.observe(total * (1.0 - missed), total * missed, 1, 10.0, capacity, aim);
     }
     budget
+}
+
+/// What may miss next.
+fn target(budget: &MissBudget, allowance: f64) -> f64 {
+    budget.target(allowance, budget.aim(allowance, COLD_START))
 }
 
 #[test]
@@ -102,44 +108,93 @@ fn a_budget_before_anything_was_judged_aims_below_the_allowance() {
     let budget = MissBudget::default();
     assert_eq!(budget.missed(), None);
     assert_eq!(budget.bias(0.01), 1.0);
-    let target = budget.target(0.01, COLD_START);
-    assert!(target > 0.005 && target < 0.01, "{target}");
+    assert!((target(&budget, 0.01) - 0.0072).abs() < 1e-9, "{}", target(&budget, 0.01));
 }
 
 #[test]
 fn debts_are_paid_back_and_what_was_saved_may_be_spent() {
-    let target = |missed, allowance| budget(2_000, missed, 20.0).target(allowance, COLD_START);
-    let targets = [0.0, 0.005, 0.0085, 0.012, 0.1].map(|missed| target(missed, 0.01));
+    let targets = [0.0, 0.005, 0.0085, 0.012, 0.1].map(|missed| target(&budget(2_000, missed, 20.0), 0.01));
     assert!(targets.is_sorted_by(|less, more| less > more), "{targets:?}");
     assert!(targets[0] > 0.01, "nothing missed: {targets:?}");
-    assert!(
-        targets[4] > 0.002 && targets[4] < 0.004,
-        "ten times too many, and not less than it is worth: {targets:?}"
-    );
-    let strict = [0.001, 0.01].map(|missed| target(missed, 0.001) / 0.001);
+    let targets = [0.012, 0.1].map(|missed| target(&budget(6_000, missed, 20.0), 0.01));
+    assert!(targets.iter().all(|target| (0.0028..0.0031).contains(target)), "the least: {targets:?}");
+    let strict = [0.001, 0.01].map(|missed| target(&budget(2_000, missed, 20.0), 0.001) / 0.001);
     assert!(strict[0] > strict[1] && strict[1] < 0.2, "a debt beside a small allowance: {strict:?}");
 }
 
 #[test]
 fn the_debt_of_the_first_hours_is_not_paid_back_in_them() {
-    // Ten times too many, after ever longer: what is aimed at falls with the hours.
-    let targets = [60, 240, 1_440, 6_000].map(|steps| budget(steps, 0.1, 20.0).target(0.01, COLD_START));
+    // Ten times too many, after ever longer: what may miss falls with the hours.
+    let targets = [60, 240, 1_440, DAY_STEPS].map(|steps| target(&budget(steps, 0.1, 20.0), 0.01));
     assert!(targets.is_sorted_by(|sooner, later| sooner > later), "{targets:?}");
     assert!(targets[0] > 2.0 * targets[3], "{targets:?}");
+    // Days in which nobody came are no hours of service.
+    let mut idle = MissBudget::default();
+    (0..7 * DAY_STEPS).for_each(|_| idle.observe(0.0, 0.0, 1, 0.0, 8.0, 0.72));
+    (1..=240)
+        .for_each(|step| idle.observe(f64::from(step) * 90.0, f64::from(step) * 10.0, 1, 10.0, 8.0, 0.72));
+    assert!((target(&idle, 0.01) / targets[1] - 1.0).abs() < 0.05, "{} {targets:?}", target(&idle, 0.01));
+    // A strict objective is left no time.
+    let strict = [60, DAY_STEPS].map(|steps| target(&budget(steps, 0.1, 20.0), 0.001));
+    assert!((strict[0] / strict[1] - 1.0).abs() < 1e-9, "{strict:?}");
 }
 
 #[test]
 fn less_is_kept_for_a_burst_where_it_is_little_beside_the_account_or_soon_over() {
-    // As much missed as may be, so that nothing is owed and nothing left over.
-    let aim = |days: u32, lead: Duration| {
-        let aims = (1..1_000).map(|parts| f64::from(parts) / 1e5);
-        let at = |missed: &f64| budget(days * 5_760, *missed, 20.0).target(0.01, lead) >= *missed;
-        aims.filter(at).fold(0.0, f64::max)
+    let aim = |days: u32, seconds: u64, allowance| {
+        budget(days * DAY_STEPS, 0.005, 20.0).aim(allowance, Duration::from_secs(seconds))
     };
-    assert!(aim(1, COLD_START) < 0.0075, "{}", aim(1, COLD_START));
-    assert!(aim(7, COLD_START) > 0.0085 && aim(7, COLD_START) < 0.01, "{}", aim(7, COLD_START));
-    assert!(aim(1, COLD_START / 4) > aim(1, COLD_START));
-    assert!(aim(1, COLD_START * 2) < aim(1, COLD_START));
+    for (days, seconds, allowance, expected) in [
+        (0, 240, 0.01, 0.72),
+        (1, 240, 0.01, 0.72),
+        // Eight hours beside 4.95 days that are remembered.
+        (7, 240, 0.01, 0.9327),
+        (7, 240, 0.05, 0.9327),
+        // A burst is more beside the allowance of a stricter objective.
+        (7, 240, 0.005, 0.9048),
+        (7, 240, 0.001, 0.7871),
+        (0, 60, 0.01, 0.86),
+        (1, 60, 0.01, 0.9122),
+        (7, 60, 0.01, 0.9832),
+        (1, 600, 0.01, 1.0 - 0.28 * 2.5_f64.sqrt()),
+        (1, 3_600, 0.01, 0.3),
+        (7, 0, 0.01, 1.0),
+    ] {
+        let aim = aim(days, seconds, allowance);
+        assert!(
+            (aim - expected).abs() < 1e-3,
+            "{days} days, {seconds} s, {allowance}: {aim}, not {expected}"
+        );
+    }
+}
+
+#[test]
+fn another_cold_start_changes_what_is_aimed_at_from_then_on_only() {
+    // All that was aimed at was missed, for weeks.
+    let mut budget = MissBudget::default();
+    let (mut attained, mut missed) = (0.0, 0.0);
+    for _ in 0..20 * DAY_STEPS {
+        let aim = budget.aim(0.01, COLD_START);
+        (attained, missed) = (attained + 100.0 * (1.0 - 0.01 * aim), missed + aim);
+        budget.observe(attained, missed, 1, 10.0, 20.0, aim);
+    }
+    for seconds in [60, 240, 600] {
+        let aim = budget.aim(0.01, Duration::from_secs(seconds));
+        let target = budget.target(0.01, aim);
+        assert!((target / (0.01 * aim) - 1.0).abs() < 0.02, "{seconds} s: {target} of {aim}");
+    }
+}
+
+#[test]
+fn a_gap_weighs_no_more_than_what_is_remembered_of_it() {
+    let mut budget = budget(2_000, 0.005, 20.0);
+    budget.observe(300_000.0 * 0.995, 300_000.0 * 0.005, 30 * DAY, 0.1, 20.0, 0.72);
+    // A memory of 9.5 days.
+    assert!(
+        (budget.aim(0.01, COLD_START) - (1.0 - 1.0 / 3.0 / 9.49)).abs() < 0.003,
+        "{}",
+        budget.aim(0.01, COLD_START)
+    );
 }
 
 #[test]
@@ -157,7 +212,7 @@ fn misses_beyond_what_the_load_explains_are_a_bias() {
 fn totals_that_begin_anew_are_no_misses_of_the_past() {
     let mut budget = budget(2_000, 0.02, 20.0);
     let before = budget.missed();
-    budget.observe(98.0, 2.0, 1, 10.0, 20.0);
+    budget.observe(98.0, 2.0, 1, 10.0, 20.0, 0.72);
     let after = budget.missed();
     assert!(before.zip(after).is_some_and(|(before, after)| (before - after).abs() < 1e-9), "{after:?}");
 }
@@ -174,11 +229,13 @@ proptest! {
         let mut budget = MissBudget::default();
         for (attained, missed, steps, load, capacity) in looks {
             // Sometimes less than before: who counts has restarted.
-            budget.observe(attained, missed, steps, load, capacity);
-            let target = budget.target(allowance, Duration::from_secs(lead_seconds)) / allowance;
-            // Three tenths of the allowance are aimed at where a start takes hours.
-            let least = 0.4 * 0.3 * (allowance / 0.01).sqrt().min(1.0);
-            prop_assert!((least * (1.0 - 1e-9)..=4.0).contains(&target), "{target}");
+            let aim = budget.aim(allowance, Duration::from_secs(lead_seconds));
+            prop_assert!((0.3 - 1e-9..=1.0).contains(&aim), "{aim}");
+            budget.observe(attained, missed, steps, load, capacity, aim);
+            let aim = budget.aim(allowance, Duration::from_secs(lead_seconds));
+            let target = budget.target(allowance, aim) / (allowance * aim);
+            let least = 0.4 * (allowance / 0.01).sqrt().min(1.0);
+            prop_assert!((least * (1.0 - 1e-9)..=4.0 + 1e-9).contains(&target), "{target}");
             prop_assert!((0.5..=4.0).contains(&budget.bias(allowance)));
             prop_assert!(budget.missed().is_none_or(|missed| (0.0..=1.0).contains(&missed)));
         }

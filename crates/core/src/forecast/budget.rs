@@ -16,6 +16,12 @@ pub struct MissBudget {
     requests: f64,
     misses: f64,
     steps: f64,
+    /// Of the steps, those in which requests came.
+    #[serde(default)]
+    busy_steps: f64,
+    /// Of the requests, those that would have used up the allowance, had as many of them missed as were aimed at.
+    #[serde(default)]
+    charged: f64,
     /// With the memory of hours: requests and misses, load and the part of it that the ready replicas could not take.
     recent: Recent,
 }
@@ -37,15 +43,17 @@ impl MissBudget {
     /// The budget is balanced over the next half day: a debt is paid back that slowly, so that one burst that nobody
     /// could foresee does not buy replicas that come too late for it.
     const HORIZON_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
-    /// The part of the allowance that is kept for what nobody can foresee, with a cold start of [`MissBudget::LEAD_SECONDS`]: a
-    /// budget that is spent to the last is overdrawn half of the time. It goes by the square root of the cold start.
+    /// The part of the allowance that is kept for what nobody can foresee, where a start takes [`MissBudget::COLD_START_SECONDS`]:
+    /// a budget that is spent to the last is overdrawn half of the time. It goes by the square root of the cold start, and is no
+    /// more than [`MissBudget::MOST_MARGIN`]. (docs/research/policy.md has what others give, for all constants here.)
     const MARGIN: f64 = 0.28;
-    /// And at most what one burst misses: so much of a day's allowance, until the cold start is over. Beside the allowance of
-    /// many days that is little.
-    const BURST_STEPS: f64 = 43_200.0 / STEP.as_secs() as f64;
-    const LEAD_SECONDS: f64 = 240.0;
     const MOST_MARGIN: f64 = 0.7;
-    /// The target never leaves these multiples of the aim. To pay a debt back costs by the logarithm of the target, so a little for
+    const COLD_START_SECONDS: f64 = 240.0;
+    /// It is also no more than one burst misses, beside the allowance of the days so far: that of eight hours, where a start takes
+    /// as long as that, and in proportion elsewhere.
+    const BURST_STEPS: f64 = 28_800.0 / STEP.as_secs() as f64;
+    /// The target never leaves these multiples of the aim, but that the least falls to this only over the first [horizon
+    /// ](MissBudget::HORIZON_STEPS). To pay a debt back costs by the logarithm of the target, so a little for
     /// long is cheaper than much for a while; of an objective stricter than [`MissBudget::LAX`] a burst leaves a debt that is
     /// more beside its allowance, and the least falls with the square root of that.
     const LEAST: f64 = 0.4;
@@ -55,40 +63,64 @@ impl MissBudget {
     /// Bounds of [`MissBudget::bias`], and the share of misses that it starts from.
     const BIAS: (f64, f64) = (0.5, 4.0);
 
-    /// Takes in the totals at the end of `steps` steps in which `load` was offered to replicas that take `capacity`.
-    pub fn observe(&mut self, attained_total: f64, missed_total: f64, steps: u32, load: f64, capacity: f64) {
+    /// Takes in the totals at the end of `steps` steps in which `load` was offered to replicas that take `capacity`, and
+    /// this [share of the allowance](MissBudget::aim) was aimed at.
+    pub fn observe(
+        &mut self,
+        attained_total: f64,
+        missed_total: f64,
+        steps: u32,
+        load: f64,
+        capacity: f64,
+        aim: f64,
+    ) {
+        if self.charged <= 0.0 {
+            // A state of a version that did not count it.
+            self.charged = self.requests * aim;
+        }
         let before = self.seen.replace((attained_total, missed_total));
         let kept = decay(Self::KEPT_A_DAY, STEP * steps);
         let grown = |now: f64, before: f64| if now < before { now } else { now - before };
         let (attained, missed) = before.map_or((0.0, 0.0), |(attained, missed)| {
             (grown(attained_total, attained), grown(missed_total, missed))
         });
-        self.requests = self.requests * kept + attained + missed;
-        self.misses = self.misses * kept + missed;
-        self.steps = self.steps * kept + f64::from(steps);
-        let kept = decay(Self::RECENT_KEPT_A_DAY, STEP * steps);
+        let (came, steps) = (attained + missed, f64::from(steps));
+        // After a gap, what is remembered of its steps is less than their number.
+        let remembered = (1.0 - kept) / (1.0 - decay(Self::KEPT_A_DAY, STEP));
+        let weight = remembered / steps.max(1.0);
+        self.requests = self.requests * kept + came * weight;
+        self.charged = self.charged * kept + came * weight * aim;
+        self.misses = self.misses * kept + missed * weight;
+        self.steps = self.steps * kept + remembered;
+        self.busy_steps = self.busy_steps * kept + if came > 0.0 { remembered } else { 0.0 };
+        let kept = decay(Self::RECENT_KEPT_A_DAY, STEP).powf(steps);
         let Recent { requests, misses, load: loads, excess } = &mut self.recent;
-        *requests = *requests * kept + attained + missed;
+        *requests = *requests * kept + came;
         *misses = *misses * kept + missed;
-        *loads = *loads * kept + load * f64::from(steps);
-        *excess = *excess * kept + (load - capacity).max(0.0) * f64::from(steps);
+        *loads = *loads * kept + load * steps;
+        *excess = *excess * kept + (load - capacity).max(0.0) * steps;
     }
 
-    /// The share of the coming requests that may miss, so that `allowance` comes out over all, where a start takes so long.
-    pub fn target(&self, allowance: f64, lead: Duration) -> f64 {
-        // What a burst misses is more beside the allowance of a stricter objective.
-        let strictness = (allowance / Self::LAX).min(1.0);
-        let leads = lead.as_secs_f64() / Self::LEAD_SECONDS;
-        let burst = Self::BURST_STEPS * leads / strictness.sqrt();
-        let margin = (Self::MARGIN * leads.sqrt()).min(Self::MOST_MARGIN).min(burst / self.steps.max(1.0));
-        let aim = allowance * (1.0 - margin);
+    /// The share of the allowance that is aimed at. What a burst misses that nobody could foresee is the more the longer a start
+    /// takes (as a rule, so in the median), the stricter the objective is, and the less is on the account.
+    pub fn aim(&self, allowance: f64, cold_start: Duration) -> f64 {
+        let starts = cold_start.as_secs_f64() / Self::COLD_START_SECONDS;
+        let burst = Self::BURST_STEPS * starts / laxness(allowance).sqrt();
+        let margin = (Self::MARGIN * starts.sqrt()).min(Self::MOST_MARGIN);
+        1.0 - margin.min(burst / self.busy_steps.max(1.0))
+    }
+
+    /// The share of the coming requests that may miss, so that `allowance` comes out over all, where this share of it is
+    /// [aimed at](MissBudget::aim).
+    pub fn target(&self, allowance: f64, aim: f64) -> f64 {
+        let aimed = allowance * aim;
         let coming = self.requests / self.steps.max(1.0) * Self::HORIZON_STEPS;
-        let left = aim * self.requests - self.misses;
-        let correction = if coming > 0.0 { left / (aim * coming) } else { 0.0 };
+        let left = allowance * self.charged - self.misses;
+        let correction = if coming > 0.0 { left / (aimed * coming) } else { 0.0 };
         // The debt of a first cold start is more than the first hours could ever pay back.
-        let at_first = strictness * (-self.steps / Self::HORIZON_STEPS).exp();
-        let least = (Self::LEAST * strictness.sqrt()).max(at_first);
-        aim * (1.0 + correction).clamp(least, Self::MOST)
+        let at_first = laxness(allowance) * (-self.busy_steps / Self::HORIZON_STEPS).exp();
+        let least = (Self::LEAST * laxness(allowance).sqrt()).max(at_first);
+        aimed * (1.0 + correction).clamp(least, Self::MOST)
     }
 
     /// How many times more requests miss than the mean load of the steps would have it: bursts shorter than a step
@@ -107,4 +139,9 @@ impl MissBudget {
     pub fn missed(&self) -> Option<f64> {
         (self.requests > 0.0).then(|| self.misses / self.requests)
     }
+}
+
+/// One for all objectives up to [`MissBudget::LAX`], and less the stricter one is.
+fn laxness(allowance: f64) -> f64 {
+    (allowance / MissBudget::LAX).min(1.0)
 }

@@ -1,8 +1,8 @@
 //! One forecaster: a level of the recent load, and how far from it the load usually is a lead time later.
 //!
 //! How far varies: after an eventful quarter of an hour the next one is eventful, too. So the spread is measured over ten
-//! minutes and over three hours, half of each. But for seasons it is never less than that of a day: a burst out of a calm would be
-//! dozens of its spreads, and would be asked for whenever the spread is wide. What is beyond the spread is for
+//! minutes and over three hours, half of each. Except around a known season, it is never less than that of a day: a burst out of a
+//! calm would be dozens of its spreads, and would be asked for whenever the spread is wide. What is beyond the spread is for
 //! [`Surprises`](super::surprise::Surprises).
 //!
 //! Where the load has a [`Season`](super::season::Season), the level follows its course.
@@ -68,7 +68,7 @@ impl std::fmt::Display for Forecaster {
 
 /// The shortest time constant of a mean that is steady.
 const STEADY_SECONDS: u32 = 300;
-/// Time constants of the spread, in seconds: of its two halves, and of its least.
+/// Time constants of the spread, in seconds: of its two halves, and of its least (but around a season that is known).
 const SPREAD_SECONDS: [f64; 3] = [600.0, 10_800.0, 86_400.0];
 /// The spread that is assumed beforehand, in logarithms, and the steps that this is worth.
 const PRIOR_SPREAD: f64 = 0.3;
@@ -186,7 +186,8 @@ impl Expert {
         let level = course.map_or(recent, |Course { lately, most }| {
             (recent / (lately + offset)).powf(SEASON_FOLLOWS) * (most + offset)
         });
-        let now = Base { level: level as f32, offset: offset as f32, spread: self.spread() as f32 };
+        let now =
+            Base { level: level as f32, offset: offset as f32, spread: self.spread(course.is_some()) as f32 };
         let begins = (self.seen as usize) < lag;
         self.seen = self.seen.saturating_add(u32::from(begins));
         self.pending.push_back((!begins).then_some(now));
@@ -204,13 +205,13 @@ impl Expert {
     }
 
     /// The usual distance between load and level of late, or of a day where that is more; never zero thanks to the prior. What
-    /// comes when it usually comes is no burst out of a calm, so for a season it is that of late.
-    fn spread(&self) -> f64 {
+    /// comes when it usually comes is no burst out of a calm, so around a season that is known it is that of late.
+    fn spread(&self, season: bool) -> f64 {
         let [minutes, hours, day] = self.distances.map(|(sum, weights)| {
             (sum + PRIOR_SPREAD * PRIOR_SPREAD_WEIGHT) / (weights + PRIOR_SPREAD_WEIGHT)
         });
         let lately = f64::midpoint(minutes, hours);
-        if self.season.is_some() { lately } else { lately.max(day) }
+        if season { lately } else { lately.max(day) }
     }
 
     fn mean(&mut self, load: f64, seconds: u32) -> f64 {

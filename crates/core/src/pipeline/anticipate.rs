@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::propose::{IN_FLIGHT, Proposals, QUEUED, RUNNING, WAITING, known};
 use crate::{
-    Evidence, Forewarm, Phase, Reason, Requests, ScalerState,
+    ColdStarts, Evidence, Forewarm, Phase, Reason, Requests, ScalerState,
     forecast::{Look, MissBudget, OfferedLoad, Outlook, Panel, STEP, panel},
     pipeline::Draft,
 };
@@ -53,13 +53,13 @@ struct LastOutlook {
     allowed: f64,
 }
 
-/// How long a start takes.
+/// How long the last of the next starts takes; what the spec says, until enough was seen.
 #[derive(Clone, Copy)]
 struct Lead {
-    /// The p90, which a forecast looks ahead for.
-    longest: Duration,
-    /// The median, for which a burst misses that nobody could foresee.
-    usual: Duration,
+    /// What is reckoned with, its p90: for so long a forecast looks ahead.
+    expected: Duration,
+    /// For so long a burst misses, as a rule, that nobody could foresee.
+    median: Duration,
 }
 
 /// Proposes replicas for what is expected.
@@ -73,15 +73,14 @@ pub(super) fn anticipate(
     let stays = draft.observation.replicas.iter().filter(|replica| replica.stays()).count();
     let room = draft.spec.replicas.max.0.saturating_sub(u32::try_from(stays).unwrap_or(u32::MAX)).max(1);
     let starts = &state.cold_starts;
-    let longest = starts.expected_of_next(room, &draft.observation.standby, &draft.spec.cold_start);
-    let usual = starts.quantile(0.5).map_or(longest, |median| median.min(longest));
-    let lead = Lead { longest, usual };
+    let of_next = |q| starts.quantile_of_next(q, room, &draft.observation.standby, &draft.spec.cold_start);
+    let lead = Lead { expected: of_next(ColdStarts::EXPECTED), median: of_next(0.5) };
     let memory = state.anticipation.get_or_insert_default();
     let queued = known(draft, proposals, &[WAITING, QUEUED], |sum, part| sum + part);
     // Two views of the same work.
     let in_flight = known(draft, proposals, &[RUNNING, IN_FLIGHT], f64::max);
     let concurrency = f64::from(draft.spec.max_concurrency.max(1));
-    let lead_seconds = lead.longest.saturating_add(STEP).as_secs_f64();
+    let lead_seconds = lead.expected.saturating_add(STEP).as_secs_f64();
     // Nothing is learned from, and nothing taken away on, what is not wholly known.
     if let (Some((queued, false)), Some((in_flight, false))) = (queued, in_flight) {
         memory.look(draft, policy, lead, queued, in_flight);
@@ -147,7 +146,8 @@ impl Anticipation {
         let ready = f64::from(draft.observation.count(Phase::Ready));
         if let (Some(attained), Some(missed)) = (total(draft, ATTAINED), total(draft, MISSED)) {
             let capacity = ready.min(self.ready) * f64::from(draft.spec.max_concurrency.max(1));
-            self.budget.observe(attained, missed, steps, load, capacity);
+            let aim = self.budget.aim(policy.allowance(), lead.median);
+            self.budget.observe(attained, missed, steps, load, capacity, aim);
         }
         self.step(draft, policy, load, steps, lead);
         self.ready = ready;
@@ -156,8 +156,9 @@ impl Anticipation {
     fn step(&mut self, draft: &Draft<'_>, policy: Forewarm, load: f64, steps: u32, lead: Lead) {
         let concurrency = f64::from(draft.spec.max_concurrency.max(1));
         // A decision at the end of a step is served by after the lead, and counts from the step after that.
-        let lag = (lead.longest.as_millis().div_ceil(STEP.as_millis()) as u64 + 1).min(MAX_LAG) as usize;
-        let allowed = self.budget.target(policy.allowance(), lead.usual);
+        let lag = (lead.expected.as_millis().div_ceil(STEP.as_millis()) as u64 + 1).min(MAX_LAG) as usize;
+        let aim = self.budget.aim(policy.allowance(), lead.median);
+        let allowed = self.budget.target(policy.allowance(), aim);
         let bias = self.budget.bias(policy.allowance());
         // A gap in the looks is filled with its mean, for as long as anybody looks back.
         for before in (0..steps.min(panel::HISTORY as u32)).rev() {
