@@ -11,13 +11,13 @@ use crate::{
 };
 
 /// Raised whenever an older program could not read the state any more.
-pub const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 3;
 
 /// One scaler's memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScalerState {
-    /// The format.
+    /// The format. A state that was read becomes one of this program's with the next decision.
     pub version: u32,
     /// The target of the last decision; `None` before the first.
     pub target: Option<Replicas>,

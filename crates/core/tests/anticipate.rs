@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forewarm_core::{
     Bounds, ColdStartSpec, Decision, Environment, Forewarm, Missing, Observation, Phase, Policy, Reading,
-    Reason, Replica, Replicas, ScalerSpec, ScalerState, Signal, Tier, Timestamp, plan,
+    Reason, Replica, Replicas, STATE_VERSION, ScalerSpec, ScalerState, Signal, Tier, Timestamp, plan,
 };
 use proptest::prelude::*;
 
@@ -449,6 +449,29 @@ fn lead_and_allowed(starts_seconds: &[u64]) -> (f64, f64) {
         _ => None,
     });
     anticipated.unwrap()
+}
+
+#[test]
+fn a_state_of_the_version_before_goes_on_and_is_of_this_one_then() {
+    let mut service = Service::new(spec(99.0, 1, 50), 2);
+    service.counted_as_missed = Some(0.0);
+    service.run(DAY, |_| 6.0);
+    let mut before = serde_json::to_value(&service.state).unwrap();
+    before["version"] = 2.into();
+    let budget = before["anticipation"]["budget"].as_object_mut().unwrap();
+    assert!(budget.remove("charged").is_some() && budget.remove("busySteps").is_some());
+    let allowed = |service: &mut Service| {
+        let decision = service.step(6.0);
+        let anticipated = decision.steps.iter().find_map(|step| match step.reason {
+            Reason::Anticipated { allowed, .. } => Some(allowed),
+            _ => None,
+        });
+        anticipated.unwrap()
+    };
+    service.state = serde_json::from_value(before).unwrap();
+    // A day in which nothing missed is a credit still.
+    assert!(allowed(&mut service) > 0.0144);
+    assert_eq!(service.state.version, STATE_VERSION);
 }
 
 #[test]

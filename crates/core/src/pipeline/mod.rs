@@ -12,8 +12,8 @@ mod rate_limit;
 mod stabilise;
 
 use crate::{
-    Decision, Mode, Observation, Phase, Placement, Reason, Replicas, ScalerSpec, ScalerState, Stage, Step,
-    Timestamp,
+    Decision, Mode, Observation, Phase, Placement, Reason, Replicas, STATE_VERSION, ScalerSpec, ScalerState,
+    Stage, Step, Timestamp,
 };
 use peer::Turn;
 pub use peer::{KNOWN_METRICS, MetricMeaning, metric_meaning};
@@ -28,6 +28,7 @@ pub fn plan(spec: &ScalerSpec, state: &mut ScalerState, observation: &Observatio
         draft.step(Stage::Propose, Reason::HeldOnUnseenFleet { error: error.clone() });
         return draft.finish(state, Placement::default(), None);
     }
+    state.version = STATE_VERSION;
     learn_from_starts(spec, state, observation);
     let turn = peer::propose(&mut draft, state);
     if turn == Turn::NotAPeer {
