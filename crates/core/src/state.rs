@@ -17,7 +17,7 @@ pub const STATE_VERSION: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScalerState {
-    /// The format. A state that was read becomes one of this program's with the next decision.
+    /// The format. A state that was read is one of this program's from the next decision on.
     pub version: u32,
     /// The target of the last decision; `None` before the first.
     pub target: Option<Replicas>,

@@ -12,16 +12,13 @@ use super::{STEP, decay};
 pub struct MissBudget {
     /// Totals as last seen.
     seen: Option<(f64, f64)>,
-    /// Weighted counts of requests, of misses, and of steps.
+    /// Weighted counts of requests, of misses, and of steps since the first request.
     requests: f64,
     misses: f64,
     steps: f64,
-    /// Of the steps, those in which requests came.
+    /// The misses that were aimed at: each request is charged at the aim of its time.
     #[serde(default)]
-    busy_steps: f64,
-    /// Of the requests, those that would have used up the allowance, had as many of them missed as were aimed at.
-    #[serde(default)]
-    charged: f64,
+    aimed: f64,
     /// With the memory of hours: requests and misses, load and the part of it that the ready replicas could not take.
     recent: Recent,
 }
@@ -64,7 +61,7 @@ impl MissBudget {
     const BIAS: (f64, f64) = (0.5, 4.0);
 
     /// Takes in the totals at the end of `steps` steps in which `load` was offered to replicas that take `capacity`, and
-    /// this [share of the allowance](MissBudget::aim) was aimed at.
+    /// this share of the requests was [aimed at](MissBudget::aim).
     pub fn observe(
         &mut self,
         attained_total: f64,
@@ -74,53 +71,52 @@ impl MissBudget {
         capacity: f64,
         aim: f64,
     ) {
-        if self.charged <= 0.0 {
-            // A state of a version that did not count it.
-            self.charged = self.requests * aim;
+        if self.aimed <= 0.0 {
+            // A state of a version that did not count it: neither a debt nor a credit can be told from it.
+            (self.requests, self.misses, self.steps) = (0.0, 0.0, 0.0);
         }
         let before = self.seen.replace((attained_total, missed_total));
-        let kept = decay(Self::KEPT_A_DAY, STEP * steps);
         let grown = |now: f64, before: f64| if now < before { now } else { now - before };
         let (attained, missed) = before.map_or((0.0, 0.0), |(attained, missed)| {
             (grown(attained_total, attained), grown(missed_total, missed))
         });
-        let (came, steps) = (attained + missed, f64::from(steps));
-        // After a gap, what is remembered of its steps is less than their number.
-        let remembered = (1.0 - kept) / (1.0 - decay(Self::KEPT_A_DAY, STEP));
-        let weight = remembered / steps.max(1.0);
+        let came = attained + missed;
+        let (kept, remembered) = memory(Self::KEPT_A_DAY, steps);
+        let weight = remembered / f64::from(steps.max(1));
+        if came > 0.0 || self.requests > 0.0 {
+            self.steps = self.steps * kept + remembered;
+        }
         self.requests = self.requests * kept + came * weight;
-        self.charged = self.charged * kept + came * weight * aim;
+        self.aimed = self.aimed * kept + came * weight * aim;
         self.misses = self.misses * kept + missed * weight;
-        self.steps = self.steps * kept + remembered;
-        self.busy_steps = self.busy_steps * kept + if came > 0.0 { remembered } else { 0.0 };
-        let kept = decay(Self::RECENT_KEPT_A_DAY, STEP).powf(steps);
+        let (kept, remembered) = memory(Self::RECENT_KEPT_A_DAY, steps);
+        let weight = remembered / f64::from(steps.max(1));
         let Recent { requests, misses, load: loads, excess } = &mut self.recent;
-        *requests = *requests * kept + came;
-        *misses = *misses * kept + missed;
-        *loads = *loads * kept + load * steps;
-        *excess = *excess * kept + (load - capacity).max(0.0) * steps;
+        *requests = *requests * kept + came * weight;
+        *misses = *misses * kept + missed * weight;
+        *loads = *loads * kept + load * remembered;
+        *excess = *excess * kept + (load - capacity).max(0.0) * remembered;
     }
 
-    /// The share of the allowance that is aimed at. What a burst misses that nobody could foresee is the more the longer a start
-    /// takes (as a rule, so in the median), the stricter the objective is, and the less is on the account.
+    /// The share of the requests that is aimed at, less than `allowance`. What a burst misses that nobody could foresee is the more
+    /// the longer a start takes (as a rule, so in the median), the stricter the objective is, and the less is on the account.
     pub fn aim(&self, allowance: f64, cold_start: Duration) -> f64 {
         let starts = cold_start.as_secs_f64() / Self::COLD_START_SECONDS;
         let burst = Self::BURST_STEPS * starts / laxness(allowance).sqrt();
         let margin = (Self::MARGIN * starts.sqrt()).min(Self::MOST_MARGIN);
-        1.0 - margin.min(burst / self.busy_steps.max(1.0))
+        allowance * (1.0 - margin.min(burst / self.steps.max(1.0)))
     }
 
-    /// The share of the coming requests that may miss, so that `allowance` comes out over all, where this share of it is
-    /// [aimed at](MissBudget::aim).
+    /// The share of the coming requests that may miss, so that `allowance` comes out over all, where this share is [aimed
+    /// at](MissBudget::aim).
     pub fn target(&self, allowance: f64, aim: f64) -> f64 {
-        let aimed = allowance * aim;
         let coming = self.requests / self.steps.max(1.0) * Self::HORIZON_STEPS;
-        let left = allowance * self.charged - self.misses;
-        let correction = if coming > 0.0 { left / (aimed * coming) } else { 0.0 };
+        let correction =
+            if coming > 0.0 && self.aimed > 0.0 { (self.aimed - self.misses) / (aim * coming) } else { 0.0 };
         // The debt of a first cold start is more than the first hours could ever pay back.
-        let at_first = laxness(allowance) * (-self.busy_steps / Self::HORIZON_STEPS).exp();
+        let at_first = laxness(allowance) * (-self.steps / Self::HORIZON_STEPS).exp();
         let least = (Self::LEAST * laxness(allowance).sqrt()).max(at_first);
-        aimed * (1.0 + correction).clamp(least, Self::MOST)
+        aim * (1.0 + correction).clamp(least, Self::MOST)
     }
 
     /// How many times more requests miss than the mean load of the steps would have it: bursts shorter than a step
@@ -139,6 +135,12 @@ impl MissBudget {
     pub fn missed(&self) -> Option<f64> {
         (self.requests > 0.0).then(|| self.misses / self.requests)
     }
+}
+
+/// Of so many steps: what is left of what was before them, and how many of them are remembered, by what is kept after a day.
+fn memory(kept_a_day: f64, steps: u32) -> (f64, f64) {
+    let kept = decay(kept_a_day, STEP * steps);
+    (kept, (1.0 - kept) / (1.0 - decay(kept_a_day, STEP)))
 }
 
 /// One for all objectives up to [`MissBudget::LAX`], and less the stricter one is.

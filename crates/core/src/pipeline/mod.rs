@@ -23,12 +23,12 @@ pub use peer::{KNOWN_METRICS, MetricMeaning, metric_meaning};
 /// Deterministic: the same arguments give the same decision and the same new state. Planning again on
 /// the same observation changes nothing.
 pub fn plan(spec: &ScalerSpec, state: &mut ScalerState, observation: &Observation) -> Decision {
+    state.version = STATE_VERSION;
     let mut draft = Draft::new(spec, state, observation);
     if let Some(error) = &observation.fleet_error {
         draft.step(Stage::Propose, Reason::HeldOnUnseenFleet { error: error.clone() });
         return draft.finish(state, Placement::default(), None);
     }
-    state.version = STATE_VERSION;
     learn_from_starts(spec, state, observation);
     let turn = peer::propose(&mut draft, state);
     if turn == Turn::NotAPeer {
