@@ -153,11 +153,12 @@ impl Store {
                 supported: STATE_VERSION.into(),
             });
         }
-        let state: ScalerState =
+        let mut state: ScalerState =
             serde_json::from_slice(state.value()).map_err(|error| self.corrupt(error))?;
-        let spec = serde_json::from_slice(spec.value()).map_err(|error| self.corrupt(error))?;
         // What is written of it from here on has all that this program's has.
-        Ok(Some((spec, ScalerState { version: STATE_VERSION, ..state })))
+        state.version = STATE_VERSION;
+        let spec = serde_json::from_slice(spec.value()).map_err(|error| self.corrupt(error))?;
+        Ok(Some((spec, state)))
     }
 
     /// Writes down what is asked for and remembered, as the start of what follows; on disk on return.

@@ -434,21 +434,23 @@ fn what_is_kept_for_a_burst_goes_by_the_median_start_and_the_lead_by_the_p90() {
     assert_eq!(lead_and_allowed(&two_are_slow), (615.0, 0.0072));
 }
 
-/// The lead time in seconds, and the share that may miss, to a hundredth of a percent, of a new service whose starts took so many seconds.
+/// The lead time in seconds, and the share that may miss, to a hundredth of a percent, of a new service whose starts took so
+/// many seconds.
 fn lead_and_allowed(starts_seconds: &[u64]) -> (f64, f64) {
     let mut service = Service::new(spec(99.0, 1, 50), 2);
     for seconds in starts_seconds {
         service.state.cold_starts.observe(Tier::Cold, Duration::from_secs(*seconds));
     }
     service.run(2, |_| 3.0);
-    let decision = service.step(3.0);
-    let anticipated = decision.steps.iter().find_map(|step| match step.reason {
-        Reason::Anticipated { lead_seconds, allowed, .. } => {
-            Some((lead_seconds, (allowed * 1e4).round() / 1e4))
-        }
-        _ => None,
+    anticipated(&service.step(3.0))
+}
+
+fn anticipated(decision: &Decision) -> (f64, f64) {
+    let told = decision.steps.iter().find_map(|step| {
+        let Reason::Anticipated { lead_seconds, allowed, .. } = step.reason else { return None };
+        Some((lead_seconds, (allowed * 1e4).round() / 1e4))
     });
-    anticipated.unwrap()
+    told.unwrap()
 }
 
 #[test]
@@ -460,17 +462,9 @@ fn a_state_of_the_version_before_goes_on_and_is_of_this_one_then() {
     before["version"] = 2.into();
     let budget = before["anticipation"]["budget"].as_object_mut().unwrap();
     assert!(budget.remove("aimed").is_some());
-    let allowed = |service: &mut Service| {
-        let decision = service.step(6.0);
-        let anticipated = decision.steps.iter().find_map(|step| match step.reason {
-            Reason::Anticipated { allowed, .. } => Some(allowed),
-            _ => None,
-        });
-        anticipated.unwrap()
-    };
     service.state = serde_json::from_value(before).unwrap();
     // As if the service had begun today: what was aimed at then is not known.
-    assert_eq!((allowed(&mut service) * 1e4).round() / 1e4, 0.0072);
+    assert_eq!(anticipated(&service.step(6.0)).1, 0.0072);
     assert_eq!(service.state.version, STATE_VERSION);
 }
 
