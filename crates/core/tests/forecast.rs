@@ -116,7 +116,7 @@ fn debts_are_paid_back_and_what_was_saved_may_be_spent() {
     assert!(targets.is_sorted_by(|less, more| less > more), "{targets:?}");
     assert!(targets[0] > 0.01, "nothing missed: {targets:?}");
     let targets = [0.012, 0.1].map(|missed| target(&budget(6_000, missed, 20.0), 0.01));
-    assert!(targets.iter().all(|target| (0.0028..0.0031).contains(target)), "the least: {targets:?}");
+    assert!(targets.iter().all(|target| (target - 0.00288).abs() < 1e-9), "the least: {targets:?}");
     let strict = [0.001, 0.01].map(|missed| target(&budget(2_000, missed, 20.0), 0.001) / 0.001);
     assert!(strict[0] > strict[1] && strict[1] < 0.2, "a debt beside a small allowance: {strict:?}");
 }
