@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forewarm_core::{
     Timestamp,
-    forecast::{Look, MissBudget, OfferedLoad, Outlook, Panel},
+    forecast::{Look, MissBudget, OfferedLoad, Outlook, Panel, StepLoad},
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,11 @@ fn look(seconds: f64, queued: f64, in_flight: f64, totals: Option<(f64, f64)>) -
     }
 }
 
+/// The mean load of the step that this look ends, if it does, and how many steps that was.
+fn seen(offered: &mut OfferedLoad, look: Look) -> Option<(f64, u32)> {
+    offered.observe(look).map(|(load, steps)| (load.mean(), steps))
+}
+
 #[test]
 fn a_queue_that_grows_and_drains_is_not_taken_for_demand() {
     // Requests of 10 s arrive at 2 a second, which is 20 at a time; what works on them changes.
@@ -30,7 +35,7 @@ fn a_queue_that_grows_and_drains_is_not_taken_for_demand() {
     let (mut queued, mut completed) = (0.0, 0.0);
     let at =
         |seconds, queued, completed: f64| look(seconds, queued, 0.0, Some((completed * 10.0, completed)));
-    assert_eq!(offered.observe(at(0.0, 0.0, 0.0)), None, "one look is no step");
+    assert_eq!(seen(&mut offered, at(0.0, 0.0, 0.0)), None, "one look is no step");
     for step in 1..=40 {
         // First too few, then more than enough, until nothing waits.
         let can = if step <= 20 { 15.0 } else { 60.0 };
@@ -38,6 +43,7 @@ fn a_queue_that_grows_and_drains_is_not_taken_for_demand() {
         queued += 30.0 - done;
         completed += done;
         let (load, steps) = offered.observe(at(f64::from(step) * 15.0, queued, completed)).expect("a step");
+        let load = load.mean();
         assert!((load - 20.0).abs() < 1e-9, "step {step}: {load}, and {queued} wait");
         assert_eq!(steps, 1);
     }
@@ -51,38 +57,159 @@ fn looks_within_a_step_are_one_and_a_gap_is_its_mean() {
     let mut offered = OfferedLoad::default();
     let at = |seconds: f64| look(seconds, 0.0, 7.0, Some((seconds * 7.0, seconds)));
     for seconds in [0.0, 1.0, 14.999] {
-        assert_eq!(offered.observe(at(seconds)), None, "{seconds} s");
+        assert_eq!(seen(&mut offered, at(seconds)), None, "{seconds} s");
     }
-    assert_eq!(offered.observe(at(20.0)), Some((7.0, 1)));
-    assert_eq!(offered.observe(at(20.0)), None, "the same look again");
-    assert_eq!(offered.observe(at(20.0 + 3_600.0)), Some((7.0, 240)));
-    assert_eq!(offered.observe(at(600.0)), None, "the clock stepped back");
-    assert_eq!(offered.observe(at(615.0)), Some((7.0, 1)), "and goes on from there");
+    assert_eq!(seen(&mut offered, at(20.0)), Some((7.0, 1)));
+    assert_eq!(seen(&mut offered, at(20.0)), None, "the same look again");
+    assert_eq!(seen(&mut offered, at(20.0 + 3_600.0)), Some((7.0, 240)));
+    assert_eq!(seen(&mut offered, at(600.0)), None, "the clock stepped back");
+    assert_eq!(seen(&mut offered, at(615.0)), Some((7.0, 1)), "and goes on from there");
 }
 
 #[test]
 fn where_counters_begin_anew_or_are_missing_what_is_in_the_system_counts() {
     let mut offered = OfferedLoad::default();
     offered.observe(look(0.0, 0.0, 4.0, Some((1_000.0, 100.0))));
-    assert_eq!(offered.observe(look(15.0, 0.0, 4.0, Some((1_060.0, 106.0)))), Some((4.0, 1)));
+    assert_eq!(seen(&mut offered, look(15.0, 0.0, 4.0, Some((1_060.0, 106.0)))), Some((4.0, 1)));
     let service = offered.service_seconds();
-    assert_eq!(offered.observe(look(30.0, 2.0, 4.0, Some((40.0, 4.0)))), Some((5.0, 1)), "a restart");
-    assert_eq!(offered.observe(look(45.0, 2.0, 4.0, None)), Some((6.0, 1)), "nobody counts");
+    assert_eq!(seen(&mut offered, look(30.0, 2.0, 4.0, Some((40.0, 4.0)))), Some((5.0, 1)), "a restart");
+    assert_eq!(seen(&mut offered, look(45.0, 2.0, 4.0, None)), Some((6.0, 1)), "nobody counts");
     assert_eq!(offered.service_seconds(), service, "what was learned stays");
     assert_eq!(
-        offered.observe(look(60.0, 2.0, 4.0, Some((120.0, 12.0)))),
+        seen(&mut offered, look(60.0, 2.0, 4.0, Some((120.0, 12.0)))),
         Some((6.0, 1)),
         "one look is none"
     );
-    assert_eq!(offered.observe(look(75.0, 2.0, 4.0, Some((195.0, 19.0)))), Some((5.0, 1)));
+    assert_eq!(seen(&mut offered, look(75.0, 2.0, 4.0, Some((195.0, 19.0)))), Some((5.0, 1)));
 }
 
 #[test]
 fn how_long_requests_take_is_unknown_until_one_was_completed() {
     let mut offered = OfferedLoad::default();
     offered.observe(look(0.0, 0.0, 0.0, Some((0.0, 0.0))));
-    assert_eq!(offered.observe(look(15.0, 3.0, 3.0, Some((20.0, 0.0)))), Some((3.0, 1)));
+    assert_eq!(seen(&mut offered, look(15.0, 3.0, 3.0, Some((20.0, 0.0)))), Some((3.0, 1)));
     assert_eq!(offered.service_seconds(), None);
+}
+
+/// What is seen of requests that take so long each and arrive, so many at these seconds, where 8 are worked on at a time.
+struct Bursts {
+    offered: OfferedLoad,
+    service_seconds: f64,
+    arrivals: Vec<(f64, f64)>,
+}
+
+impl Bursts {
+    fn new(service_seconds: f64, arrivals: &[(f64, f64)]) -> Self {
+        Self { offered: OfferedLoad::default(), service_seconds, arrivals: arrivals.to_vec() }
+    }
+
+    /// Looks at these seconds, the first of which is the first of all; returns the loads of the steps.
+    fn loads(&mut self, seconds: &[f64]) -> Vec<StepLoad> {
+        seconds
+            .iter()
+            .filter_map(|&seconds| self.offered.observe(self.look(seconds)))
+            .map(|(load, _)| load)
+            .collect()
+    }
+
+    fn look(&self, seconds: f64) -> Look {
+        let (mut work, mut busy, mut since) = (0.0, 0.0, 0.0);
+        let arrivals = self
+            .arrivals
+            .iter()
+            .filter(|(at, _)| *at <= seconds)
+            .map(|(at, many)| (*at, many * self.service_seconds));
+        for (at, more) in arrivals.chain([(seconds, 0.0)]) {
+            let done = f64::min(8.0 * (at - since), work);
+            (busy, work, since) = (busy + done, work - done + more, at);
+        }
+        let in_system = work / self.service_seconds;
+        look(
+            seconds,
+            (in_system - 8.0).max(0.0),
+            in_system.min(8.0),
+            Some((busy, busy / self.service_seconds)),
+        )
+    }
+}
+
+#[test]
+fn a_burst_of_short_requests_needs_more_than_the_mean_of_its_step() {
+    // 60 requests of a second at the end of the first third of the second step.
+    let mut bursts = Bursts::new(1.0, &[(0.0, 15.0), (20.0, 60.0)]);
+    let [first, burst, after] =
+        bursts.loads(&[0.0, 15.0, 20.0, 25.0, 30.0, 45.0]).try_into().expect("three steps");
+    assert!(first.needed() - 1.0 < 1e-9, "nothing is known yet of how long requests take: {first:?}");
+    // 52 wait at the next look, and may until five seconds after that; eight are worked on, and count as they are.
+    let is = |burst: &StepLoad| {
+        [burst.mean(), burst.needed(), burst.at_once()].map(|load| (load * 1e6).round() / 1e6)
+    };
+    assert_eq!(is(&burst), [4.0, 5.2, 10.4]);
+    let late = [3.0, 4.0, 5.0, 6.0].map(|capacity| (burst.excess(capacity) * 15.0).round());
+    assert_eq!(late, [22.0, 12.0, 2.0, 0.0], "requests that come too late");
+    assert_eq!(is(&after), [0.0, 0.0, 0.0]);
+
+    // The same work in requests that take as long as the step is spread by their length.
+    let mut long = Bursts::new(15.0, &[(0.0, 1.0), (20.0, 4.0)]);
+    let loads = long.loads(&[0.0, 15.0, 20.0, 25.0, 30.0]);
+    assert_eq!(is(&loads[1]), [4.0, 4.0, 4.0]);
+}
+
+#[test]
+fn a_step_is_looked_at_in_parts_while_short_requests_are_worked_on() {
+    let next = |service_seconds: f64, arrivals: &[(f64, f64)], looks: &[f64]| {
+        let mut bursts = Bursts::new(service_seconds, arrivals);
+        bursts.loads(looks);
+        bursts.offered.look_next_at().map(|at| at.as_seconds())
+    };
+    let always = [(0.0, 30.0), (15.0, 200.0)];
+    assert_eq!(next(1.0, &always, &[]), None);
+    assert_eq!(next(1.0, &always, &[0.0]), Some(15.0), "it is not known that they are short");
+    assert_eq!(next(1.0, &always, &[0.0, 15.0]), Some(20.0));
+    assert_eq!(next(1.0, &always, &[0.0, 15.0, 18.0]), Some(20.0));
+    assert_eq!(next(1.0, &always, &[0.0, 15.0, 20.0]), Some(25.0));
+    assert_eq!(next(1.0, &always, &[0.0, 15.0, 27.0]), Some(30.0), "the step ends");
+    assert_eq!(next(7.0, &always, &[0.0, 15.0]), Some(22.5), "by two");
+    assert_eq!(next(8.0, &always, &[0.0, 15.0]), Some(30.0), "long ones");
+    assert_eq!(next(1.0, &always[..1], &[0.0, 15.0]), Some(30.0), "there is nothing to look at");
+}
+
+#[test]
+fn in_the_first_hour_a_burst_is_kept_ready_for_as_if_it_came_at_once() {
+    // 80 requests of a second each five minutes, and nothing else; in a day it is known how sudden they are.
+    let kept = |days: u32| {
+        let bursts = days * 288 + 3;
+        let arrivals: Vec<(f64, f64)> =
+            (0..bursts).map(|burst| (f64::from(burst) * 300.0 + 1.0, 80.0)).collect();
+        let looks: Vec<f64> = (0..bursts * 60).map(|look| f64::from(look) * 5.0).collect();
+        let loads = Bursts::new(1.0, &arrivals).loads(&looks);
+        let kept = |counts: fn(&StepLoad) -> StepLoad| {
+            outlooks_of(0.01, loads.iter().map(counts)).last().expect("an outlook").load
+        };
+        [
+            kept(Clone::clone),
+            kept(|load| StepLoad::even(load.needed())),
+            kept(|load| StepLoad::even(load.mean())),
+        ]
+    };
+    let [kept_at_first, needed, mean] = kept(0);
+    assert!(kept_at_first > needed * 1.2 && needed > mean * 1.2, "{kept_at_first} {needed} {mean}");
+    let [kept, needed, mean] = kept(1);
+    assert!((kept / needed - 1.0).abs() < 0.01 && needed > mean * 1.2, "{kept} {needed} {mean}");
+}
+
+#[test]
+fn many_requests_at_a_time_are_taken_for_steadier_beforehand_unless_few_may_miss() {
+    // How many times the load is kept after a quarter of an hour of it.
+    let kept = |load: f64, target: f64| {
+        outlooks(target, (0..MINUTE * 15).map(|_| load))
+            .last()
+            .map(|outlook| outlook.load / load)
+            .expect("an outlook")
+    };
+    let [few_miss, hardly_any_misses] = [0.01, 0.0001].map(|target| kept(80.0, target) / kept(8.0, target));
+    assert!(few_miss < 0.8, "{few_miss}");
+    assert!(hardly_any_misses > 0.85, "{hardly_any_misses}");
 }
 
 const COLD_START: Duration = Duration::from_secs(240);
@@ -92,7 +219,7 @@ fn budget(steps: u32, missed: f64, capacity: f64) -> MissBudget {
     let mut budget = MissBudget::default();
     for step in 0..=steps {
         let (total, aim) = (f64::from(step) * 100.0, budget.aim(0.01, COLD_START));
-        budget.observe(total * (1.0 - missed), total * missed, 1, 10.0, capacity, aim);
+        budget.observe(total * (1.0 - missed), total * missed, 1, &StepLoad::even(10.0), capacity, aim);
     }
     budget
 }
@@ -129,16 +256,17 @@ fn the_debt_of_the_first_hours_is_not_paid_back_in_them() {
     assert!(targets[0] > 2.0 * targets[3], "{targets:?}");
     // Days in which nobody came are no hours of service.
     let mut idle = MissBudget::default();
-    (0..7 * DAY).for_each(|_| idle.observe(0.0, 0.0, 1, 0.0, 8.0, 0.0072));
-    (1..=240)
-        .for_each(|step| idle.observe(f64::from(step) * 90.0, f64::from(step) * 10.0, 1, 10.0, 8.0, 0.0072));
+    (0..7 * DAY).for_each(|_| idle.observe(0.0, 0.0, 1, &StepLoad::even(0.0), 8.0, 0.0072));
+    (1..=240).for_each(|step| {
+        idle.observe(f64::from(step) * 90.0, f64::from(step) * 10.0, 1, &StepLoad::even(10.0), 8.0, 0.0072)
+    });
     assert!((target(&idle, 0.01) / targets[1] - 1.0).abs() < 0.05, "{} {targets:?}", target(&idle, 0.01));
     // But who has few requests, each day some, does not begin each day.
     let mut rare = MissBudget::default();
     let mut total = 0.0;
     for step in 0..10 * DAY {
         total += if step % 50 == 0 { 100.0 } else { 0.0 };
-        rare.observe(total * 0.9, total * 0.1, 1, 0.2, 8.0, 0.0072);
+        rare.observe(total * 0.9, total * 0.1, 1, &StepLoad::even(0.2), 8.0, 0.0072);
     }
     assert!(target(&rare, 0.01) < 0.5 * 0.01, "{}", target(&rare, 0.01));
     // A strict objective is left no time.
@@ -183,7 +311,7 @@ fn another_cold_start_changes_what_is_aimed_at_from_then_on_only() {
     for _ in 0..20 * DAY {
         let aim = budget.aim(0.01, COLD_START);
         (attained, missed) = (attained + 100.0 * (1.0 - aim), missed + 100.0 * aim);
-        budget.observe(attained, missed, 1, 10.0, 20.0, aim);
+        budget.observe(attained, missed, 1, &StepLoad::even(10.0), 20.0, aim);
     }
     for seconds in [60, 240, 600] {
         let aim = budget.aim(0.01, Duration::from_secs(seconds));
@@ -195,7 +323,7 @@ fn another_cold_start_changes_what_is_aimed_at_from_then_on_only() {
 #[test]
 fn a_gap_weighs_no_more_than_what_is_remembered_of_it() {
     let mut budget = budget(2_000, 0.005, 20.0);
-    budget.observe(300_000.0 * 0.995, 300_000.0 * 0.005, 30 * DAY, 0.1, 20.0, 0.0072);
+    budget.observe(300_000.0 * 0.995, 300_000.0 * 0.005, 30 * DAY, &StepLoad::even(0.1), 20.0, 0.0072);
     // A memory of 9.5 days.
     assert!(
         (budget.aim(0.01, COLD_START) / 0.01 - (1.0 - 1.0 / 3.0 / 9.49)).abs() < 0.003,
@@ -219,7 +347,7 @@ fn misses_beyond_what_the_load_explains_are_a_bias() {
 fn totals_that_begin_anew_are_no_misses_of_the_past() {
     let mut budget = budget(2_000, 0.02, 20.0);
     let before = budget.missed();
-    budget.observe(98.0, 2.0, 1, 10.0, 20.0, 0.0072);
+    budget.observe(98.0, 2.0, 1, &StepLoad::even(10.0), 20.0, 0.0072);
     let after = budget.missed();
     assert!(before.zip(after).is_some_and(|(before, after)| (before - after).abs() < 1e-9), "{after:?}");
 }
@@ -238,7 +366,7 @@ proptest! {
             // Sometimes less than before: who counts has restarted.
             let aim = budget.aim(allowance, Duration::from_secs(lead_seconds));
             prop_assert!((0.3 - 1e-9..=1.0).contains(&(aim / allowance)), "{aim}");
-            budget.observe(attained, missed, steps, load, capacity, aim);
+            budget.observe(attained, missed, steps, &StepLoad::even(load), capacity, aim);
             let aim = budget.aim(allowance, Duration::from_secs(lead_seconds));
             let target = budget.target(allowance, aim) / aim;
             let least = 0.4 * (allowance / 0.01).sqrt().min(1.0);
@@ -257,7 +385,11 @@ proptest! {
         for (gap, queued, in_flight, totals) in looks {
             now += gap;
             if let Some((load, steps)) = offered.observe(look(now, queued, in_flight, totals)) {
-                prop_assert!(load.is_finite() && load >= 0.0);
+                for load in [load.mean(), load.needed(), load.at_once(), load.excess(0.0)] {
+                    prop_assert!(load.is_finite() && load >= 0.0);
+                }
+                prop_assert!(load.needed() >= load.mean() && load.at_once() >= load.mean());
+                prop_assert!(load.excess(load.needed()) <= 1e-9 * load.needed(), "{load:?}");
                 prop_assert!(steps >= 1);
             }
             prop_assert!(offered.service_seconds().is_none_or(|seconds| seconds.is_finite() && seconds >= 0.0));
@@ -273,8 +405,8 @@ proptest! {
         let [mut strict, mut loose] = [Panel::default(), Panel::default()];
         for (step, load) in (0..).zip(loads) {
             let at = end(step);
-            let strict = strict.observe(Some(at), load, lag, 8.0, small, 1);
-            let loose = loose.observe(Some(at), load, lag, 8.0, small + more, 1);
+            let strict = strict.observe(Some(at), &StepLoad::even(load), lag, 8.0, small, 1);
+            let loose = loose.observe(Some(at), &StepLoad::even(load), lag, 8.0, small + more, 1);
             prop_assert_eq!(strict.forecaster, loose.forecaster);
             prop_assert!(strict.load >= loose.load, "{strict:?} {loose:?}");
             prop_assert!(strict.exceedance <= loose.exceedance);
@@ -289,7 +421,7 @@ fn over_days_a_smaller_allowance_keeps_more() {
     let kept = [0.1, 0.03, 0.01, 0.001].map(|target| {
         let mut panel = Panel::default();
         (0..6_000)
-            .map(|step| panel.observe(Some(end(step)), load(step), 17, 8.0, target, 1).load)
+            .map(|step| panel.observe(Some(end(step)), &StepLoad::even(load(step)), 17, 8.0, target, 1).load)
             .sum::<f64>()
     });
     assert!(kept.is_sorted(), "{kept:?}");
@@ -301,7 +433,9 @@ fn a_quiet_day_makes_bold_only_where_it_should_not_have_been_quiet() {
     // How much likelier what is no longer kept for is after a day without any miss.
     let bolder = |target: f64| {
         let mut panel = Panel::default();
-        let mut step = |index, load| panel.observe(Some(end(index)), load, 17, 8.0, target, 1).exceedance;
+        let mut step = |index, load| {
+            panel.observe(Some(end(index)), &StepLoad::even(load), 17, 8.0, target, 1).exceedance
+        };
         // One high step, so that the highest load is no bound.
         let first = (0..60).fold(0.0, |_, index| step(index, if index == 0 { 400.0 } else { 10.0 }));
         (60..5_820).fold(first, |_, index| step(index, 10.0)) / first
@@ -319,8 +453,13 @@ const LAG: usize = 17;
 
 /// What a panel says after each step of these loads, of which this share may miss.
 fn outlooks(target: f64, loads: impl Iterator<Item = f64>) -> Vec<Outlook> {
+    outlooks_of(target, loads.map(StepLoad::even))
+}
+
+fn outlooks_of(target: f64, loads: impl Iterator<Item = StepLoad>) -> Vec<Outlook> {
     let mut panel = Panel::default();
-    (0..).zip(loads).map(|(step, load)| panel.observe(Some(end(step)), load, LAG, 8.0, target, 1)).collect()
+    let observe = |(step, load)| panel.observe(Some(end(step)), &load, LAG, 8.0, target, 1);
+    (0..).zip(loads).map(observe).collect()
 }
 
 /// The most and the least that is kept between these moments.
@@ -377,7 +516,7 @@ fn a_season_keeps_its_phase_over_a_time_that_nobody_looked() {
             true => (None, 20.0),
             false => (Some(end(step)), load),
         };
-        ready = panel.observe(at, load, LAG, 8.0, 0.01, 1).load;
+        ready = panel.observe(at, &StepLoad::even(load), LAG, 8.0, 0.01, 1).load;
     }
     assert!(ready > 60.0, "{ready}");
 }

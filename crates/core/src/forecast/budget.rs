@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{STEP, decay};
+use super::{STEP, StepLoad, decay};
 
 /// Requests that attained and missed the objective, with a memory of days.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ impl MissBudget {
         attained_total: f64,
         missed_total: f64,
         steps: u32,
-        load: f64,
+        load: &StepLoad,
         capacity: f64,
         aim: f64,
     ) {
@@ -94,8 +94,8 @@ impl MissBudget {
         let Recent { requests, misses, load: loads, excess } = &mut self.recent;
         *requests = *requests * kept + came * weight;
         *misses = *misses * kept + missed * weight;
-        *loads = *loads * kept + load * remembered;
-        *excess = *excess * kept + (load - capacity).max(0.0) * remembered;
+        *loads = *loads * kept + load.mean() * remembered;
+        *excess = *excess * kept + load.excess(capacity) * remembered;
     }
 
     /// The share of the requests that is aimed at, less than `allowance`. What a burst misses that nobody could foresee is the more
@@ -144,6 +144,6 @@ fn memory(kept_a_day: f64, steps: u32) -> (f64, f64) {
 }
 
 /// One for all objectives up to [`MissBudget::LAX`], and less the stricter one is.
-fn laxness(allowance: f64) -> f64 {
+pub(super) fn laxness(allowance: f64) -> f64 {
     (allowance / MissBudget::LAX).min(1.0)
 }

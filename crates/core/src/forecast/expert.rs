@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     STEP,
+    budget::laxness,
     season::{Course, Season, Span},
     surprise::Tail,
 };
@@ -70,14 +71,24 @@ impl std::fmt::Display for Forecaster {
 const STEADY_SECONDS: u32 = 300;
 /// Time constants of the spread, in seconds: of its two halves, and of its least (but around a season that is known).
 const SPREAD_SECONDS: [f64; 3] = [600.0, 10_800.0, 86_400.0];
-/// The spread that is assumed beforehand, in logarithms, and the steps that this is worth.
+/// The spread that is assumed beforehand, in logarithms, where a day's mean is up to so many requests at a time, and the steps that
+/// this is worth. (docs/research/policy.md has what others give.)
 const PRIOR_SPREAD: f64 = 0.3;
+const PRIOR_SPREAD_REQUESTS: f64 = 8.0;
 const PRIOR_SPREAD_WEIGHT: f64 = 20.0;
 /// Time constant of the mean that a season goes on from, in seconds.
 const SEASON_MEAN_SECONDS: u32 = 60;
 /// How far what a season goes on from is what is seen, and not what is usual, in logarithms: what begins a little later
 /// than it usually does is not yet missing.
 const SEASON_FOLLOWS: f64 = 0.75;
+
+/// The spread that is assumed beforehand around a mean of so many requests at a time. The sum of many varies less, but not by the
+/// square root of them, for they come from fewer clients; by the fourth. Services differ in that: the smaller the share that may
+/// miss, the less it is relied on.
+pub(super) fn prior_spread(usual: f64, target: f64) -> f64 {
+    let many = (usual / PRIOR_SPREAD_REQUESTS).max(1.0);
+    PRIOR_SPREAD * many.powf(-0.25 * laxness(target).sqrt())
+}
 
 /// A forecaster's memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -166,6 +177,7 @@ impl Expert {
         load: f64,
         history: &[f32],
         usual: f64,
+        prior_spread: f64,
         lag: usize,
     ) -> Forecast {
         let mut then = None;
@@ -186,8 +198,8 @@ impl Expert {
         let level = course.map_or(recent, |Course { lately, most }| {
             (recent / (lately + offset)).powf(SEASON_FOLLOWS) * (most + offset)
         });
-        let now =
-            Base { level: level as f32, offset: offset as f32, spread: self.spread(course.is_some()) as f32 };
+        let spread = self.spread(prior_spread, course.is_some());
+        let now = Base { level: level as f32, offset: offset as f32, spread: spread as f32 };
         let begins = (self.seen as usize) < lag;
         self.seen = self.seen.saturating_add(u32::from(begins));
         self.pending.push_back((!begins).then_some(now));
@@ -206,10 +218,10 @@ impl Expert {
 
     /// The usual distance between load and level of late, or of a day where that is more; never zero thanks to the prior. What
     /// comes when it usually comes is no burst out of a calm, so around a season that is known it is that of late.
-    fn spread(&self, season: bool) -> f64 {
-        let [minutes, hours, day] = self.distances.map(|(sum, weights)| {
-            (sum + PRIOR_SPREAD * PRIOR_SPREAD_WEIGHT) / (weights + PRIOR_SPREAD_WEIGHT)
-        });
+    fn spread(&self, prior: f64, season: bool) -> f64 {
+        let [minutes, hours, day] = self
+            .distances
+            .map(|(sum, weights)| (sum + prior * PRIOR_SPREAD_WEIGHT) / (weights + PRIOR_SPREAD_WEIGHT));
         let lately = f64::midpoint(minutes, hours);
         if season { lately } else { lately.max(day) }
     }

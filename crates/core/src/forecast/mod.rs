@@ -1,6 +1,7 @@
 //! What is expected to come. One method a file; each is updated in constant time and serialises.
 
 mod budget;
+mod burst;
 mod expert;
 mod offered;
 pub(crate) mod panel;
@@ -9,6 +10,7 @@ mod surprise;
 mod trend;
 
 pub use budget::MissBudget;
+pub use burst::{PATIENCE, StepLoad};
 pub use expert::{Forecaster, Level};
 pub use offered::{Look, OfferedLoad};
 pub use panel::{Outlook, Panel};
@@ -17,8 +19,8 @@ pub use trend::Trend;
 
 use std::time::Duration;
 
-/// The grid of demand: load is averaged over steps of this length. A TTFT objective of seconds absorbs what
-/// happens within a step, and HPA looks as often.
+/// The grid of demand: load is averaged over steps of this length, but for [bursts](StepLoad) of short requests. HPA looks as
+/// often.
 pub const STEP: Duration = Duration::from_secs(15);
 
 /// What is left of a weight of 1 after `span`, when `kept_a_day` of it is left after a day.

@@ -12,8 +12,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    STEP, decay,
-    expert::{Base, Expert, Forecast, Forecaster, Level},
+    STEP, StepLoad, decay,
+    expert::{Base, Expert, Forecast, Forecaster, Level, prior_spread},
     season::Span,
     surprise::{Surprises, Tail},
 };
@@ -58,9 +58,11 @@ const USUAL_STEPS: f64 = 86_400.0 / STEP.as_secs() as f64;
 /// out of a calm hour say too much in an eventful one.
 const HIGHEST_KEPT_A_DAY: f64 = 0.7;
 const MOST_OF_HIGHEST: f64 = 1.5;
-/// The time constant, in steps, in which that is learned: at first the highest load is that of minutes, and may be
-/// exceeded twice as far.
-const HIGHEST_LEARNED_STEPS: f64 = 240.0;
+/// How far the load is from its mean to what a burst needs that comes at once, at first.
+const AT_ONCE: f64 = 0.5;
+/// The time constant, in steps, in which both are learned: at first the highest load is that of minutes, and may be exceeded twice
+/// as far.
+const LEARNED_STEPS: f64 = 240.0;
 /// A start takes so many times better odds than keeping.
 const ODDS_OF_START: f64 = 1.7;
 /// A load below half a request is none.
@@ -144,7 +146,7 @@ impl Panel {
     pub fn observe(
         &mut self,
         at: Option<Timestamp>,
-        load: f64,
+        step: &StepLoad,
         lag: usize,
         concurrency: f64,
         target: f64,
@@ -155,6 +157,7 @@ impl Panel {
         if !is_ours || self.scores.len() != FORECASTERS.len() {
             *self = Self::default();
         }
+        let load = self.counts(step);
         let (last, kept) = (load, (-1.0 / USUAL_STEPS).exp());
         self.usual = (self.usual.0 * kept + load, self.usual.1 * kept + 1.0);
         let usual = self.usual.0 / self.usual.1;
@@ -164,15 +167,15 @@ impl Panel {
         }
         self.history.push(load as f32);
 
-        let history = &self.history;
-        let observe = |expert: &mut Expert| expert.observe(at, load, history, usual, lag);
+        let (history, prior_spread) = (&self.history, prior_spread(usual, target));
+        let observe = |expert: &mut Expert| expert.observe(at, load, history, usual, prior_spread, lag);
         let forecasts: Vec<Forecast> = self.experts.iter_mut().map(observe).collect();
         let steady =
             self.experts.iter().zip(&forecasts).filter(|(expert, _)| expert.forecaster.level.is_steady());
         let surprises: Vec<f64> = steady.filter_map(|(_, forecast)| forecast.surprise).collect();
         self.surprises.observe(&surprises);
         let all = self.surprises.tail();
-        self.score(&forecasts, &all, load, concurrency, least);
+        self.score(&forecasts, &all, step, concurrency, least);
         let (who, threshold) = self.choose(&forecasts, target, usual / concurrency);
         // Five minutes are twenty steps.
         let minutes = &self.history[self.history.len().saturating_sub(20)..];
@@ -195,18 +198,29 @@ impl Panel {
         Outlook { forecaster, load, exceedance, recent, last }
     }
 
+    /// The load that a step counts for: what it needs. In the first hours, when nobody knows how sudden its bursts may be, it is
+    /// half way at least from the mean to what is needed if they come at once.
+    fn counts(&self, step: &StepLoad) -> f64 {
+        let sudden = AT_ONCE * self.unlearned() * (step.at_once() - step.mean());
+        step.needed().max(step.mean() + sudden)
+    }
+
+    /// One at first, and less the more steps were scored.
+    fn unlearned(&self) -> f64 {
+        (-self.scored.1 / LEARNED_STEPS).exp()
+    }
+
     /// The most load that replicas are kept for, where the season of who decides is to bring this one.
     fn most(&self, season: f64) -> f64 {
-        let unlearned = (-self.scored.1 / HIGHEST_LEARNED_STEPS).exp();
-        MOST_OF_HIGHEST * (1.0 + unlearned) * self.highest.max(season)
+        MOST_OF_HIGHEST * (1.0 + self.unlearned()) * self.highest.max(season)
     }
 
     /// What each candidate would have had ready and paid for in this step, and what it would have missed.
-    fn score(&mut self, forecasts: &[Forecast], all: &Tail, load: f64, concurrency: f64, least: u32) {
+    fn score(&mut self, forecasts: &[Forecast], all: &Tail, load: &StepLoad, concurrency: f64, least: u32) {
         let kept = decay(SCORE_KEPT_A_DAY, STEP);
         let matured = forecasts.iter().any(|forecast| forecast.then.is_some());
         if matured {
-            self.scored = (self.scored.0 * kept + load, self.scored.1 * kept + 1.0);
+            self.scored = (self.scored.0 * kept + load.mean(), self.scored.1 * kept + 1.0);
         }
         let at_thetas =
             |tail: &Tail| -> [f64; THETAS] { std::array::from_fn(|index| tail.surprise(theta(index))) };
@@ -222,7 +236,7 @@ impl Panel {
                 // Ready is what was wanted a lead time ago and is wanted still.
                 let paid = wanted(forecast.now);
                 let ready = f64::from(wanted(then).min(paid));
-                *missed = *missed * kept as f32 + (load - ready * concurrency).max(0.0) as f32;
+                *missed = *missed * kept as f32 + load.excess(ready * concurrency) as f32;
                 *cost = *cost * kept as f32 + paid as f32;
             }
         }

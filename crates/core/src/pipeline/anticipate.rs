@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::propose::{IN_FLIGHT, Proposals, QUEUED, RUNNING, WAITING, known};
 use crate::{
     ColdStarts, Evidence, Forewarm, Phase, Reason, Requests, ScalerState,
-    forecast::{Look, MissBudget, OfferedLoad, Outlook, Panel, STEP, panel},
+    forecast::{Look, MissBudget, OfferedLoad, Outlook, Panel, STEP, StepLoad, panel},
     pipeline::Draft,
 };
 
@@ -84,8 +84,8 @@ pub(super) fn anticipate(
     // Nothing is learned from, and nothing taken away on, what is not wholly known.
     if let (Some((queued, false)), Some((in_flight, false))) = (queued, in_flight) {
         memory.look(draft, policy, lead, queued, in_flight);
-        if let Some(end) = memory.offered.step_ends() {
-            draft.wake(end);
+        if let Some(at) = memory.offered.look_next_at() {
+            draft.wake(at);
         }
         if let Some(LastOutlook { outlook, allowed }) = memory.outlook {
             let reason = Reason::Anticipated {
@@ -147,13 +147,13 @@ impl Anticipation {
         if let (Some(attained), Some(missed)) = (total(draft, ATTAINED), total(draft, MISSED)) {
             let capacity = ready.min(self.ready) * f64::from(draft.spec.max_concurrency.max(1));
             let aim = self.budget.aim(policy.allowance(), lead.median);
-            self.budget.observe(attained, missed, steps, load, capacity, aim);
+            self.budget.observe(attained, missed, steps, &load, capacity, aim);
         }
-        self.step(draft, policy, load, steps, lead);
+        self.step(draft, policy, &load, steps, lead);
         self.ready = ready;
     }
 
-    fn step(&mut self, draft: &Draft<'_>, policy: Forewarm, load: f64, steps: u32, lead: Lead) {
+    fn step(&mut self, draft: &Draft<'_>, policy: Forewarm, load: &StepLoad, steps: u32, lead: Lead) {
         let concurrency = f64::from(draft.spec.max_concurrency.max(1));
         // A decision at the end of a step is served by after the lead, and counts from the step after that.
         let lag = (lead.expected.as_millis().div_ceil(STEP.as_millis()) as u64 + 1).min(MAX_LAG) as usize;
