@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Raised whenever an older program could not read the state any more.
-pub const STATE_VERSION: u32 = 3;
+pub const STATE_VERSION: u32 = 4;
 
 /// One scaler's memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

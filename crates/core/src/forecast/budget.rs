@@ -119,8 +119,7 @@ impl MissBudget {
         aim * (1.0 + correction).clamp(least, Self::MOST)
     }
 
-    /// How many times more requests miss than the mean load of the steps would have it: bursts shorter than a step
-    /// miss too, and an excess that is short enough does not.
+    /// How many times more requests miss than the loads of the steps would have it.
     pub fn bias(&self, allowance: f64) -> f64 {
         let Recent { requests, misses, load, excess } = self.recent;
         if requests <= 0.0 || load <= 0.0 {

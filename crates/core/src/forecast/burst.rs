@@ -1,4 +1,5 @@
 //! What a burst needs that is shorter than a step: short requests come dozens at once, and the mean of a step hides them.
+//! A burst that reaches into the next step is two.
 //!
 //! Work that arrives within some time need not be worked on within it: each request may wait for [`PATIENCE`]. So a capacity *c*
 //! is enough when no stretch of the step, *t* long, brings more than *c* × (*t* + patience) of work. That is the processor demand
@@ -11,31 +12,48 @@ use serde::{Deserialize, Serialize};
 /// A request waits for so long and is still in time, by the objectives of seconds that interactive use has.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Work that arrived within a part of a step.
+/// More requests at a time than any service has. What is learned from a number must stay a number.
+pub(super) const MOST_LOAD: f64 = 1e9;
+
+/// What was counted in a part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Part {
     pub(super) seconds: f64,
-    /// In request-seconds.
-    pub(super) work: f64,
+    /// Request-seconds worked; `None` where nobody counts them, or they were counted anew.
+    pub(super) busy_seconds: Option<f64>,
+    /// Requests that the queue grew by.
+    pub(super) queue_grew: f64,
+}
+
+/// Work that arrived, in request-seconds, within so long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Stretch {
+    seconds: f64,
+    work: f64,
 }
 
 /// The load of a step, all in requests at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepLoad {
     mean: f64,
-    seconds: f64,
-    parts: Vec<Part>,
+    parts: Vec<Stretch>,
 }
 
 impl StepLoad {
     /// As much at all times of a step.
     pub fn even(mean: f64) -> Self {
-        Self { mean, seconds: super::STEP.as_secs_f64(), parts: Vec::new() }
+        Self { mean, parts: Vec::new() }
     }
 
-    pub(super) fn of_parts(mean: f64, seconds: f64, parts: Vec<Part>) -> Self {
-        Self { mean, seconds, parts }
+    /// Of requests that take so long; `None` when a part is not known.
+    pub(super) fn of_parts(mean: f64, parts: &[Part], service_seconds: f64) -> Option<Self> {
+        let stretch = |part: &Part| {
+            let work = part.busy_seconds? + part.queue_grew * service_seconds;
+            Some(Stretch { seconds: part.seconds, work: work.clamp(0.0, MOST_LOAD * part.seconds) })
+        };
+        let parts = parts.iter().map(stretch).collect::<Option<_>>()?;
+        Some(Self { mean, parts })
     }
 
     /// The mean.
@@ -55,18 +73,19 @@ impl StepLoad {
         self.parts.iter().map(|part| part.work / part.seconds.max(patience)).fold(self.mean, f64::max)
     }
 
-    /// What comes too late with this capacity.
+    /// The part of the mean that comes too late with this capacity.
     pub fn excess(&self, capacity: f64) -> f64 {
         let patience = PATIENCE.as_secs_f64();
-        let late = |part: Part| (part.work - capacity * (part.seconds + patience)) / self.seconds;
+        let seconds = self.parts.iter().map(|part| part.seconds).sum::<f64>();
+        let late = |part: Stretch| (part.work - capacity * (part.seconds + patience)) / seconds;
         self.stretches().map(late).fold(self.mean - capacity, f64::max).max(0.0)
     }
 
     /// Every run of parts, as one.
-    fn stretches(&self) -> impl Iterator<Item = Part> {
+    fn stretches(&self) -> impl Iterator<Item = Stretch> {
         (0..self.parts.len()).flat_map(|first| {
-            self.parts.iter().skip(first).scan(Part { seconds: 0.0, work: 0.0 }, |all, part| {
-                *all = Part { seconds: all.seconds + part.seconds, work: all.work + part.work };
+            self.parts.iter().skip(first).scan(Stretch { seconds: 0.0, work: 0.0 }, |all, part| {
+                *all = Stretch { seconds: all.seconds + part.seconds, work: all.work + part.work };
                 Some(*all)
             })
         })

@@ -71,8 +71,8 @@ impl std::fmt::Display for Forecaster {
 const STEADY_SECONDS: u32 = 300;
 /// Time constants of the spread, in seconds: of its two halves, and of its least (but around a season that is known).
 const SPREAD_SECONDS: [f64; 3] = [600.0, 10_800.0, 86_400.0];
-/// The spread that is assumed beforehand, in logarithms, where a day's mean is up to so many requests at a time, and the steps that
-/// this is worth. (docs/research/policy.md has what others give.)
+/// The spread that is assumed beforehand, in logarithms, around a mean of up to so many requests at a time, and the steps that this
+/// is worth.
 const PRIOR_SPREAD: f64 = 0.3;
 const PRIOR_SPREAD_REQUESTS: f64 = 8.0;
 const PRIOR_SPREAD_WEIGHT: f64 = 20.0;
@@ -83,11 +83,11 @@ const SEASON_MEAN_SECONDS: u32 = 60;
 const SEASON_FOLLOWS: f64 = 0.75;
 
 /// The spread that is assumed beforehand around a mean of so many requests at a time. The sum of many varies less, but not by the
-/// square root of them, for they come from fewer clients; by the fourth. Services differ in that: the smaller the share that may
-/// miss, the less it is relied on.
-pub(super) fn prior_spread(usual: f64, target: f64) -> f64 {
+/// square root of them, for they come from fewer clients; by the fourth. Services differ in that, so an objective stricter than 99 %
+/// relies on it less, in proportion to what may miss.
+pub(super) fn prior_spread(usual: f64, allowance: f64) -> f64 {
     let many = (usual / PRIOR_SPREAD_REQUESTS).max(1.0);
-    PRIOR_SPREAD * many.powf(-0.25 * laxness(target).sqrt())
+    PRIOR_SPREAD * many.powf(-0.25 * laxness(allowance))
 }
 
 /// A forecaster's memory.

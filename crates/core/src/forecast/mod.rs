@@ -13,7 +13,7 @@ pub use budget::MissBudget;
 pub use burst::{PATIENCE, StepLoad};
 pub use expert::{Forecaster, Level};
 pub use offered::{Look, OfferedLoad};
-pub use panel::{Outlook, Panel};
+pub use panel::{MayMiss, Outlook, Panel};
 pub use season::Span;
 pub use trend::Trend;
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     STEP,
-    burst::{PATIENCE, Part, StepLoad},
+    burst::{MOST_LOAD, PATIENCE, Part, StepLoad},
 };
 use crate::Timestamp;
 
@@ -49,34 +49,24 @@ pub struct Look {
 impl OfferedLoad {
     /// The memory of the mean service time, in seconds.
     const SERVICE_MEMORY_SECONDS: f64 = 3_600.0;
-    /// More requests at a time than any service has. What is learned from a number must stay a number.
-    const MOST: f64 = 1e9;
 
     /// Takes in a look. Returns the offered load and the number of steps it stands for, when at least one step has passed since
     /// the last one that was returned. A clock that stepped back begins a step anew: else nothing would be seen until it has
     /// caught up.
     pub fn observe(&mut self, look: Look) -> Option<(StepLoad, u32)> {
-        let Some(open) = self.open.filter(|open| open.at <= look.at) else {
+        let began = self.part.or(self.open).filter(|part| part.at <= look.at);
+        let Some((open, part)) = self.open.zip(began) else {
             self.begin(look);
             return None;
         };
-        let part = self.part.filter(|part| open.at <= part.at && part.at <= look.at).unwrap_or(open);
         let span = look.at.since(open.at);
-        if span < STEP && look.at.since(part.at) < self.part_length() {
-            return None;
-        }
-        if let Some((busy, service)) = look.busy_since(&part).zip(self.service_seconds()) {
-            let seconds = look.at.since(part.at).as_secs_f64();
-            let work = (busy + (look.queued - part.queued) * service).clamp(0.0, Self::MOST * seconds);
-            self.parts.push(Part { seconds, work });
-        }
-        self.part = Some(look);
+        self.observe_part(part, look, span >= STEP);
         if span < STEP {
             return None;
         }
         let seconds = span.as_secs_f64();
         let parts = self.begin(look);
-        let busy = look.busy_since(&open);
+        let busy = grown(look.busy_seconds_total, open.busy_seconds_total);
         let completed = grown(look.completed_total, open.completed_total);
         if let (Some(busy), Some(completed)) = (busy, completed) {
             let kept = (-seconds / Self::SERVICE_MEMORY_SECONDS).exp();
@@ -89,11 +79,30 @@ impl OfferedLoad {
             // Without counters the requests in the system stand for the demand, a backlog included.
             _ => (look.in_flight + look.queued + open.in_flight + open.queued) / 2.0,
         };
-        let offered = offered.clamp(0.0, Self::MOST);
-        // Of a gap only its mean is known.
-        let load =
-            if steps == 1 { StepLoad::of_parts(offered, seconds, parts) } else { StepLoad::even(offered) };
+        let offered = offered.clamp(0.0, MOST_LOAD);
+        // Of a gap only its mean is known, and so it is where nobody counts.
+        let load = self
+            .service_seconds()
+            .filter(|_| steps == 1)
+            .and_then(|service| StepLoad::of_parts(offered, &parts, service))
+            .unwrap_or(StepLoad::even(offered));
         Some((load, steps))
+    }
+
+    /// Ends a part that is long enough, or whose step ends. Where nothing was to be done until now, the part begins with what came.
+    fn observe_part(&mut self, part: Look, look: Look, step_ends: bool) {
+        let (length, passed) = (self.part_length(), look.at.since(part.at));
+        let begins = part.is_idle() && !look.is_idle() && length < STEP && !step_ends;
+        let (busy_seconds, queue_grew, next) = if begins {
+            (Some(0.0), 0.0, Look { at: look.at, in_flight: look.in_flight + look.queued, ..part })
+        } else if step_ends || passed >= length {
+            let busy_seconds = grown(look.busy_seconds_total, part.busy_seconds_total);
+            (busy_seconds, look.queued - part.queued, look)
+        } else {
+            return;
+        };
+        self.parts.push(Part { seconds: passed.as_secs_f64(), busy_seconds, queue_grew });
+        self.part = Some(next);
     }
 
     /// Begins a step, and its first part; returns the parts of the one before.
@@ -111,9 +120,9 @@ impl OfferedLoad {
 
     /// When to look next, at the latest; `None` before the first look. The step is looked at in parts while there is work.
     pub fn look_next_at(&self) -> Option<Timestamp> {
-        let open = self.open?.at + STEP;
-        let part = self.part.filter(|part| part.queued + part.in_flight > 0.0);
-        Some(part.map_or(open, |part| open.min(part.at + self.part_length())))
+        let step_ends = self.open?.at + STEP;
+        let part = self.part.filter(|part| !part.is_idle());
+        Some(part.map_or(step_ends, |part| step_ends.min(part.at + self.part_length())))
     }
 
     /// The mean time that a request is worked on; `None` before any was completed.
@@ -125,9 +134,8 @@ impl OfferedLoad {
 }
 
 impl Look {
-    /// Request-seconds worked since; `None` where nobody counts them, or they were counted anew.
-    fn busy_since(&self, before: &Look) -> Option<f64> {
-        grown(self.busy_seconds_total, before.busy_seconds_total)
+    fn is_idle(&self) -> bool {
+        self.queued + self.in_flight <= 0.0
     }
 }
 

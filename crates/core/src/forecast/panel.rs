@@ -58,8 +58,8 @@ const USUAL_STEPS: f64 = 86_400.0 / STEP.as_secs() as f64;
 /// out of a calm hour say too much in an eventful one.
 const HIGHEST_KEPT_A_DAY: f64 = 0.7;
 const MOST_OF_HIGHEST: f64 = 1.5;
-/// How far the load is from its mean to what a burst needs that comes at once, at first.
-const AT_ONCE: f64 = 0.5;
+/// So far from its mean to what it needs if it comes at once is what a burst counts for at least, at first.
+const AT_ONCE: f64 = 0.25;
 /// The time constant, in steps, in which both are learned: at first the highest load is that of minutes, and may be exceeded twice
 /// as far.
 const LEARNED_STEPS: f64 = 240.0;
@@ -78,6 +78,7 @@ pub struct Panel {
     scores: Vec<Vec<(f32, f32)>>,
     /// Weighted load and steps that the scores stand for.
     scored: (f64, f64),
+    /// Mean loads of the last hour.
     history: Vec<f32>,
     /// Of the mean of a day: weighted sum and weights.
     usual: (f64, f64),
@@ -85,6 +86,15 @@ pub struct Panel {
     highest: f64,
     /// The load that replicas were kept for last.
     kept_for: f64,
+}
+
+/// Shares that may miss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MayMiss {
+    /// As the objective has it.
+    pub allowance: f64,
+    /// As it is now, after what was missed so far.
+    pub now: f64,
 }
 
 /// What the panel says.
@@ -141,7 +151,7 @@ impl Panel {
 
     /// Takes in the load of the step that ends at this moment, and says what to expect. Of a step that nobody looked at there is
     /// no moment, and its load is a mean. `lag` is the number of steps from a decision until its replicas serve;
-    /// `concurrency` what one of them works on at a time; `target` the share of the load that may miss; `least` the
+    /// `concurrency` what one of them works on at a time; `may_miss` the share of the load that may; `least` the
     /// replicas that are there anyway.
     pub fn observe(
         &mut self,
@@ -149,7 +159,7 @@ impl Panel {
         step: &StepLoad,
         lag: usize,
         concurrency: f64,
-        target: f64,
+        may_miss: MayMiss,
         least: u32,
     ) -> Outlook {
         // A state of a version that had others.
@@ -157,17 +167,16 @@ impl Panel {
         if !is_ours || self.scores.len() != FORECASTERS.len() {
             *self = Self::default();
         }
-        let load = self.counts(step);
-        let (last, kept) = (load, (-1.0 / USUAL_STEPS).exp());
+        let (load, kept) = (self.counts(step), (-1.0 / USUAL_STEPS).exp());
         self.usual = (self.usual.0 * kept + load, self.usual.1 * kept + 1.0);
         let usual = self.usual.0 / self.usual.1;
         self.highest = load.max(self.highest * decay(HIGHEST_KEPT_A_DAY, STEP));
         if self.history.len() == HISTORY {
             self.history.remove(0);
         }
-        self.history.push(load as f32);
+        self.history.push(step.mean() as f32);
 
-        let (history, prior_spread) = (&self.history, prior_spread(usual, target));
+        let (history, prior_spread) = (&self.history, prior_spread(usual, may_miss.allowance));
         let observe = |expert: &mut Expert| expert.observe(at, load, history, usual, prior_spread, lag);
         let forecasts: Vec<Forecast> = self.experts.iter_mut().map(observe).collect();
         let steady =
@@ -176,7 +185,7 @@ impl Panel {
         self.surprises.observe(&surprises);
         let all = self.surprises.tail();
         self.score(&forecasts, &all, step, concurrency, least);
-        let (who, threshold) = self.choose(&forecasts, target, usual / concurrency);
+        let (who, threshold) = self.choose(&forecasts, may_miss.now, usual / concurrency);
         // Five minutes are twenty steps.
         let minutes = &self.history[self.history.len().saturating_sub(20)..];
         let recent = minutes.iter().copied().map(f64::from).sum::<f64>() / minutes.len().max(1) as f64;
@@ -195,11 +204,11 @@ impl Panel {
         };
         let forecaster = decides.map_or(FORECASTERS[0], |(expert, _)| expert.forecaster);
         self.kept_for = load;
-        Outlook { forecaster, load, exceedance, recent, last }
+        Outlook { forecaster, load, exceedance, recent, last: step.mean() }
     }
 
-    /// The load that a step counts for: what it needs. In the first hours, when nobody knows how sudden its bursts may be, it is
-    /// half way at least from the mean to what is needed if they come at once.
+    /// The load that a step counts for: what it needs. In the first hours nobody knows how sudden its bursts may be, and what it
+    /// needs if they come at once counts for a part.
     fn counts(&self, step: &StepLoad) -> f64 {
         let sudden = AT_ONCE * self.unlearned() * (step.at_once() - step.mean());
         step.needed().max(step.mean() + sudden)

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::propose::{IN_FLIGHT, Proposals, QUEUED, RUNNING, WAITING, known};
 use crate::{
     ColdStarts, Evidence, Forewarm, Phase, Reason, Requests, ScalerState,
-    forecast::{Look, MissBudget, OfferedLoad, Outlook, Panel, STEP, StepLoad, panel},
+    forecast::{Look, MayMiss, MissBudget, OfferedLoad, Outlook, Panel, STEP, StepLoad, panel},
     pipeline::Draft,
 };
 
@@ -159,11 +159,12 @@ impl Anticipation {
         let lag = (lead.expected.as_millis().div_ceil(STEP.as_millis()) as u64 + 1).min(MAX_LAG) as usize;
         let aim = self.budget.aim(policy.allowance(), lead.median);
         let allowed = self.budget.target(policy.allowance(), aim);
-        let bias = self.budget.bias(policy.allowance());
+        let now = allowed / self.budget.bias(policy.allowance());
+        let may_miss = MayMiss { allowance: policy.allowance(), now };
         // A gap in the looks is filled with its mean, for as long as anybody looks back.
         for before in (0..steps.min(panel::HISTORY as u32)).rev() {
             let (at, least) = ((before == 0).then_some(draft.now), draft.spec.replicas.min.0);
-            let outlook = self.panel.observe(at, load, lag, concurrency, allowed / bias, least);
+            let outlook = self.panel.observe(at, load, lag, concurrency, may_miss, least);
             self.outlook = Some(LastOutlook { outlook, allowed });
         }
     }
