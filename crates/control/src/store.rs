@@ -25,7 +25,7 @@ const CHECKPOINT_EVERY: u64 = 1_000;
 /// Records kept per scaler; with 1–2 KiB each, some 50–100 MiB at most.
 const MAX_RECORDS: u64 = 50 * CHECKPOINT_EVERY;
 
-/// Age of the records kept: a week's decisions can be explained and replayed.
+/// Age of the records kept: a week's decisions can be explained and replayed, where [`MAX_RECORDS`] are not fewer.
 const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The database of one controller.
