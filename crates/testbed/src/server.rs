@@ -1,7 +1,7 @@
 //! One server process.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     hash::{BuildHasher, RandomState},
     io,
     net::TcpListener,
@@ -9,7 +9,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
-    sync::{LazyLock, mpsc},
+    sync::{LazyLock, Mutex, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -231,15 +231,29 @@ const PORTS: Range<u16> = 10_000..32_000;
 /// How many are tried.
 const TRIES: u32 = 100;
 
-/// A TCP port of the loopback interface that nobody listens at now.
+/// Locks of the ports that this process has handed out, for as long as it lives: a server may take half a minute until it
+/// listens, in which other tests ask for ports.
+static CLAIMED: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// A TCP port of the loopback interface that nobody listens at now, and that nobody else was given who is still there.
 ///
 /// # Errors
-/// When there is none.
+/// When there is none, or the folder for locks cannot be written.
 pub fn free_port() -> io::Result<u16> {
-    let any = |_| {
+    let folder = std::env::temp_dir().join("forewarm-testbed-ports");
+    std::fs::create_dir_all(&folder)?;
+    for _ in 0..TRIES {
         // A random number, from the keys that the standard library draws for its hash maps.
         let port = PORTS.start + (RandomState::new().hash_one(()) % PORTS.len() as u64) as u16;
-        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
-    };
-    (0..TRIES).find_map(any).ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse))
+        let lock = File::options().append(true).create(true).open(folder.join(port.to_string()))?;
+        match lock.try_lock() {
+            Ok(()) if TcpListener::bind(("127.0.0.1", port)).is_ok() => {
+                CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
+                return Ok(port);
+            }
+            Ok(()) | Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }

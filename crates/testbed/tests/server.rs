@@ -1,8 +1,8 @@
 //! The servers of the testbed end when they are told to, and with the program that started them.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use forewarm_testbed::{Launch, Server, ServerError};
+use forewarm_testbed::{Launch, Server, ServerError, free_port};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -44,4 +44,10 @@ async fn what_ends_at_once_says_what_it_printed() {
     let started = Server::start(shell(&folder, "echo no such database; exit 3"), SOON, async || false).await;
     let Err(ServerError::Ended { status, output, .. }) = started else { panic!("it did not end") };
     assert_eq!((status.code(), output.as_str()), (Some(3), "no such database"));
+}
+
+#[test]
+fn no_port_is_given_twice_though_nobody_listens_at_it_yet() {
+    let ports: BTreeSet<u16> = (0..1_000).map(|_| free_port().unwrap()).collect();
+    assert_eq!(ports.len(), 1_000);
 }
