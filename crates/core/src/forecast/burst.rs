@@ -1,5 +1,5 @@
 //! What a burst needs that is shorter than a step: short requests come dozens at once, and the mean of a step hides them.
-//! A burst that reaches into the next step is two.
+//! A burst that reaches into the next step is two, and a step that ends within the patience of a burst makes it more sudden than it is.
 //!
 //! Work that arrives within some time need not be worked on within it: each request may wait for [`PATIENCE`]. So a capacity *c*
 //! is enough when no stretch of the step, *t* long, brings more than *c* × (*t* + patience) of work. That is the processor demand
@@ -50,7 +50,8 @@ impl StepLoad {
     pub(super) fn of_parts(mean: f64, parts: &[Part], service_seconds: f64) -> Option<Self> {
         let stretch = |part: &Part| {
             let work = part.busy_seconds? + part.queue_grew * service_seconds;
-            Some(Stretch { seconds: part.seconds, work: work.clamp(0.0, MOST_LOAD * part.seconds) })
+            let most = MOST_LOAD * part.seconds;
+            Some(Stretch { seconds: part.seconds, work: work.clamp(-most, most) })
         };
         let parts = parts.iter().map(stretch).collect::<Option<_>>()?;
         Some(Self { mean, parts })

@@ -92,17 +92,19 @@ impl OfferedLoad {
     /// Ends a part that is long enough, or whose step ends. Where nothing was to be done until now, the part begins with what came.
     fn observe_part(&mut self, part: Look, look: Look, step_ends: bool) {
         let (length, passed) = (self.part_length(), look.at.since(part.at));
-        let begins = part.is_idle() && !look.is_idle() && length < STEP && !step_ends;
-        let (busy_seconds, queue_grew, next) = if begins {
-            (Some(0.0), 0.0, Look { at: look.at, in_flight: look.in_flight + look.queued, ..part })
+        let busy_seconds = grown(look.busy_seconds_total, part.busy_seconds_total);
+        if part.is_idle() && !look.is_idle() && length < STEP && !step_ends {
+            // As long ago as what is worked on now has been.
+            let worked =
+                busy_seconds.filter(|_| look.in_flight > 0.0).unwrap_or_default() / look.in_flight.max(1.0);
+            let idle = passed.saturating_sub(Duration::from_secs_f64(worked.min(passed.as_secs_f64())));
+            self.parts.push(Part { seconds: idle.as_secs_f64(), busy_seconds: Some(0.0), queue_grew: 0.0 });
+            self.part = Some(Look { at: part.at + idle, in_flight: look.in_flight + look.queued, ..part });
         } else if step_ends || passed >= length {
-            let busy_seconds = grown(look.busy_seconds_total, part.busy_seconds_total);
-            (busy_seconds, look.queued - part.queued, look)
-        } else {
-            return;
-        };
-        self.parts.push(Part { seconds: passed.as_secs_f64(), busy_seconds, queue_grew });
-        self.part = Some(next);
+            let queue_grew = look.queued - part.queued;
+            self.parts.push(Part { seconds: passed.as_secs_f64(), busy_seconds, queue_grew });
+            self.part = Some(look);
+        }
     }
 
     /// Begins a step, and its first part; returns the parts of the one before.

@@ -9,6 +9,8 @@
 //!
 //! A start costs a cold start that serves nobody, so it takes better odds than keeping what is there.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -39,6 +41,9 @@ const FORECASTERS: [Forecaster; 10] = [
 ];
 /// Steps of history: what the longest forecaster looks back.
 pub(crate) const HISTORY: usize = 3_600 / STEP.as_secs() as usize;
+
+/// Steps in five minutes.
+const RECENT: usize = 20;
 
 /// What is left of a score's weight after a day.
 const SCORE_KEPT_A_DAY: f64 = 0.7;
@@ -78,8 +83,10 @@ pub struct Panel {
     scores: Vec<Vec<(f32, f32)>>,
     /// Weighted load and steps that the scores stand for.
     scored: (f64, f64),
-    /// Mean loads of the last hour.
+    /// The loads of the last hour, and the means of the last five minutes, which say what came and not what it needed.
     history: Vec<f32>,
+    #[serde(default)]
+    means: VecDeque<f32>,
     /// Of the mean of a day: weighted sum and weights.
     usual: (f64, f64),
     /// The highest load, of late days most.
@@ -121,6 +128,7 @@ impl Default for Panel {
             scores: vec![vec![(0.0, 0.0); THETAS]; FORECASTERS.len()],
             scored: (0.0, 0.0),
             history: Vec::new(),
+            means: VecDeque::new(),
             usual: (0.0, 0.0),
             highest: 0.0,
             kept_for: 0.0,
@@ -174,7 +182,11 @@ impl Panel {
         if self.history.len() == HISTORY {
             self.history.remove(0);
         }
-        self.history.push(step.mean() as f32);
+        self.history.push(load as f32);
+        if self.means.len() == RECENT {
+            self.means.pop_front();
+        }
+        self.means.push_back(step.mean() as f32);
 
         let (history, prior_spread) = (&self.history, prior_spread(usual, may_miss.allowance));
         let observe = |expert: &mut Expert| expert.observe(at, load, history, usual, prior_spread, lag);
@@ -186,9 +198,7 @@ impl Panel {
         let all = self.surprises.tail();
         self.score(&forecasts, &all, step, concurrency, least);
         let (who, threshold) = self.choose(&forecasts, may_miss.now, usual / concurrency);
-        // Five minutes are twenty steps.
-        let minutes = &self.history[self.history.len().saturating_sub(20)..];
-        let recent = minutes.iter().copied().map(f64::from).sum::<f64>() / minutes.len().max(1) as f64;
+        let recent = self.means.iter().copied().map(f64::from).sum::<f64>() / self.means.len() as f64;
         let decides = self.experts.get(who).zip(forecasts.get(who));
         let (load, exceedance) = match decides {
             // Where nothing ever came, nothing is known that could be kept ready.
