@@ -232,6 +232,19 @@ fn in_the_first_hour_more_is_kept_for_bursts_than_they_needed() {
 }
 
 #[test]
+fn in_the_first_hours_most_of_what_came_once_is_kept_ready_for() {
+    // Half a minute of 60 out of a load of 4: how much is kept a quarter of an hour later, and when all that is in the first minute.
+    let kept = |begins: u32, later: u32| {
+        let load = |step| if (begins..begins + 2).contains(&step) { 60.0 } else { 4.0 };
+        outlooks(0.01, (0..=begins + later).map(load)).last().expect("an outlook").load
+    };
+    assert!(kept(8 * MINUTE, 15 * MINUTE) > 40.0, "{}", kept(8 * MINUTE, 15 * MINUTE));
+    assert!(kept(1, 15 * MINUTE) < 40.0, "a first minute says little: {}", kept(1, 15 * MINUTE));
+    let [at_first, after_a_day] = [8 * MINUTE, DAY].map(|begins| kept(begins, HOUR));
+    assert!(after_a_day < at_first * 0.8, "{at_first} {after_a_day}");
+}
+
+#[test]
 fn many_requests_at_a_time_are_taken_for_steadier_beforehand_unless_few_may_miss() {
     // How many times the load is kept after a quarter of an hour of it.
     let kept = |load: f64, target: f64| {

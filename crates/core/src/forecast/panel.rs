@@ -65,8 +65,12 @@ const HIGHEST_KEPT_A_DAY: f64 = 0.7;
 const MOST_OF_HIGHEST: f64 = 1.5;
 /// So far from its mean to what it needs if it comes at once is what a burst counts for at least, at first.
 const AT_ONCE: f64 = 0.25;
-/// The time constant, in steps, in which both are learned: at first the highest load is that of minutes, and may be exceeded twice
-/// as far.
+/// The part of the highest load that is kept ready for at first, and the steps of the first minute, whose load is of too few
+/// requests to say how long they take.
+const SEEN_ALREADY: f64 = 0.9;
+const BEGUN_STEPS: usize = 4;
+/// The time constant, in steps, in which all of them are learned: at first the highest load is that of minutes, and may be
+/// exceeded twice as far.
 const LEARNED_STEPS: f64 = 240.0;
 /// A start takes so many times better odds than keeping.
 const ODDS_OF_START: f64 = 1.7;
@@ -208,6 +212,7 @@ impl Panel {
                 let to_start = ODDS_OF_START * threshold / (1.0 + (ODDS_OF_START - 1.0) * threshold);
                 let most = self.most(forecast.brings.unwrap_or(0.0));
                 let kept_for = self.kept_for.max(load(to_start)).min(load(threshold)).min(most);
+                let kept_for = kept_for.max(self.seen_already());
                 (kept_for, tail.probability(forecast.now.surprise(kept_for)))
             }
             _ => (load, threshold),
@@ -222,6 +227,15 @@ impl Panel {
     fn counts(&self, step: &StepLoad) -> f64 {
         let sudden = AT_ONCE * self.unlearned() * (step.at_once() - step.mean());
         step.needed().max(step.mean() + sudden)
+    }
+
+    /// What comes again and again is not foreseen before it has come several times: in the first hours, most of the highest load is
+    /// kept ready for.
+    fn seen_already(&self) -> f64 {
+        // When the hour is full, its first steps are no longer those of the service.
+        let begun = if self.history.len() < HISTORY { BEGUN_STEPS } else { 0 };
+        let loads = self.history.iter().skip(begun).copied().map(f64::from);
+        SEEN_ALREADY * self.unlearned() * loads.fold(0.0, f64::max)
     }
 
     /// One at first, and less the more steps were scored.
