@@ -105,11 +105,20 @@ impl QueuePolicy {
 pub struct Forewarm {
     /// Percent of the requests that are to see their first token in time; the gateway judges each.
     pub percent: f64,
+    /// In time: within so long. So long a request may wait.
+    #[serde(rename = "ttftSeconds", with = "seconds", default = "Forewarm::default_ttft")]
+    pub ttft: Duration,
 }
 
 impl Forewarm {
     /// What service-level objectives for interactive use commonly ask for.
     pub const DEFAULT_PERCENT: f64 = 99.0;
+    /// What is assumed of a record from before it was written down.
+    pub const DEFAULT_TTFT: Duration = Duration::from_secs(5);
+
+    fn default_ttft() -> Duration {
+        Self::DEFAULT_TTFT
+    }
 
     /// Share of the requests that may miss. Never none at all: that would ask for all replicas at all times.
     pub fn allowance(self) -> f64 {

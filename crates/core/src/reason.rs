@@ -81,6 +81,10 @@ pub enum Reason {
         exceedance: f64,
         /// How far ahead: until a replica that is started now serves.
         lead_seconds: f64,
+        /// In the first hours, where most of the highest load so far is kept ready for and that is more than the forecast asks for:
+        /// that load.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<Requests>,
         /// The mean load of the last five minutes.
         recent: Requests,
         /// How many requests a replica works on at a time.
@@ -507,15 +511,24 @@ impl fmt::Display for Reason {
                 load,
                 exceedance,
                 lead_seconds,
+                seen,
                 recent,
                 max_concurrency,
                 forecaster,
                 missed,
                 allowed,
             } => {
+                write!(f, "{load} requests at a time are ")?;
+                if let Some(seen) = seen {
+                    let share = load.get() / seen.get() * 100.0;
+                    write!(
+                        f,
+                        "kept ready for, {share:.0} % of the {seen} that came once, until more is known; "
+                    )?;
+                }
                 write!(
                     f,
-                    "{load} requests at a time are exceeded in {lead_seconds:.0} s with a probability of {:.2} % \
+                    "exceeded in {lead_seconds:.0} s with a probability of {:.2} % \
                      ({recent} lately; forecast from the {forecaster}), a replica takes {max_concurrency}; ",
                     exceedance * 100.0
                 )?;

@@ -23,7 +23,11 @@ fn spec(percent: f64, min: u32, max: u32) -> ScalerSpec {
         environment: Environment::Dev,
         cold_start: ColdStartSpec { expected: Duration::from_secs(240), ..ColdStartSpec::default() },
         max_concurrency: SLOTS,
-        ..ScalerSpec::new("llama3", Bounds::new(min, max).unwrap(), Policy::Forewarm(Forewarm { percent }))
+        ..ScalerSpec::new(
+            "llama3",
+            Bounds::new(min, max).unwrap(),
+            Policy::Forewarm(Forewarm { percent, ttft: Forewarm::DEFAULT_TTFT }),
+        )
     }
 }
 
@@ -438,6 +442,9 @@ fn the_reasons_read_well() {
     insta::assert_snapshot!(reason(&service.step(120.0), "backlog"), @"756 requests wait, 10.0 s of work each, to be done within 120 s beside what comes");
     let first = plan(&service.spec, &mut ScalerState::default(), &service.observation());
     insta::assert_snapshot!(reason(&first, "backlog"), @"756 requests wait, and how long one takes is not known yet");
+    let mut surprised = Service::new(spec(99.0, 1, 50), 2);
+    surprised.run(HOUR / 3, |step| if (30..32).contains(&step) { 60.0 } else { 4.0 });
+    insta::assert_snapshot!(reason(&surprised.step(4.0), "anticipated"), @"44.6 requests at a time are kept ready for, 74 % of the 60 that came once, until more is known; exceeded in 255 s with a probability of 0.00 % (4 lately; forecast from the mean of 5 min), a replica takes 8; 30.84 % missed so far, 0.70 % may miss");
     let mut young = Service::new(spec(99.0, 1, 50), 2);
     young.counted_as_missed = Some(0.0);
     young.run(2, |_| 0.0);

@@ -8,6 +8,9 @@ use forewarm_core::{
 };
 use proptest::prelude::*;
 
+/// How long a request may wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// As much may miss as the objective has it.
 fn of(target: f64) -> MayMiss {
     MayMiss { allowance: target, now: target }
@@ -30,7 +33,7 @@ fn look(seconds: f64, queued: f64, in_flight: f64, totals: Option<(f64, f64)>) -
 
 /// The mean load of the step that this look ends, if it does, and how many steps that was.
 fn seen(offered: &mut OfferedLoad, look: Look) -> Option<(f64, u32)> {
-    offered.observe(look).map(|(load, steps)| (load.mean(), steps))
+    offered.observe(look, PATIENCE).map(|(load, steps)| (load.mean(), steps))
 }
 
 #[test]
@@ -47,7 +50,8 @@ fn a_queue_that_grows_and_drains_is_not_taken_for_demand() {
         let done = f64::min(can, queued + 30.0);
         queued += 30.0 - done;
         completed += done;
-        let (load, steps) = offered.observe(at(f64::from(step) * 15.0, queued, completed)).expect("a step");
+        let (load, steps) =
+            offered.observe(at(f64::from(step) * 15.0, queued, completed), PATIENCE).expect("a step");
         let load = load.mean();
         assert!((load - 20.0).abs() < 1e-9, "step {step}: {load}, and {queued} wait");
         assert_eq!(steps, 1);
@@ -74,7 +78,7 @@ fn looks_within_a_step_are_one_and_a_gap_is_its_mean() {
 #[test]
 fn where_counters_begin_anew_or_are_missing_what_is_in_the_system_counts() {
     let mut offered = OfferedLoad::default();
-    offered.observe(look(0.0, 0.0, 4.0, Some((1_000.0, 100.0))));
+    offered.observe(look(0.0, 0.0, 4.0, Some((1_000.0, 100.0))), PATIENCE);
     assert_eq!(seen(&mut offered, look(15.0, 0.0, 4.0, Some((1_060.0, 106.0)))), Some((4.0, 1)));
     let service = offered.service_seconds();
     assert_eq!(seen(&mut offered, look(30.0, 2.0, 4.0, Some((40.0, 4.0)))), Some((5.0, 1)), "a restart");
@@ -91,7 +95,7 @@ fn where_counters_begin_anew_or_are_missing_what_is_in_the_system_counts() {
 #[test]
 fn how_long_requests_take_is_unknown_until_one_was_completed() {
     let mut offered = OfferedLoad::default();
-    offered.observe(look(0.0, 0.0, 0.0, Some((0.0, 0.0))));
+    offered.observe(look(0.0, 0.0, 0.0, Some((0.0, 0.0))), PATIENCE);
     assert_eq!(seen(&mut offered, look(15.0, 3.0, 3.0, Some((20.0, 0.0)))), Some((3.0, 1)));
     assert_eq!(offered.service_seconds(), None);
 }
@@ -99,20 +103,26 @@ fn how_long_requests_take_is_unknown_until_one_was_completed() {
 /// What is seen of requests that take so long each and arrive, so many at these seconds, where 8 are worked on at a time.
 struct Bursts {
     offered: OfferedLoad,
+    patience: Duration,
     service_seconds: f64,
     arrivals: Vec<(f64, f64)>,
 }
 
 impl Bursts {
     fn new(service_seconds: f64, arrivals: &[(f64, f64)]) -> Self {
-        Self { offered: OfferedLoad::default(), service_seconds, arrivals: arrivals.to_vec() }
+        Self {
+            offered: OfferedLoad::default(),
+            patience: PATIENCE,
+            service_seconds,
+            arrivals: arrivals.to_vec(),
+        }
     }
 
     /// Looks at these seconds, the first of which is the first of all; returns the loads of the steps.
     fn loads(&mut self, seconds: &[f64]) -> Vec<StepLoad> {
         seconds
             .iter()
-            .filter_map(|&seconds| self.offered.observe(self.look(seconds)))
+            .filter_map(|&seconds| self.offered.observe(self.look(seconds), self.patience))
             .map(|(load, _)| load)
             .collect()
     }
@@ -153,6 +163,13 @@ fn a_burst_of_short_requests_needs_more_than_the_mean_of_its_step() {
     assert_eq!(late, [22.0, 12.0, 2.0, 0.0], "requests that come too late");
     assert_eq!(is(&after), [0.0, 0.0, 0.0]);
 
+    // Who may wait for less needs more, and half a minute of patience hides it all.
+    for (patience, needs) in [(1, [4.0, 8.666_667, 10.4]), (30, [4.0, 4.0, 4.0])] {
+        let mut bursts = Bursts::new(1.0, &[(0.0, 15.0), (20.0, 60.0)]);
+        bursts.patience = Duration::from_secs(patience);
+        assert_eq!(is(&bursts.loads(&[0.0, 15.0, 20.0, 25.0, 30.0])[1]), needs, "{patience} s");
+    }
+
     // It needs the same whenever it comes, if somebody looks then and the step goes on for as long as its part: what came is of the
     // part that begins with it.
     for at in [15.5, 17.0, 19.9, 22.0, 24.9] {
@@ -173,12 +190,12 @@ fn parts_that_are_not_known_or_out_of_order_are_none() {
     let begun = || {
         let mut offered = OfferedLoad::default();
         for (seconds, queued) in [(0.0, 0.0), (15.0, 0.0), (20.0, 50.0)] {
-            offered.observe(at(seconds, queued));
+            offered.observe(at(seconds, queued), PATIENCE);
         }
         offered
     };
     let needed = |mut offered: OfferedLoad, looks: &[Look]| {
-        looks.iter().filter_map(|look| offered.observe(*look)).map(|(load, _)| load.needed()).last()
+        looks.iter().filter_map(|look| offered.observe(*look, PATIENCE)).map(|(load, _)| load.needed()).last()
     };
     assert_eq!(needed(begun(), &[at(25.0, 10.0), at(30.0, 0.0)]), Some(9.0), "90 within five seconds");
     let unknown = Look { busy_seconds_total: None, ..at(25.0, 10.0) };
@@ -234,11 +251,15 @@ fn in_the_first_hour_more_is_kept_for_bursts_than_they_needed() {
 #[test]
 fn in_the_first_hours_most_of_what_came_once_is_kept_ready_for() {
     // Half a minute of 60 out of a load of 4: how much is kept a quarter of an hour later, and when all that is in the first minute.
-    let kept = |begins: u32, later: u32| {
+    let outlook = |begins: u32, later: u32| {
         let load = |step| if (begins..begins + 2).contains(&step) { 60.0 } else { 4.0 };
-        outlooks(0.01, (0..=begins + later).map(load)).last().expect("an outlook").load
+        *outlooks(0.01, (0..=begins + later).map(load)).last().expect("an outlook")
     };
+    let kept = |begins: u32, later: u32| outlook(begins, later).load;
     assert!(kept(8 * MINUTE, 15 * MINUTE) > 40.0, "{}", kept(8 * MINUTE, 15 * MINUTE));
+    assert_eq!(outlook(8 * MINUTE, 15 * MINUTE).seen, Some(60.0), "it says so");
+    assert_eq!(outlook(8 * MINUTE, 0).seen, None, "the forecast asks for more");
+    assert_eq!(outlook(DAY, HOUR).seen, None, "by then the forecast is trusted");
     assert!(kept(1, 15 * MINUTE) < 40.0, "a first minute says little: {}", kept(1, 15 * MINUTE));
     let [at_first, after_a_day] = [8 * MINUTE, DAY].map(|begins| kept(begins, HOUR));
     assert!(after_a_day < at_first * 0.8, "{at_first} {after_a_day}");
@@ -430,7 +451,7 @@ proptest! {
         let mut now = 0.0;
         for (gap, queued, in_flight, totals) in looks {
             now += gap;
-            if let Some((load, steps)) = offered.observe(look(now, queued, in_flight, totals)) {
+            if let Some((load, steps)) = offered.observe(look(now, queued, in_flight, totals), PATIENCE) {
                 for load in [load.mean(), load.needed(), load.at_once(), load.excess(0.0)] {
                     prop_assert!(load.is_finite() && load >= 0.0);
                 }

@@ -83,7 +83,7 @@ prop_compose! {
             max_queue: Requests::new(100.0).unwrap(),
         });
         let policy = match percent {
-            Some(percent) => Policy::Forewarm(Forewarm { percent }),
+            Some(percent) => Policy::Forewarm(Forewarm { percent, ttft: Forewarm::DEFAULT_TTFT }),
             None => Policy::QueueDepth(QueueDepth { per_replica: Requests::new(per_replica).unwrap(), pre_warm }),
         };
         let mut spec = ScalerSpec::new("s", Bounds::new(min, (min + span).max(1)).unwrap(), policy);

@@ -92,7 +92,7 @@ fn starts_of_what_stands_by_are_learned_apart_and_reckoned_with_while_any_is_lef
 #[test]
 fn forewarms_own_policy_looks_as_far_ahead_as_the_last_replica_that_may_start_takes() {
     let mut spec = spec(1, 4);
-    spec.policy = Policy::Forewarm(Forewarm { percent: 99.0 });
+    spec.policy = Policy::Forewarm(Forewarm { percent: 99.0, ttft: Forewarm::DEFAULT_TTFT });
     let mut state = ScalerState::default();
     teach(&spec, &mut state, Tier::Cold, 3, 300.0);
     teach(&spec, &mut state, Tier::Stopped, 3, 60.0);

@@ -321,10 +321,12 @@ fn a_wrong_value_is_named_with_its_place_and_what_would_be_right() {
 
 #[test]
 fn forewarms_own_policy_keeps_the_objective_and_nothing_else_is_to_set() {
+    let within =
+        |seconds, percent| Policy::Forewarm(Forewarm { percent, ttft: Duration::from_secs(seconds) });
     for own in ["forewarm: {}", "forewarm:"] {
         let text = VALID.replace(QUEUE_DEPTH, own);
         let scaler = read_one(&text);
-        assert_eq!(scaler.spec.policy, Policy::Forewarm(Forewarm { percent: 99.0 }), "{own}");
+        assert_eq!(scaler.spec.policy, within(2, 99.0), "{own}");
         assert_eq!(
             scaler.spec.behavior.scale_down,
             ScalingRules::default(),
@@ -334,9 +336,11 @@ fn forewarms_own_policy_keeps_the_objective_and_nothing_else_is_to_set() {
         assert_eq!(read_one(&scaler.to_yaml().expect("yaml")), scaler);
 
         let stricter = read_one(&text.replace("percent: 99", "percent: 99.9"));
-        assert_eq!(stricter.spec.policy, Policy::Forewarm(Forewarm { percent: 99.9 }));
+        assert_eq!(stricter.spec.policy, within(2, 99.9));
+        let patient = read_one(&text.replace("ttft: 2s", "ttft: 7s"));
+        assert_eq!(patient.spec.policy, within(7, 99.0));
         let unsaid = read_one(&text.replace(", percent: 99", ""));
-        assert_eq!(unsaid.spec.policy, Policy::Forewarm(Forewarm { percent: Forewarm::DEFAULT_PERCENT }));
+        assert_eq!(unsaid.spec.policy, within(2, Forewarm::DEFAULT_PERCENT));
 
         let none = read_scalers("f.yaml", &text.replace(OBJECTIVE, "")).expect_err("no objective");
         assert_eq!(none.list.len(), 1, "{none}");

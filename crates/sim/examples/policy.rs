@@ -80,12 +80,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             Some(min) => min.parse()?,
         };
         for &percent in &percents {
+            let ttft = Duration::from_secs(5);
             let world = World {
                 engine: EngineModel::Slots(SlotsModel { slots: SLOTS }),
                 cold_start: cold_start.clone(),
                 data_plane: DataPlane::Gateway,
                 queue_order: QueueOrder::LateYields,
-                objective: Objective { ttft: Duration::from_secs(5), percent },
+                objective: Objective { ttft, percent },
                 initial_replicas: min,
                 provider_capacity: None,
                 seed: 1,
@@ -97,7 +98,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                     ..ColdStartSpec::default()
                 },
                 max_concurrency: SLOTS,
-                ..ScalerSpec::new("policy", Bounds::new(min, 1_000)?, Policy::Forewarm(Forewarm { percent }))
+                ..ScalerSpec::new(
+                    "policy",
+                    Bounds::new(min, 1_000)?,
+                    Policy::Forewarm(Forewarm { percent, ttft }),
+                )
             };
             let decider = warm_up(&world, &Decider::core(spec), &requests, history);
             let report = simulate(&world, &decider, &judged, true);

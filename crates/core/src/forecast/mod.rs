@@ -10,7 +10,7 @@ mod surprise;
 mod trend;
 
 pub use budget::MissBudget;
-pub use burst::{PATIENCE, StepLoad};
+pub use burst::StepLoad;
 pub use expert::{Forecaster, Level};
 pub use offered::{Look, OfferedLoad};
 pub use panel::{MayMiss, Outlook, Panel};

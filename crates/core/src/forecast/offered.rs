@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     STEP,
-    burst::{MOST_LOAD, PATIENCE, Part, StepLoad},
+    burst::{MOST_LOAD, Part, StepLoad},
 };
 use crate::Timestamp;
 
@@ -49,11 +49,13 @@ pub struct Look {
 impl OfferedLoad {
     /// The memory of the mean service time, in seconds.
     const SERVICE_MEMORY_SECONDS: f64 = 3_600.0;
+    /// The shortest part of a step.
+    const SHORTEST_PART_SECONDS: f64 = 5.0;
 
-    /// Takes in a look. Returns the offered load and the number of steps it stands for, when at least one step has passed since
+    /// Takes in a look at requests that may wait for `patience`. Returns the offered load and the number of steps it stands for, when at least one step has passed since
     /// the last one that was returned. A clock that stepped back begins a step anew: else nothing would be seen until it has
     /// caught up.
-    pub fn observe(&mut self, look: Look) -> Option<(StepLoad, u32)> {
+    pub fn observe(&mut self, look: Look, patience: Duration) -> Option<(StepLoad, u32)> {
         let began = self.part.or(self.open).filter(|part| part.at <= look.at);
         let Some((open, part)) = self.open.zip(began) else {
             self.begin(look);
@@ -84,7 +86,7 @@ impl OfferedLoad {
         let load = self
             .service_seconds()
             .filter(|_| steps == 1)
-            .and_then(|service| StepLoad::of_parts(offered, &parts, service))
+            .and_then(|service| StepLoad::of_parts(offered, &parts, service, patience))
             .unwrap_or(StepLoad::even(offered));
         Some((load, steps))
     }
@@ -115,7 +117,7 @@ impl OfferedLoad {
 
     /// How long a part of a step is: a burst of requests that take longer is no burst by the time that they are worked on.
     fn part_length(&self) -> Duration {
-        let service = self.service_seconds().unwrap_or(f64::INFINITY).max(PATIENCE.as_secs_f64());
+        let service = self.service_seconds().unwrap_or(f64::INFINITY).max(Self::SHORTEST_PART_SECONDS);
         // `as` saturates, and there is a part at least.
         STEP / ((STEP.as_secs_f64() / service) as u32).max(1)
     }

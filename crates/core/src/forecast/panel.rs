@@ -118,6 +118,10 @@ pub struct Outlook {
     pub load: f64,
     /// The probability of more, as the forecaster has it.
     pub exceedance: f64,
+    /// The highest load so far, where most of it is kept ready for and that is more than the forecast asks for: in the first
+    /// hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<f64>,
     /// The mean load of the last five minutes.
     pub recent: f64,
     /// The load of the last step.
@@ -204,7 +208,7 @@ impl Panel {
         let (who, threshold) = self.choose(&forecasts, may_miss.now, usual / concurrency);
         let recent = self.means.iter().copied().map(f64::from).sum::<f64>() / self.means.len() as f64;
         let decides = self.experts.get(who).zip(forecasts.get(who));
-        let (load, exceedance) = match decides {
+        let (load, exceedance, seen) = match decides {
             // Where nothing ever came, nothing is known that could be kept ready.
             Some((expert, forecast)) if usual > 0.0 => {
                 let tail = expert.tail(forecast, &all);
@@ -212,14 +216,17 @@ impl Panel {
                 let to_start = ODDS_OF_START * threshold / (1.0 + (ODDS_OF_START - 1.0) * threshold);
                 let most = self.most(forecast.brings.unwrap_or(0.0));
                 let kept_for = self.kept_for.max(load(to_start)).min(load(threshold)).min(most);
-                let kept_for = kept_for.max(self.seen_already());
-                (kept_for, tail.probability(forecast.now.surprise(kept_for)))
+                let highest = self.highest_seen();
+                let again = SEEN_ALREADY * self.unlearned() * highest;
+                let kept_for_it = kept_for.max(again);
+                let exceedance = tail.probability(forecast.now.surprise(kept_for_it));
+                (kept_for_it, exceedance, (again > kept_for).then_some(highest))
             }
-            _ => (load, threshold),
+            _ => (load, threshold, None),
         };
         let forecaster = decides.map_or(FORECASTERS[0], |(expert, _)| expert.forecaster);
         self.kept_for = load;
-        Outlook { forecaster, load, exceedance, recent, last: step.mean() }
+        Outlook { forecaster, load, exceedance, seen, recent, last: step.mean() }
     }
 
     /// The load that a step counts for: what it needs. In the first hours nobody knows how sudden its bursts may be, and what it
@@ -229,13 +236,13 @@ impl Panel {
         step.needed().max(step.mean() + sudden)
     }
 
-    /// What comes again and again is not foreseen before it has come several times: in the first hours, most of the highest load is
-    /// kept ready for.
-    fn seen_already(&self) -> f64 {
+    /// The highest load of the last hour. What comes again and again is not foreseen before it has come several times: in the first
+    /// hours, most of this is kept ready for.
+    fn highest_seen(&self) -> f64 {
         // When the hour is full, its first steps are no longer those of the service.
         let begun = if self.history.len() < HISTORY { BEGUN_STEPS } else { 0 };
         let loads = self.history.iter().skip(begun).copied().map(f64::from);
-        SEEN_ALREADY * self.unlearned() * loads.fold(0.0, f64::max)
+        loads.fold(0.0, f64::max)
     }
 
     /// One at first, and less the more steps were scored.

@@ -92,6 +92,7 @@ pub(super) fn anticipate(
                 load: Requests::new(outlook.load).unwrap_or_default(),
                 exceedance: outlook.exceedance,
                 lead_seconds,
+                seen: outlook.seen.map(|seen| Requests::new(seen).unwrap_or_default()),
                 recent: Requests::new(outlook.recent).unwrap_or_default(),
                 max_concurrency: draft.spec.max_concurrency,
                 forecaster: outlook.forecaster,
@@ -142,7 +143,7 @@ impl Anticipation {
             busy_seconds_total: total(draft, BUSY),
             completed_total: total(draft, COMPLETED),
         };
-        let Some((load, steps)) = self.offered.observe(look) else { return };
+        let Some((load, steps)) = self.offered.observe(look, policy.ttft) else { return };
         let ready = f64::from(draft.observation.count(Phase::Ready));
         if let (Some(attained), Some(missed)) = (total(draft, ATTAINED), total(draft, MISSED)) {
             let capacity = ready.min(self.ready) * f64::from(draft.spec.max_concurrency.max(1));

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::anyhow;
 use forewarm_core::{Bounds, ColdStartSpec, Environment, Policy, ScalerSpec};
 use forewarm_manifest::{CheckedScaler, read_policy, read_scalers};
-use forewarm_sim::{Decider, Step};
+use forewarm_sim::{Decider, Objective, Step};
 
 use crate::{
     commands::named::{NAMES, named},
@@ -43,8 +43,8 @@ pub(crate) struct Terms {
     pub(crate) max: Option<u32>,
     /// Requests that a replica works on at a time.
     pub(crate) max_concurrency: u32,
-    /// Percent of the requests that are to attain the objective.
-    pub(crate) percent: f64,
+    /// What is to be attained.
+    pub(crate) objective: Objective,
     /// How long starts are expected to take, where a manifest does not say.
     pub(crate) cold_start: Duration,
     /// What a replica that is never idle serves, where it was measured.

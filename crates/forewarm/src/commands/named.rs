@@ -7,6 +7,7 @@ use forewarm_core::{
     Bounds, DynamoPolicy, Forewarm, HpaPolicy, KedaPolicy, KpaPolicy, Policy, PreWarm, QueueDepth,
     RayServePolicy, Requests, SkyServePolicy, peers::sky_serve::SkyServeSpec,
 };
+use forewarm_sim::Objective;
 use serde_json::{Value, json};
 
 use crate::{commands::contender::Terms, exit::Failure};
@@ -32,7 +33,10 @@ pub(crate) const NAMES: [(&str, &str); 11] = [
 /// A policy and its bounds; `None` when the word is no name.
 pub(super) fn named(word: &str, terms: &Terms) -> Option<Result<(Policy, Bounds), Failure>> {
     let policy = match word {
-        "forewarm" => Ok(Policy::Forewarm(Forewarm { percent: terms.percent })),
+        "forewarm" => {
+            let Objective { percent, ttft } = terms.objective;
+            Ok(Policy::Forewarm(Forewarm { percent, ttft }))
+        }
         "seed-hpa" => seed_hpa(false),
         "seed-hpa-gpu" => seed_hpa(true),
         "seed-keda" => seed_keda(),

@@ -164,7 +164,7 @@ impl ScenarioArgs {
                 min: self.min,
                 max: self.max,
                 max_concurrency,
-                percent: self.objective.percent,
+                objective: self.objective,
                 cold_start: self.cold_start.median,
                 replica_requests_per_second: None,
             },

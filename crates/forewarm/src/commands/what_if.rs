@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 use forewarm_control::{WhatIf, what_if as decide_again};
 use forewarm_core::{ColdStartSpec, Forewarm, ScalerSpec};
+use forewarm_sim::Objective;
 use serde_json::{Value, json};
 
 use crate::{
@@ -47,7 +48,7 @@ pub(crate) fn what_if(args: &WhatIfArgs) -> Result<(), Failure> {
         min: None,
         max: None,
         max_concurrency: 8,
-        percent: Forewarm::DEFAULT_PERCENT,
+        objective: Objective { ttft: Forewarm::DEFAULT_TTFT, percent: Forewarm::DEFAULT_PERCENT },
         cold_start,
         replica_requests_per_second: None,
     };

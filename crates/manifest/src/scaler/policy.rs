@@ -51,7 +51,7 @@ fn forewarm(at: &Cursor<'_>, objective: Option<Option<Objective>>) -> Option<For
             "`spec.objective`, such as {ttft: 2s, percent: 99}",
         );
     }
-    objective.map(|objective| Forewarm { percent: objective.percent })
+    objective.map(|objective| Forewarm { percent: objective.percent, ttft: objective.ttft })
 }
 
 fn queue_depth(at: &Cursor<'_>) -> Option<QueueDepth> {
