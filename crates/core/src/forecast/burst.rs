@@ -1,10 +1,10 @@
 //! What a burst needs that is shorter than a step: short requests come dozens at once, and the mean of a step hides them.
 //! A burst that reaches into the next step is two, and a step that ends within the patience of a burst makes it more sudden than it is.
 //!
-//! Work that arrives within some time need not be worked on within it: each request has the objective's
-//! time, its patience. So a capacity *c*
-//! is enough when no stretch of the step, *t* long, brings more than *c* × (*t* + patience) of work. That is the processor demand
-//! criterion of deadline scheduling (Baruah, Rosier, Howell 1990), for deadlines that all are as far away.
+//! Work that arrives within some time need not be worked on within it: each request may wait for the objective's time, its
+//! patience. So a capacity *c* is enough when no stretch of the step, *t* long, brings more than *c* × (*t* + patience) of work.
+//! That is the processor demand criterion of deadline scheduling (Baruah, Rosier, Howell 1990), for deadlines that all are as
+//! far away.
 
 use std::time::Duration;
 

@@ -52,9 +52,9 @@ impl OfferedLoad {
     /// The shortest part of a step.
     const SHORTEST_PART_SECONDS: f64 = 5.0;
 
-    /// Takes in a look at requests that may wait for `patience`. Returns the offered load and the number of steps it stands for, when at least one step has passed since
-    /// the last one that was returned. A clock that stepped back begins a step anew: else nothing would be seen until it has
-    /// caught up.
+    /// Takes in a look at requests that may wait for `patience`. Returns the offered load and the number of steps it stands for,
+    /// when at least one step has passed since the last one that was returned. A clock that stepped back begins a step anew: else
+    /// nothing would be seen until it has caught up.
     pub fn observe(&mut self, look: Look, patience: Duration) -> Option<(StepLoad, u32)> {
         let began = self.part.or(self.open).filter(|part| part.at <= look.at);
         let Some((open, part)) = self.open.zip(began) else {
