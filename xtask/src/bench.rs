@@ -44,7 +44,8 @@ enum Area {
     Signals,
     /// Simulating: requests in a second, on one core.
     Sim,
-    /// The simulator beside the live system, on the same workload. Takes an hour on two cores, five minutes on thirteen, and a quiet machine.
+    /// The simulator beside the live system, on the same workload. Takes an hour on two cores, five minutes on
+    /// thirteen, and a quiet machine.
     Validation,
 }
 
